@@ -1,0 +1,5 @@
+//! Netlatch: an OCI runtime hook that locks a container's network before its first instruction.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod net;

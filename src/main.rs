@@ -1,0 +1,2 @@
+//! netlatch.
+fn main() {}
