@@ -3,4 +3,5 @@
 
 pub mod error;
 pub mod net;
+pub mod nft;
 pub mod policy;
