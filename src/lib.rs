@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod kernel;
 pub mod net;
 pub mod nft;
 pub mod policy;
