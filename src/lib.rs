@@ -5,4 +5,5 @@ pub mod error;
 pub mod kernel;
 pub mod net;
 pub mod nft;
+pub mod plan;
 pub mod policy;

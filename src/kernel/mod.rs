@@ -8,3 +8,4 @@ pub mod link;
 pub mod netns;
 pub mod process;
 pub mod socket;
+pub mod tables;

@@ -125,6 +125,31 @@ impl Held {
         self.comment.as_deref()
     }
 
+    /// What one question about `self` starts from: the sets, where their elements are asked for, else nothing.
+    pub fn clone_for(&self, ask: &Ask<'_>) -> Held {
+        match ask {
+            Ask::Elements(name) => {
+                let sets = self.sets.iter().filter(|set| set.name == *name);
+                let empty = |set: &HeldSet| HeldSet { elements: Vec::new(), ..set.clone() };
+                Held { sets: sets.map(empty).collect(), ..Held::default() }
+            }
+            Ask::Table | Ask::Chains | Ask::Sets | Ask::Rules => Held::default(),
+        }
+    }
+
+    /// Adds the answer to one question.
+    pub fn adopt(&mut self, answer: Held) {
+        self.comment = answer.comment.or(self.comment.take());
+        self.chains.extend(answer.chains);
+        self.rules.extend(answer.rules);
+        for set in answer.sets {
+            match self.sets.iter_mut().find(|known| known.name == set.name) {
+                Some(known) => known.elements = set.elements,
+                None => self.sets.push(set),
+            }
+        }
+    }
+
     /// Takes one message of a dump.
     pub fn take(&mut self, message: &Message<'_>) {
         let attrs = message.attrs();

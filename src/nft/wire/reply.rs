@@ -17,16 +17,17 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Takes one datagram. The kernel goes on reading behind a refused message and reports each, so there may be
+    /// Takes one message. The kernel goes on reading behind a refused message and reports each, so there may be
     /// many; it may even acknowledge the end although it committed nothing.
-    pub fn take(&mut self, datagram: &[u8], batch: &Batch) {
-        for message in Messages::new(datagram).filter(|message| message.kind == NLMSG_ERROR) {
-            let code = message.payload.get(..4).and_then(|b| b.try_into().ok()).map_or(-libc_eio(), i32::from_ne_bytes);
-            if code == 0 {
-                self.committed |= message.seq == batch.end_seq();
-            } else {
-                self.errors.push((message.seq, -code, offset(&message)));
-            }
+    pub fn take(&mut self, message: &Message<'_>, batch: &Batch) {
+        if message.kind != NLMSG_ERROR {
+            return;
+        }
+        let code = message.payload.first_chunk().map_or(-(Errno::EPROTO as i32), |bytes| i32::from_ne_bytes(*bytes));
+        if code == 0 {
+            self.committed |= message.seq == batch.end_seq();
+        } else {
+            self.errors.push((message.seq, -code, offset(message)));
         }
     }
 
@@ -57,10 +58,6 @@ impl Answers {
         };
         self.errors.iter().map(refusal).collect()
     }
-}
-
-const fn libc_eio() -> i32 {
-    Errno::EIO as i32
 }
 
 /// `NLMSGERR_ATTR_OFFS`: where in our message the attribute is that the kernel did not like. nf_tables sends no text.
