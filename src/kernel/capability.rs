@@ -4,8 +4,8 @@
 //! rootless engine runs its hooks (`podman unshare`, `unshare -Ur`). Namespaces below it are covered by the same
 //! capabilities.
 //!
-//! Not supported is a runtime that an unprivileged user starts outside any user namespace (`runc --root ... run` as uid
-//! 1000): its hook holds nothing over the namespace it would have to change and ends with the names of what it lacks.
+//! Not supported is a runtime that an unprivileged user starts outside any user namespace (`runc run` as uid 1000): its
+//! hook holds nothing over the namespace it would have to change and ends with the names of what it lacks.
 
 use std::fmt::Write;
 
@@ -23,9 +23,13 @@ pub const REQUIRED: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CA
 ///
 /// Beside [`REQUIRED`]:
 ///
-/// * `CAP_SYS_PTRACE`: setns on a pidfd and /proc/PID/ns ask `ptrace_may_access`, and runc's init and crun's child are
-///   not dumpable and hold more than we then do (`cap_ptrace_access_check`): without it both say EPERM, even to root.
-/// * `CAP_DAC_READ_SEARCH`: podman's `--userns` gives bundle directories of mode 0700 to the mapped root.
+/// * `CAP_SYS_PTRACE`: setns on a pidfd and /proc/PID/ns ask `ptrace_may_access`. A container's first process is not dumpable and
+///   holds more than we then do (`cap_ptrace_access_check`), so without it both say EPERM, to root as well. Seen with runc
+///   and crun, with and without user namespaces. Before anything is dropped root passes by holding as much.
+/// * `CAP_DAC_READ_SEARCH`: a bundle below a home directory of mode 0700, Debian's default, is out of root's reach
+///   without it. (The bundles of podman's `--userns` belong to root and do not need it.)
+///
+/// Neither is [`REQUIRED`]: what fails without them says so itself.
 pub const BEFORE_JOIN: [Capability; 4] =
     [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN, Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
 
@@ -59,15 +63,16 @@ pub fn keep_only(kept: &[Capability]) -> Result<(), Failure> {
     // Effective first: the kernel refuses a permitted set that is smaller than the effective one.
     write(CapSet::Effective, &keep)?;
     write(CapSet::Permitted, &keep)?;
-    // runc and podman leave it empty since CVE-2022-29162 and CVE-2022-27649, so the write is seldom needed. The ambient set cannot
-    // exceed permitted and inheritable (`cap_capset` cuts it down), so with this one empty it is empty too.
-    if !read(CapSet::Inheritable, DOING)?.is_empty() {
+    // runc and podman leave it empty since CVE-2022-29162 and CVE-2022-27649, so the write is seldom needed.
+    let inheritable = read(CapSet::Inheritable, DOING)?;
+    if !inheritable.is_empty() {
         write(CapSet::Inheritable, &CapsHashSet::new())?;
     }
 
-    let same = read(CapSet::Effective, DOING)? == keep
-        && read(CapSet::Permitted, DOING)? == keep
-        && read(CapSet::Inheritable, DOING)?.is_empty();
+    // The kernel keeps effective within permitted, and ambient within permitted and inheritable (`cap_capset`): these two
+    // sets say it all.
+    let same = read(CapSet::Permitted, DOING)? == keep
+        && (inheritable.is_empty() || read(CapSet::Inheritable, DOING)?.is_empty());
     if !same {
         let problem = "capset reported success and the sets read back differ";
         return Err(Failure::new(DOING, Cause::Internal(problem.into())));
@@ -75,7 +80,7 @@ pub fn keep_only(kept: &[Capability]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether `capability` is effective on this thread. False where it cannot be told; used only to word a message.
+/// Whether `capability` is missing from the effective set of this thread, or cannot be told. Only to word a message.
 pub(crate) fn lacks(capability: Capability) -> bool {
     !caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
