@@ -240,6 +240,22 @@ fn the_namespace_of_pid_1_is_refused_from_within_another() {
 }
 
 #[test]
+fn a_namespace_that_could_not_be_seen_ahead_is_refused_after_the_join() {
+    on_a_thread(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let neighbour = Sleeper::new(&["-m"]);
+        let hidden = format!("/proc/{}/ns", neighbour.pid());
+        let own = Own::read().unwrap();
+        for arguments in [&["--make-rprivate", "/"][..], &["-t", "tmpfs", "none", &hidden]] {
+            assert!(Command::new("mount").args(arguments).status().unwrap().success());
+        }
+        let failure = netns::enter(&neighbour.target(), &own).expect_err("joined");
+        assert_eq!(failure.exit_code(), 24);
+        assert!(failure.to_string().contains("; it was joined, and nothing was changed there"), "{failure}");
+    });
+}
+
+#[test]
 fn what_is_no_network_namespace_is_refused_and_said_to_be_what_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
@@ -357,7 +373,7 @@ fn the_phases_suffice_for_any_user_namespace() {
             capability::keep_only(&capability::BEFORE_JOIN).unwrap();
             let inside = enter(&sleeper.target()).unwrap();
             capability::keep_only(&capability::AFTER_JOIN).unwrap();
-            assert_eq!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap(), Raised::Now);
+            assert_eq!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap().0, Raised::Now);
             // A sysctl, too, in a namespace that another user namespace owns.
             fs::write("/proc/sys/net/ipv4/ip_default_ttl", "77").unwrap();
             assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap(), "77\n");
@@ -388,9 +404,9 @@ fn lo_comes_up_from_down_and_is_left_alone_when_up() {
     on_a_thread(|| {
         let inside = fresh(true);
         let mut links = Links::open(&inside).unwrap();
-        assert_eq!(links.raise_loopback(&deadline()).unwrap(), Raised::Now);
+        assert_eq!(links.raise_loopback(&deadline()).unwrap().0, Raised::Now);
         assert!(lo_is_up());
-        assert_eq!(links.raise_loopback(&deadline()).unwrap(), Raised::Already);
+        assert_eq!(links.raise_loopback(&deadline()).unwrap().0, Raised::Already);
         assert!(lo_is_up());
     });
 }
@@ -404,8 +420,8 @@ fn lo_has_its_ipv6_address_exactly_when_ipv6_is_on() {
             let before = links.loopback(&deadline()).unwrap();
             assert_eq!(before, Loopback { up: false, v4: false, v6: false });
 
-            links.raise_loopback(&deadline()).unwrap();
-            let after = links.loopback(&deadline()).unwrap();
+            let (_, after) = links.raise_loopback(&deadline()).unwrap();
+            assert_eq!(links.loopback(&deadline()).unwrap(), after);
             assert_eq!(after, Loopback { up: true, v4: true, v6: ipv6 });
             link::check_loopback(&after, ipv6).unwrap();
             let shown = ip(&["-o", "address", "show", "lo"]);
@@ -420,7 +436,7 @@ fn lo_under_another_name_is_still_lo() {
     on_a_thread(|| {
         let inside = fresh(true);
         ip(&["link", "set", "lo", "name", "loopback"]);
-        assert_eq!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap(), Raised::Now);
+        assert_eq!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap().0, Raised::Now);
         assert!(ip(&["-o", "link", "show", "loopback"]).contains("LOOPBACK,UP"));
     });
 }
@@ -496,11 +512,46 @@ fn more_links_than_one_datagram_holds_are_all_listed() {
 }
 
 #[test]
-fn nothing_waits_past_the_deadline() {
+fn a_passed_deadline_does_not_lose_an_answer_that_is_there() {
     on_a_thread(|| {
         let inside = fresh(true);
-        // rtnetlink answers inside the send, so that a passed deadline does not undo what is already done.
+        // rtnetlink answers inside the send; reporting a failure then would misstate what was done.
         let past = Deadline::after(Duration::ZERO);
-        assert_eq!(Links::open(&inside).unwrap().raise_loopback(&past).unwrap(), Raised::Now);
+        assert_eq!(Links::open(&inside).unwrap().raise_loopback(&past).unwrap().0, Raised::Now);
     });
+}
+
+/// Set in the copy of this program that strace watches.
+const UNDER_STRACE: &str = "NETLATCH_TEST_UNDER_STRACE";
+
+#[test]
+#[ignore = "needs strace and leave to trace"]
+fn what_is_sent_is_what_runc_sends() {
+    const SELF: &str = "what_is_sent_is_what_runc_sends";
+    if std::env::var_os(UNDER_STRACE).is_some() {
+        on_a_thread(|| {
+            let inside = netns::unshared().unwrap();
+            Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap();
+        });
+    } else {
+        let output = Command::new("strace")
+            .args(["-f", "-xx", "-e", "trace=sendto", "-e", "write=all", "-s", "4096", "-e", "verbose=none"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", SELF, "--ignored"])
+            .env(UNDER_STRACE, "1")
+            .output()
+            .expect("strace");
+        let trace = String::from_utf8_lossy(&output.stderr);
+        let sent: Vec<u8> = dumped(&trace);
+        // nlmsghdr but for its sequence number, which runc counts otherwise, and ifinfomsg.
+        let message = sent.windows(32).find(|bytes| bytes.starts_with(&[32, 0, 0, 0, 16, 0])).expect("an RTM_NEWLINK");
+        assert_eq!(message[6..8], [5, 0], "NLM_F_REQUEST | NLM_F_ACK");
+        assert_eq!(message[12..], [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
+    }
+}
+
+/// The bytes in the hex dumps of `-e write=all`.
+fn dumped(trace: &str) -> Vec<u8> {
+    let lines = trace.lines().filter_map(|line| line.trim_start().strip_prefix("| ")?.get(7..57));
+    lines.flat_map(str::split_whitespace).filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }

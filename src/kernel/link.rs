@@ -116,37 +116,24 @@ impl<'i> Links<'i> {
         Ok(Links { inside, route: Route::open()? })
     }
 
-    /// Brings `lo` up exactly as runc does. One that is up is left alone.
-    pub fn raise_loopback(&mut self, deadline: &Deadline) -> Result<Raised, Failure> {
+    /// Brings `lo` up exactly as runc does, and reads it back. One that is up is left alone.
+    ///
+    /// One datagram asks how `lo` is; where it is down a second one raises it and asks again.
+    pub fn raise_loopback(&mut self, deadline: &Deadline) -> Result<(Raised, Loopback), Failure> {
         let doing = format!("bring up lo in {}", self.inside.target());
-        let mut flags = LinkFlags::empty();
-        self.route.ask(&[get_loopback()], deadline, &doing, |reply| {
-            flags = loopback_flags(reply.payload)?;
-            Ok(())
-        })?;
-        if flags.contains(LinkFlags::Up) {
-            return Ok(Raised::Already);
+        let found = self.route.loopback(&[get_loopback(), get_addresses(LOOPBACK_INDEX)], deadline, &doing)?;
+        if found.up {
+            return Ok((Raised::Already, found));
         }
-        self.route.ask(&[set_loopback_up()], deadline, &doing, |_| Ok(()))?;
-        Ok(Raised::Now)
+        let requests = [set_loopback_up(), get_loopback(), get_addresses(LOOPBACK_INDEX)];
+        let raised = self.route.loopback(&requests, deadline, &doing)?;
+        Ok((Raised::Now, raised))
     }
 
-    /// Reads `lo` back: flags and addresses, asked for in one datagram.
+    /// Reads `lo`: flags and addresses.
     pub fn loopback(&mut self, deadline: &Deadline) -> Result<Loopback, Failure> {
-        let doing = format!("read back lo in {}", self.inside.target());
-        self.route.dump(&[get_loopback(), get_addresses(LOOPBACK_INDEX)], deadline, &doing, || {
-            (Loopback { up: false, v4: false, v6: false }, |found: &mut Loopback, reply: Reply<'_>| {
-                if reply.kind == RTM_NEWLINK {
-                    found.up = loopback_flags(reply.payload)?.contains(LinkFlags::Up);
-                } else if let Some(address) = parse_address(reply)?
-                    && address.index == LOOPBACK_INDEX
-                {
-                    found.v4 |= address.address == Ipv4Addr::LOCALHOST && address.prefix == 8;
-                    found.v6 |= address.address == Ipv6Addr::LOCALHOST && address.prefix == 128;
-                }
-                Ok(())
-            })
-        })
+        let doing = format!("read lo in {}", self.inside.target());
+        self.route.loopback(&[get_loopback(), get_addresses(LOOPBACK_INDEX)], deadline, &doing)
     }
 
     /// All links.
@@ -230,6 +217,23 @@ impl Route {
         // Without it, before Linux 4.20, dumps hold more than was asked for and the readers pick what they want.
         socket.filter_dumps();
         Ok(Route { socket, buffer: vec![0; BUFFER], next: 1 })
+    }
+
+    /// Sends `requests` and makes of their replies a picture of `lo`.
+    fn loopback(&mut self, requests: &[Request], deadline: &Deadline, doing: &str) -> Result<Loopback, Failure> {
+        self.dump(requests, deadline, doing, || {
+            (Loopback { up: false, v4: false, v6: false }, |found: &mut Loopback, reply: Reply<'_>| {
+                if reply.kind == RTM_NEWLINK {
+                    found.up = loopback_flags(reply.payload)?.contains(LinkFlags::Up);
+                } else if let Some(address) = parse_address(reply)?
+                    && address.index == LOOPBACK_INDEX
+                {
+                    found.v4 |= address.address == Ipv4Addr::LOCALHOST && address.prefix == 8;
+                    found.v6 |= address.address == Ipv6Addr::LOCALHOST && address.prefix == 128;
+                }
+                Ok(())
+            })
+        })
     }
 
     fn links(&mut self, deadline: &Deadline) -> Result<Vec<Link>, Failure> {

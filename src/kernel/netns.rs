@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
+use nix::unistd::{getpid, gettid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{Cause, Failure};
@@ -73,8 +74,6 @@ pub struct Own {
     init: Option<NamespaceId>,
 }
 
-const OWN: &str = "/proc/thread-self/ns/net";
-
 impl Own {
     /// Reads both. To be called before joining anything.
     pub fn read() -> Result<Own, Failure> {
@@ -96,9 +95,11 @@ impl Own {
 }
 
 fn own_id() -> Result<NamespaceId, Cause> {
-    match stat(OWN) {
+    // The same file for the first thread of a process, found with two directories less: 10 µs less in a fresh process.
+    let own = if gettid() == getpid() { "/proc/self/ns/net" } else { "/proc/thread-self/ns/net" };
+    match stat(own) {
         Ok(stat) => Ok(NamespaceId::of(&stat)),
-        Err(errno) => Err(Cause::Procfs(format!("{OWN}: {errno:?}"))),
+        Err(errno) => Err(Cause::Procfs(format!("{own}: {errno:?}"))),
     }
 }
 
@@ -112,6 +113,21 @@ thread_local! {
 ///
 /// setns moves a thread, not a process, so an `Inside` stays on its thread, and a thread has one at a time. Dropping it
 /// does not lead back.
+///
+/// ```compile_fail,E0277
+/// let inside = netlatch::kernel::netns::unshared().unwrap();
+/// std::thread::spawn(move || println!("{}", inside.target()));
+/// ```
+///
+/// ```compile_fail,E0277
+/// let inside = netlatch::kernel::netns::unshared().unwrap();
+/// std::thread::scope(|scope| scope.spawn(|| println!("{}", inside.target())));
+/// ```
+///
+/// ```compile_fail,E0451
+/// let id = netlatch::kernel::netns::NamespaceId { dev: 0, ino: 0 };
+/// let inside = netlatch::kernel::netns::Inside { id, target: String::new(), on_this_thread: std::marker::PhantomData };
+/// ```
 #[derive(Debug)]
 pub struct Inside {
     id: NamespaceId,
@@ -309,4 +325,71 @@ fn refused(call: &str, errno: Errno) -> Cause {
         }
     }
     Cause::Join { target: call.into(), errno }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+    use std::thread;
+    use std::time::Duration;
+
+    /// A process in a network namespace of its own, seen to be there.
+    fn sleeper() -> Child {
+        let child = Command::new("unshare").args(["-n", "sleep", "60"]).stdin(Stdio::null()).spawn().expect("unshare");
+        let comm = format!("/proc/{}/comm", child.id());
+        while std::fs::read_to_string(&comm).unwrap() != "sleep\n" {
+            thread::sleep(Duration::from_millis(2));
+        }
+        child
+    }
+
+    fn end(mut child: Child) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn on_a_thread(test: impl FnOnce() + Send + 'static) {
+        thread::spawn(test).join().unwrap();
+    }
+
+    #[test]
+    fn without_pidfds_a_process_is_joined_through_procfs() {
+        on_a_thread(|| {
+            let child = sleeper();
+            let pid = child.id() as i32;
+            let id = enter_by_procfs(pid, &Own::read().unwrap()).unwrap();
+            assert_eq!(id, NamespaceId::of(&stat(format!("/proc/{pid}/ns/net").as_str()).unwrap()));
+            assert_eq!(id, own_id().unwrap());
+            end(child);
+        });
+    }
+
+    #[test]
+    fn without_pidfds_dead_processes_and_zombies_are_gone_and_our_own_namespace_is_refused() {
+        on_a_thread(|| {
+            let own = Own::read().unwrap();
+            let mut child = sleeper();
+            let pid = child.id() as i32;
+            child.kill().unwrap();
+            let mut killed = String::new();
+            while !killed.contains(") Z ") {
+                killed = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            }
+            assert_eq!(enter_by_procfs(pid, &own), Err(Cause::ProcessGone(pid)), "a zombie");
+            child.wait().unwrap();
+            assert_eq!(enter_by_procfs(pid, &own), Err(Cause::ProcessGone(pid)), "reaped");
+            let here = std::process::id() as i32;
+            assert!(matches!(enter_by_procfs(here, &own), Err(Cause::HostNamespace(_))));
+        });
+    }
+
+    #[test]
+    fn a_pidfd_tells_the_living_from_the_dead() {
+        let child = sleeper();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        assert!(!ended(&pidfd));
+        end(child);
+        assert!(ended(&pidfd));
+    }
 }

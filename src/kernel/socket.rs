@@ -189,7 +189,9 @@ impl<'b> Iterator for Messages<'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netlink_sys::{SocketAddr, protocols::NETLINK_ROUTE};
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn message(length: u32, kind: u16, payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -230,6 +232,50 @@ mod tests {
             assert_eq!(messages.next(), Some(Err(Errno::EPROTO)), "length {length}");
             assert_eq!(messages.next(), None);
         }
+    }
+
+    #[test]
+    fn what_another_process_sends_to_our_port_is_not_heard() {
+        let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
+        let port = socket.raw.bind_auto().unwrap();
+        let forged = message(20, NLMSG_ERROR, &0_i32.to_ne_bytes());
+        let stranger = Raw::new(NETLINK_ROUTE).unwrap();
+        stranger.send_to(&forged, &SocketAddr::new(port.port_number(), 0), 0).unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(socket.raw.recv_from(&mut &mut buffer[..], 2).unwrap().0, 20, "MSG_PEEK: it has arrived");
+        assert!(socket.receive_queued(&mut buffer).unwrap().is_none());
+    }
+
+    /// RTM_GETLINK for every link: a dump.
+    fn dump_request() -> Vec<u8> {
+        let mut request = message(32, 18, &[0; 16]);
+        request[6..8].copy_from_slice(&0x301_u16.to_ne_bytes());
+        request
+    }
+
+    #[test]
+    fn a_datagram_longer_than_the_buffer_is_an_error() {
+        let socket = Socket::open(NETLINK_ROUTE).unwrap();
+        socket.send(&dump_request()).unwrap();
+        assert_eq!(socket.receive_queued(&mut [0; 64]).unwrap_err(), Errno::EMSGSIZE);
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_waited_for_until_the_deadline() {
+        let socket = Socket::open(NETLINK_ROUTE).unwrap();
+        let deadline = Deadline::after(Duration::from_millis(20));
+        let failure = socket.receive(&mut [0; 64], &deadline, "hear the kernel").unwrap_err();
+        assert!(matches!(failure.cause, Cause::Deadline(_)), "{failure}");
+    }
+
+    #[test]
+    fn a_large_datagram_can_be_sent_once_there_is_room() {
+        let noop = message(1 << 20, 1, &vec![0; (1 << 20) - 16]);
+        let socket = Socket::open(NETLINK_ROUTE).unwrap();
+        let failure = socket.send(&noop).unwrap_err();
+        assert_eq!(failure.cause, Cause::Netlink { call: "send to netlink", errno: Errno::EMSGSIZE });
+        socket.make_room_to_send(2 << 20).unwrap();
+        socket.send(&noop).unwrap();
     }
 
     proptest! {
