@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod kernel;
 pub mod net;
 pub mod sysctl;
