@@ -6,5 +6,6 @@
 pub mod capability;
 pub mod link;
 pub mod netns;
+pub mod proc;
 pub mod process;
 pub mod socket;
