@@ -7,3 +7,4 @@ pub mod net;
 pub mod nft;
 pub mod plan;
 pub mod policy;
+pub mod sysctl;

@@ -6,6 +6,7 @@
 pub mod capability;
 pub mod link;
 pub mod netns;
+pub mod proc;
 pub mod process;
 pub mod socket;
 pub mod tables;
