@@ -1,5 +1,6 @@
 //! Netlatch: an OCI runtime hook that locks a container's network before its first instruction.
 #![forbid(unsafe_code)]
 
+pub mod document;
 pub mod error;
 pub mod net;
