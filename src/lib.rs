@@ -4,3 +4,5 @@
 pub mod document;
 pub mod error;
 pub mod net;
+pub mod policy;
+pub mod sysctl;
