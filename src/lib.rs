@@ -3,6 +3,8 @@
 
 pub mod document;
 pub mod error;
+pub mod kernel;
 pub mod net;
+pub mod oci;
 pub mod policy;
 pub mod sysctl;

@@ -1,0 +1,3 @@
+//! What touches the kernel.
+
+pub mod files;
