@@ -58,6 +58,9 @@ pub enum KeyError {
         /// What stands in the interface's place.
         name: String,
     },
+    /// Not the name of a file below an interface's folder.
+    #[error("{0:?} is not the name of an interface's sysctl")]
+    Leaf(String),
     /// A folder, not a value.
     #[error("`{0}` names a folder of sysctls, not one of them")]
     Folder(String),
@@ -67,9 +70,27 @@ pub enum KeyError {
 }
 
 /// Folders with one folder for each interface, such as net/ipv4/conf.
-fn is_per_interface(parts: &[Cow<'_, str>]) -> bool {
+pub(super) fn is_per_interface(parts: &[Cow<'_, str>]) -> bool {
     matches!(parts, [net, family, folder, ..]
         if net == "net" && matches!(family.as_ref(), "ipv4" | "ipv6") && matches!(folder.as_ref(), "conf" | "neigh"))
+}
+
+/// The parts of a name in either spelling, and whether it is the dotted one. Checks length and characters alone.
+pub(super) fn split(text: &str) -> Result<(bool, Vec<Cow<'_, str>>), KeyError> {
+    if text.len() > MAX_NAME {
+        return Err(KeyError::TooLong(text.len()));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '@' | ':' | '-');
+    if let Some(character) = text.chars().find(|c| !allowed(*c)) {
+        return Err(KeyError::Character { name: text.to_owned(), character });
+    }
+    let dotted = text.find(['.', '/']).is_none_or(|at| text.as_bytes()[at] == b'.');
+    let parts = if dotted {
+        text.split('.').map(|p| if p.contains('/') { p.replace('/', ".").into() } else { p.into() }).collect()
+    } else {
+        text.split('/').map(Cow::from).collect()
+    };
+    Ok((dotted, parts))
 }
 
 impl Key {
@@ -78,19 +99,7 @@ impl Key {
     /// `net/ipv4/conf/eth0.100/rp_filter`). In the dotted spelling everything between `conf` and the last part is
     /// the interface, so `net.ipv4.conf.eth0.100.rp_filter` means the same file.
     pub fn parse(text: &str) -> Result<Key, KeyError> {
-        if text.len() > MAX_NAME {
-            return Err(KeyError::TooLong(text.len()));
-        }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '@' | ':' | '-');
-        if let Some(character) = text.chars().find(|c| !allowed(*c)) {
-            return Err(KeyError::Character { name: text.to_owned(), character });
-        }
-        let dotted = text.find(['.', '/']).is_none_or(|at| text.as_bytes()[at] == b'.');
-        let mut parts: Vec<Cow<'_, str>> = if dotted {
-            text.split('.').map(|p| if p.contains('/') { p.replace('/', ".").into() } else { p.into() }).collect()
-        } else {
-            text.split('/').map(Cow::from).collect()
-        };
+        let (dotted, mut parts) = split(text)?;
         if parts.iter().any(|p| p.is_empty()) {
             return Err(KeyError::Empty(text.to_owned()));
         }
@@ -129,11 +138,16 @@ impl Key {
         if !is_interface_name(interface) {
             return Err(KeyError::Interface { name: interface.to_owned() });
         }
-        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-        if leaf.is_empty() || !leaf.bytes().all(good) {
-            return Err(KeyError::Empty(format!("net.{}.conf.{interface}.{leaf}", word(family))));
+        if !is_leaf_name(leaf) {
+            return Err(KeyError::Leaf(leaf.to_owned()));
         }
-        Ok(Key { path: format!("net/{}/conf/{interface}/{leaf}", word(family)) })
+        Ok(Key::of_conf(family, interface, leaf))
+    }
+
+    /// [`Key::conf`] of parts that are known to be good.
+    pub(crate) fn of_conf(family: Family, interface: &str, leaf: &str) -> Key {
+        debug_assert!(is_interface_name(interface) && is_leaf_name(leaf), "{interface:?} {leaf:?}");
+        Key { path: format!("net/{}/conf/{interface}/{leaf}", word(family)) }
     }
 
     /// The path below /proc/sys, without a leading slash.
@@ -143,16 +157,21 @@ impl Key {
 
     /// Family, interface (or `all`, or `default`) and leaf of a key below `net.*.conf`.
     pub fn as_conf(&self) -> Option<(Family, &str, &str)> {
-        let mut parts = self.path.split('/').skip(1);
-        let family = match parts.next()? {
-            "ipv4" => Family::V4,
-            "ipv6" => Family::V6,
-            _ => return None,
-        };
-        match (parts.next()?, parts.next()?, parts.next()?) {
-            ("conf", interface, leaf) => Some((family, interface, leaf)),
-            _ => None,
-        }
+        conf_of(&self.path)
+    }
+}
+
+/// [`Key::as_conf`] of a path.
+pub(super) fn conf_of(path: &str) -> Option<(Family, &str, &str)> {
+    let mut parts = path.strip_prefix("net/")?.split('/');
+    let family = match parts.next()? {
+        "ipv4" => Family::V4,
+        "ipv6" => Family::V6,
+        _ => return None,
+    };
+    match (parts.next()?, parts.next()?, parts.next()?) {
+        ("conf", interface, leaf) => Some((family, interface, leaf)),
+        _ => None,
     }
 }
 
@@ -165,11 +184,16 @@ pub(crate) const fn word(family: Family) -> &'static str {
 }
 
 /// `dev_valid_name` (net/core/dev.c), which also keeps a path from leaving its folder.
-fn is_interface_name(name: &str) -> bool {
+pub(crate) fn is_interface_name(name: &str) -> bool {
     (1..=MAX_INTERFACE).contains(&name.len())
         && name != "."
         && name != ".."
-        && !name.bytes().any(|b| matches!(b, b'/' | b':' | 0) || b.is_ascii_whitespace())
+        && !name.bytes().any(|b| matches!(b, b'/' | b':' | 0) || b.is_ascii_whitespace() || b == 0x0b)
+}
+
+/// A file below an interface's folder.
+pub(crate) fn is_leaf_name(leaf: &str) -> bool {
+    !leaf.is_empty() && leaf.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
 impl FromStr for Key {
