@@ -2,13 +2,17 @@
 //!
 //! Everything here is a function of bytes.
 
+pub mod annotations;
 pub mod bundle;
 mod json;
+pub mod request;
 pub mod state;
 
 use std::collections::BTreeMap;
 
-pub use bundle::Bundle;
+pub use annotations::{Annotation, Requests};
+pub use bundle::{Bundle, NetworkNamespace};
+pub use request::{Mode, NamedPort, OnDenied, Sourced};
 pub use state::{State, Status};
 
 /// The annotations that count. The state's own win; config.json's are used only where the state carries none at all
