@@ -4,6 +4,7 @@
 //! has been compared with the host's namespace and found elsewhere. "Applied to the host by mistake" does not compile.
 
 pub mod capability;
+pub mod files;
 pub mod link;
 pub mod netns;
 pub mod proc;
