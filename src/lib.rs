@@ -7,4 +7,5 @@ pub mod kernel;
 pub mod net;
 pub mod oci;
 pub mod policy;
+pub mod settings;
 pub mod sysctl;
