@@ -277,8 +277,6 @@ fn decide_sysctls(
     ipv6: &DecidedIpv6,
 ) -> Result<Vec<Setting>, Failure> {
     let allowed = allowed.unwrap_or_else(|| Sourced::builtin(AllowList::default(), "allow-sysctls"));
-    // What the admin's mode sets stands, even where the container asks for a stricter one.
-    let admins_ipv6 = ipv6.admins.as_ref().map(|mode| ipv6::steps(mode.value, &mode.origin)).unwrap_or_default();
     let as_writes = |settings: &[Setting]| settings.iter().cloned().map(Write::One).collect::<Vec<_>>();
     let admins_writes = as_writes(&admins);
     for setting in &asked {
@@ -300,7 +298,6 @@ fn decide_sysctls(
             return Err(not_permitted(asks(), format!("{} says {}", mode.origin, mode.value)));
         }
     }
-    disagreements(&admins_ipv6, &asked)?;
     // Both ways: a file may be reached through `all` from either side.
     disagreements(&admins_writes, &asked)?;
     disagreements(&as_writes(&asked), &admins)?;
