@@ -9,5 +9,6 @@ pub mod nft;
 pub mod oci;
 pub mod plan;
 pub mod policy;
+pub mod registry;
 pub mod settings;
 pub mod sysctl;

@@ -65,9 +65,10 @@ impl FromStr for Devconf {
 }
 
 /// A mode with what it needs to know of this host, read before the container's namespace is joined.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
     /// Nothing is written.
+    #[default]
     Leave,
     /// The host's values.
     Host(Snapshot),
