@@ -223,20 +223,23 @@ fn the_namespace_of_pid_1_is_refused_from_within_another() {
             .unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
-        return;
+    } else {
+        on_a_thread(|| {
+            let host = Sleeper::new(&["-m"]);
+            assert_eq!(host.namespace(), inode("/proc/1/ns/net"));
+            drop(netns::unshared().unwrap());
+            let before = here();
+            for target in [host.target(), Target::Path("/proc/1/ns/net".into())] {
+                let failure = enter(&target).expect_err("joined");
+                assert_eq!(failure.exit_code(), 24);
+                assert!(
+                    failure.to_string().contains("the namespace of pid 1, the host's; it was not joined"),
+                    "{failure}"
+                );
+                assert_eq!(here(), before);
+            }
+        });
     }
-    on_a_thread(|| {
-        let host = Sleeper::new(&["-m"]);
-        assert_eq!(host.namespace(), inode("/proc/1/ns/net"));
-        drop(netns::unshared().unwrap());
-        let before = here();
-        for target in [host.target(), Target::Path("/proc/1/ns/net".into())] {
-            let failure = enter(&target).expect_err("joined");
-            assert_eq!(failure.exit_code(), 24);
-            assert!(failure.to_string().contains("the namespace of pid 1, the host's; it was not joined"), "{failure}");
-            assert_eq!(here(), before);
-        }
-    });
 }
 
 #[test]
@@ -262,8 +265,9 @@ fn what_is_no_network_namespace_is_refused_and_said_to_be_what_it_is() {
     fs::write(&file, "").unwrap();
     let fifo = directory.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    let cases: [(&Path, &str); 6] = [
+    let cases: [(&Path, &str); 7] = [
         (&file, "a regular file"),
+        (Path::new("net"), "the path is not absolute"),
         (directory.path(), "a directory"),
         (&fifo, "a FIFO"),
         (Path::new("/dev/null"), "a device"),
@@ -276,6 +280,13 @@ fn what_is_no_network_namespace_is_refused_and_said_to_be_what_it_is() {
         let expected = Cause::NotANamespace { path: path.display().to_string(), found: found.into() };
         assert_eq!(failure.cause, expected);
     }
+}
+
+#[test]
+fn a_path_in_a_message_stays_on_its_line() {
+    let line = refused(Target::Path("/run/netns/a\nb".into())).to_string();
+    assert!(line.starts_with("cannot join the network namespace /run/netns/a\\nb: "), "{line}");
+    assert!(!line.contains('\n'), "{line}");
 }
 
 #[test]

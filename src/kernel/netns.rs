@@ -37,7 +37,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Process(pid) => write!(f, "the network namespace of process {pid}"),
-            Target::Path(path) => write!(f, "the network namespace {}", path.display()),
+            Target::Path(path) => write!(f, "the network namespace {}", shown(path)),
         }
     }
 }
@@ -277,8 +277,16 @@ fn enter_by_procfs(pid: i32, own: &Own) -> Result<NamespaceId, Cause> {
     Ok(id)
 }
 
+/// A path as it goes into a message, which is one line.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().escape_debug().to_string()
+}
+
 fn enter_path(path: &Path, own: &Own) -> Result<NamespaceId, Cause> {
-    let shown = path.display().to_string();
+    let shown = shown(path);
+    if !path.is_absolute() {
+        return Err(Cause::NotANamespace { path: shown, found: "the path is not absolute".into() });
+    }
     // O_NONBLOCK: a FIFO or a device must not hold the hook up.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     match open(path, flags, Mode::empty()) {

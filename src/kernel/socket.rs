@@ -108,9 +108,7 @@ impl Socket {
         let length = loop {
             match self.receive_queued(buffer) {
                 Ok(Some(messages)) => break messages.rest.len(),
-                Ok(None) => {
-                    deadline.wait_readable(&self.raw, doing)?;
-                }
+                Ok(None) => deadline.wait_readable(&self.raw, doing)?,
                 Err(errno) => return Err(Failure::new(doing, Cause::Netlink { call: "receive from netlink", errno })),
             }
         };
