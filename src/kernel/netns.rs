@@ -1,9 +1,9 @@
 //! The way into the container's network namespace, past the host's.
 //!
-//! Supported are a hook that is root on the host, whatever user namespaces the container has, and a hook that is root of a
-//! user namespace which owns the container's network namespace, itself or through a child (rootless podman). setns with
-//! `CLONE_NEWNET` alone suffices for both; the user namespace is never joined, because that would put this process in
-//! reach of the container (CVE-2016-9962). See [`crate::kernel::capability`] for what is not supported.
+//! Supported are a hook that is root on the host, whatever user namespaces the container has, and a hook that is root
+//! of a user namespace which owns the container's network namespace, itself or through a child (rootless podman).
+//! setns with `CLONE_NEWNET` alone suffices for both; the user namespace is never joined, because that would put this
+//! process in reach of the container (CVE-2016-9962). See [`crate::kernel::capability`] for what is not supported.
 
 use std::cell::Cell;
 use std::fmt;
@@ -126,7 +126,8 @@ thread_local! {
 ///
 /// ```compile_fail,E0451
 /// let id = netlatch::kernel::netns::NamespaceId { dev: 0, ino: 0 };
-/// let inside = netlatch::kernel::netns::Inside { id, target: String::new(), on_this_thread: std::marker::PhantomData };
+/// let on_this_thread = std::marker::PhantomData;
+/// let inside = netlatch::kernel::netns::Inside { id, target: String::new(), on_this_thread };
 /// ```
 #[derive(Debug)]
 pub struct Inside {
@@ -181,9 +182,9 @@ pub fn unshared() -> Result<Inside, Failure> {
 ///
 /// # Errors
 ///
-/// [`Cause::PidZero`], [`Cause::PidOne`], [`Cause::State`] for pids that name no process; [`Cause::ProcessGone`] for dead ones and
-/// zombies; [`Cause::HostNamespace`]; [`Cause::NotANamespace`] for paths; [`Cause::CapabilityMissing`] or [`Cause::Join`] where
-/// the kernel refuses.
+/// [`Cause::PidZero`], [`Cause::PidOne`], [`Cause::State`] for pids that name no process; [`Cause::ProcessGone`] for
+/// dead ones and zombies; [`Cause::HostNamespace`]; [`Cause::NotANamespace`] for paths; [`Cause::CapabilityMissing`]
+/// or [`Cause::Join`] where the kernel refuses.
 pub fn enter(target: &Target, own: &Own) -> Result<Inside, Failure> {
     let doing = || format!("join {target}");
     not_twice(&doing())?;

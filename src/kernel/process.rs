@@ -106,8 +106,8 @@ const CHUNK: usize = 4096;
 ///
 /// # Errors
 ///
-/// [`Cause::State`] where `fd` is closed or not open for reading, [`Cause::Limit`] past `limit`, [`Cause::Deadline`] where
-/// the writer does not come to an end in time.
+/// [`Cause::State`] where `fd` is closed or not open for reading, [`Cause::Limit`] past `limit`, [`Cause::Deadline`]
+/// where the writer does not come to an end in time.
 pub fn drain(fd: impl AsFd, limit: usize, deadline: &Deadline) -> Result<Vec<u8>, Failure> {
     const DOING: &str = "read the container's state from stdin";
     let closed = || Failure::new(DOING, Cause::State("stdin is closed or not open for reading (EBADF)".into()));
