@@ -1,9 +1,11 @@
 //! Netlatch: an OCI runtime hook that locks a container's network before its first instruction.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod document;
 pub mod error;
 pub mod kernel;
+pub mod logging;
 pub mod net;
 pub mod nft;
 pub mod oci;

@@ -112,7 +112,7 @@ fn read(root: &Place<'_>) -> Option<Config> {
     let mut fields = root.fields()?;
     if is_manifest(root) {
         root.refuse(
-            "this is a manifest (apiVersion, kind), not a configuration; manifests belong into the policies folder",
+            "this is a manifest (apiVersion, kind), not a configuration; this version does not understand policies",
         );
         return None;
     }
