@@ -502,6 +502,28 @@ fn kernel_defaults_is_what_the_knob_at_2_gives() {
 }
 
 #[test]
+fn forwarding_is_written_before_what_it_resets() {
+    let procfs = Procfs::open().unwrap();
+    let source = on_a_thread(|| {
+        let _host = unshared().unwrap();
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        assert_eq!(now("net.ipv4.conf.all.accept_redirects"), "0");
+        fs::write("/proc/sys/net/ipv4/conf/all/accept_redirects", "1").unwrap();
+        fs::write("/proc/sys/net/ipv4/conf/default/forwarding", "0").unwrap();
+        procfs.source(Devconf::Host).unwrap()
+    });
+    let plan = devconf::writes(&source, Ipv6::Leave, &origin()).writes;
+    in_new_namespace(|procfs, inside| {
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        fs::write("/proc/sys/net/ipv4/conf/all/accept_redirects", "1").unwrap();
+        procfs.apply(inside, &plan).unwrap();
+        assert_eq!(procfs.verify(inside, &plan), Ok(vec![]));
+        assert_eq!(now("net.ipv4.conf.all.accept_redirects"), "1");
+        assert_eq!(now("net.ipv4.conf.lo.forwarding"), "0");
+    });
+}
+
+#[test]
 fn an_addr_gen_mode_that_needs_a_secret_is_left_out_by_name() {
     let procfs = Procfs::open().unwrap();
     let source = on_a_thread(|| {
