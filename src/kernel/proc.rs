@@ -99,12 +99,12 @@ impl Procfs {
         openat2(&self.sys, path, flags | OFlags::CLOEXEC, Mode::empty(), STRICT).map_err(named)
     }
 
+    fn walk(&self) -> Walk<'_> {
+        Walk { procfs: self, folder: String::new(), opened: None }
+    }
+
     fn value(&self, path: &str) -> Result<Option<String>, Errno> {
-        match self.open_at(path, OFlags::RDONLY) {
-            Ok(file) => contents(&file).map(Some),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-            Err(errno) => Err(errno),
-        }
+        self.walk().value(path)
     }
 
     fn unread(&self, doing: &str, path: &str, errno: Errno) -> Failure {
@@ -118,13 +118,13 @@ impl Procfs {
 
     fn conf(&self, family: Family) -> Result<Conf, Failure> {
         let mut conf = Conf::default();
-        for leaf in self.leaves(family)? {
-            if !is_carried(family, &leaf) {
-                continue;
-            }
-            for (folder, values) in [("all", &mut conf.all), ("default", &mut conf.default)] {
+        let mut leaves = self.leaves(family)?;
+        leaves.retain(|leaf| is_carried(family, leaf));
+        let mut walk = self.walk();
+        for (folder, values) in [("all", &mut conf.all), ("default", &mut conf.default)] {
+            for leaf in &leaves {
                 let path = format!("net/{}/conf/{folder}/{leaf}", word(family));
-                let value = self.value(&path).map_err(|errno| self.unread(READING_HOST, &path, errno))?;
+                let value = walk.value(&path).map_err(|errno| self.unread(READING_HOST, &path, errno))?;
                 values.extend(value.map(|value| (leaf.clone(), value)));
             }
         }
@@ -154,6 +154,43 @@ impl Procfs {
             }
         }
         Ok(names)
+    }
+}
+
+/// One file after another. Where two in a row are in one folder, the folder is opened: to walk to it from /proc/sys
+/// each time costs 5.0 µs a file, from there 3.6.
+///
+/// A folder below `net` belongs to the namespace in which it was opened, so a walk must not outlive a join.
+struct Walk<'a> {
+    procfs: &'a Procfs,
+    /// Of the last file.
+    folder: String,
+    opened: Option<OwnedFd>,
+}
+
+impl Walk<'_> {
+    fn open(&mut self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let Some((folder, leaf)) = path.rsplit_once('/') else { return self.procfs.open_at(path, flags) };
+        if folder != self.folder {
+            folder.clone_into(&mut self.folder);
+            self.opened = None;
+            return self.procfs.open_at(path, flags);
+        }
+        let folder = match self.opened.take() {
+            Some(folder) => folder,
+            None => self.procfs.open_at(folder, OFlags::PATH | OFlags::DIRECTORY)?,
+        };
+        let folder = self.opened.insert(folder);
+        openat2(folder, leaf, flags | OFlags::CLOEXEC, Mode::empty(), STRICT).map_err(named)
+    }
+
+    /// `None` where there is no such file.
+    fn value(&mut self, path: &str) -> Result<Option<String>, Errno> {
+        match self.open(path, OFlags::RDONLY) {
+            Ok(file) => contents(&file).map(Some),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 }
 

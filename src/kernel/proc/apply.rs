@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use rustix::fs::OFlags;
 use rustix::io::pwrite;
 
-use super::{Procfs, contents, named, procfs};
+use super::{Procfs, Walk, contents, named, procfs};
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
 use crate::net::{Family, Origin};
@@ -86,7 +86,11 @@ impl Procfs {
     ///
     /// A read-only /proc/sys that holds the value already is no failure (moby#47751, netavark#825).
     pub fn write(&self, _: &Inside, setting: &Setting) -> Result<Written, Failure> {
-        match self.put(&setting.key, &setting.value) {
+        self.bring_about(&mut self.walk(), setting)
+    }
+
+    fn bring_about(&self, walk: &mut Walk<'_>, setting: &Setting) -> Result<Written, Failure> {
+        match self.put(walk, &setting.key, &setting.value) {
             Ok(Some(written)) => Ok(written),
             Ok(None) => Err(refused(setting, self.absence(&setting.key))),
             Err(Stop::Procfs(cause)) => Err(Failure::new(WRITING, cause)),
@@ -96,19 +100,20 @@ impl Procfs {
 
     /// Writes a plan in its order and stops at the first that fails.
     pub fn apply(&self, inside: &Inside, writes: &[Write]) -> Result<Vec<Report>, Failure> {
+        let mut walk = self.walk();
         let mut interfaces = Interfaces::default();
         let mut reports = Vec::with_capacity(writes.len());
         for write in writes {
             match write {
                 Write::One(setting) => {
-                    let written = self.write(inside, setting)?;
+                    let written = self.bring_about(&mut walk, setting)?;
                     reports.push(Report { key: setting.key.clone(), value: setting.value.clone(), written });
                 }
                 Write::EachInterface { family, leaf, value, origin } => {
                     for interface in interfaces.of(self, inside, *family)? {
                         let key = Key::of_conf(*family, interface, leaf);
                         let setting = Setting { key, value: value.clone(), origin: origin.clone() };
-                        match self.write(inside, &setting) {
+                        match self.bring_about(&mut walk, &setting) {
                             Ok(written) => reports.push(Report { key: setting.key, value: setting.value, written }),
                             Err(_) if self.lacks_interface(*family, interface) => {}
                             Err(failure) => return Err(failure),
@@ -122,14 +127,15 @@ impl Procfs {
 
     /// Reads everything a plan sets, on the interfaces there are now, and returns what differs.
     pub fn verify(&self, inside: &Inside, writes: &[Write]) -> Result<Vec<Drift>, Failure> {
+        let mut walk = self.walk();
         let mut interfaces = Interfaces::default();
         let mut drifts = Vec::new();
         for write in writes {
             match write {
-                Write::One(setting) => drifts.extend(self.drift(inside, &setting.key, &setting.value, write)?),
+                Write::One(setting) => drifts.extend(self.drift(&mut walk, &setting.key, &setting.value, write)?),
                 Write::EachInterface { family, leaf, value, origin: _ } => {
                     for interface in interfaces.of(self, inside, *family)? {
-                        let drift = self.drift(inside, &Key::of_conf(*family, interface, leaf), value, write)?;
+                        let drift = self.drift(&mut walk, &Key::of_conf(*family, interface, leaf), value, write)?;
                         drifts.extend(drift.filter(|_| !self.lacks_interface(*family, interface)));
                     }
                 }
@@ -138,8 +144,8 @@ impl Procfs {
         Ok(drifts)
     }
 
-    fn drift(&self, inside: &Inside, key: &Key, wanted: &str, write: &Write) -> Result<Option<Drift>, Failure> {
-        let found = self.read(inside, key)?;
+    fn drift(&self, walk: &mut Walk<'_>, key: &Key, wanted: &str, write: &Write) -> Result<Option<Drift>, Failure> {
+        let found = walk.value(key.path()).map_err(|errno| self.unread(READING, key.path(), errno))?;
         let good = match &found {
             Some(found) => same_value(found, wanted),
             None => self.is_off_without_a_file(key, wanted),
@@ -149,15 +155,15 @@ impl Procfs {
     }
 
     /// [`Procfs::write`] without words; `None` where there is no such file.
-    fn put(&self, key: &Key, wanted: &str) -> Result<Option<Written>, Stop> {
+    fn put(&self, walk: &mut Walk<'_>, key: &Key, wanted: &str) -> Result<Option<Written>, Stop> {
         let path = key.path();
-        let file = match self.open_at(path, OFlags::RDWR) {
+        let file = match walk.open(path, OFlags::RDWR) {
             Ok(file) => file,
             Err(Errno::ENOENT | Errno::ENOTDIR) => {
                 return Ok(self.is_off_without_a_file(key, wanted).then_some(Written::NoIpv6));
             }
             Err(errno @ (Errno::EROFS | Errno::EACCES | Errno::EPERM)) => {
-                return match self.value(path) {
+                return match walk.value(path) {
                     Ok(Some(now)) if same_value(&now, wanted) => Ok(Some(Written::Already)),
                     Ok(Some(now)) => Err(Stop::Sysctl(format!("it is {now} and {}", unwritable(errno)))),
                     Ok(None) => Ok(None),
