@@ -418,8 +418,9 @@ fn host_is_what_the_knob_at_1_gives() {
     assert_eq!(differs, [""; 0]);
 }
 
-/// The kernel's 3 is its 1 with the namespace of the creating task for the host's (`inet_net_init_devconf` in
-/// include/net, one switch for both), so that a "host" whose every value is changed can be tried without one.
+/// The kernel's 3 is its 1 with the namespace of the creating task in the host's place (one switch over
+/// `net_inherit_devconf` in each of `devinet_init_net` and `addrconf_init_net`), so that a "host" whose every value is
+/// changed can be tried without changing one.
 #[test]
 #[ignore = "needs root in the initial network namespace, whose devconf_inherit_init_net it changes for a moment"]
 fn host_carries_every_value_but_secrets_and_adds_what_the_kernel_forgets() {

@@ -30,7 +30,7 @@ pub struct Procfs {
     sys: OwnedFd,
 }
 
-/// fs/proc/root.c: `PROC_ROOT_INO`.
+/// The inode of `proc_root` (fs/proc/root.c).
 const PROC_ROOT_INO: u64 = 1;
 
 const OPENING: &str = "open /proc/sys";
