@@ -18,9 +18,9 @@ mod scalar;
 mod suggest;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 pub use decode::{Fields, Place, Report, shown};
 pub use suggest::suggest;
@@ -35,6 +35,8 @@ pub const MAX_DEPTH: usize = 64;
 pub const MAX_NODES: usize = 500_000;
 /// Most nodes of one text that are held for anchors or copied by aliases: what an alias may cost beyond its own text.
 pub const MAX_ALIASED: usize = 10_000;
+/// Most problems told of one text. The text is hostile long before.
+pub const MAX_FINDINGS: usize = 1000;
 
 /// A value and where its text begins.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +124,7 @@ pub fn parse(file: &str, bytes: &[u8], findings: &mut Vec<Finding>) -> Vec<Node>
         text,
         file,
         findings,
-        anchors: HashMap::new(),
+        anchors: BTreeMap::new(),
         nodes: 0,
         aliased: 0,
     };
@@ -167,7 +169,7 @@ struct Builder<'t, 'f> {
     text: &'t str,
     file: &'f str,
     findings: &'f mut Vec<Finding>,
-    anchors: HashMap<usize, Anchored>,
+    anchors: BTreeMap<usize, Anchored>,
     nodes: usize,
     aliased: usize,
 }
@@ -187,6 +189,9 @@ impl Built {
 
 impl<'t> Builder<'t, '_> {
     fn refuse(&mut self, position: (u32, u32), message: impl Into<String>) {
+        if self.findings.len() >= MAX_FINDINGS {
+            return;
+        }
         let file = self.file.to_owned();
         self.findings.push(Finding { file, position: Some(position), at: String::new(), message: message.into() });
     }
@@ -194,6 +199,9 @@ impl<'t> Builder<'t, '_> {
     fn documents(&mut self) -> Vec<Node> {
         let mut roots = Vec::new();
         loop {
+            if self.findings.len() >= MAX_FINDINGS {
+                return roots;
+            }
             match self.document() {
                 Ok(Some(root)) if root.value != Value::Null => roots.push(root),
                 Ok(Some(_)) => {}
@@ -211,7 +219,11 @@ impl<'t> Builder<'t, '_> {
                         }
                         Some(_) | None => String::new(),
                     };
-                    self.refuse(place_at(&at), one_line(&error.info()) + &hint);
+                    let message = match error.kind() {
+                        ErrorKind::RecursionLimitExceeded => too_deep(),
+                        _ => error.info().replace('\n', ", ") + &hint,
+                    };
+                    self.refuse(place_at(&at), message);
                     match self.parser.proceed_next_document() {
                         Ok(true) => {}
                         Ok(false) | Err(_) => return roots,
@@ -248,7 +260,7 @@ impl<'t> Builder<'t, '_> {
         let (line, column) = place_at(&span.start);
         self.count((line, column), 1)?;
         if depth > MAX_DEPTH {
-            return Err(Stop::Limit((line, column), format!("nests deeper than {MAX_DEPTH} levels (MAX_DEPTH)")));
+            return Err(Stop::Limit((line, column), too_deep()));
         }
         let (anchor, built) = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -293,7 +305,8 @@ impl<'t> Builder<'t, '_> {
     /// The mapping whose start at `line` and `column` was just read.
     fn mapping(&mut self, (line, column): (u32, u32), depth: usize) -> Result<Built, Stop> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
-        let mut seen: HashSet<String> = HashSet::new();
+        // Not a HashMap: its random seed is a system call on the hook's way.
+        let mut seen: BTreeMap<String, u32> = BTreeMap::new();
         let (mut count, mut below) = (1, 0);
         loop {
             let (event, span) = self.next()?;
@@ -332,12 +345,12 @@ impl<'t> Builder<'t, '_> {
                     continue;
                 }
             };
-            if !seen.insert(text.clone()) {
-                let first = entries.iter().find(|(key, _)| key.text == text);
-                let first = first.map_or(0, |(key, _)| key.line);
-                self.refuse(place, format!("the key {} stands twice, first in line {first}", shown(&text)));
+            if let Some(first) = seen.get(&text) {
+                let message = format!("the key {} stands twice, first in line {first}", shown(&text));
+                self.refuse(place, message);
                 continue;
             }
+            seen.insert(text.clone(), place.0);
             entries.push((Key { text, line: place.0, column: place.1 }, value.node));
         }
     }
@@ -349,7 +362,7 @@ impl<'t> Builder<'t, '_> {
             return Ok(Built::null(place));
         };
         if depth + levels - 1 > MAX_DEPTH {
-            return Err(Stop::Limit(place, format!("nests deeper than {MAX_DEPTH} levels (MAX_DEPTH)")));
+            return Err(Stop::Limit(place, too_deep()));
         }
         self.charge(place, count)?;
         self.count(place, count)?;
@@ -408,8 +421,8 @@ const fn is_content(event: &Event<'_>) -> bool {
     matches!(event, Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_))
 }
 
-fn one_line(text: &str) -> String {
-    text.replace('\n', ", ")
+fn too_deep() -> String {
+    format!("nests deeper than {MAX_DEPTH} levels (MAX_DEPTH)")
 }
 
 /// A value as a message names it: `the integer 0x10`.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::request::{Mode, NamedPort, OnDenied, Sourced, check_namespace, parse_labels, parse_ports};
-use crate::document::{shown, suggest};
+use crate::document::{MAX_FINDINGS, shown, suggest};
 use crate::error::{Cause, Failure, Finding};
 use crate::net::Origin;
 use crate::policy::list::List;
@@ -129,6 +129,9 @@ struct Reader {
 
 impl Reader {
     fn refuse(&mut self, key: &str, message: impl Display) {
+        if self.findings.len() >= MAX_FINDINGS {
+            return;
+        }
         // A key is as long as its author likes, and the message is one line.
         let key = if key.len() > 128 || key.contains(|c: char| c.is_control()) { shown(key) } else { key.to_owned() };
         self.findings.push(Finding {

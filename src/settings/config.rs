@@ -1,6 +1,6 @@
 //! The configuration file: what the admin wants for every container of this host.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::document::{self, Fields, Place, Report, Value, shown};
@@ -198,42 +198,35 @@ fn set<T: Copy + Ord>(
 /// A list in one string, or its entries apart.
 fn list(fields: &mut Fields<'_>, name: &'static str) -> Option<Sourced<List>> {
     let place = fields.optional(name)?;
-    let origin = place.origin();
-    let mut places: HashMap<Origin, Place<'_>> = HashMap::new();
     let parsed = match &place.node().value {
-        Value::Seq(_) => {
-            let items: Vec<Place<'_>> = place.items()?.collect();
-            let mut entries = Vec::with_capacity(items.len());
-            let mut whole = true;
-            for item in items {
-                match item.string() {
-                    Some(text) => entries.push((text, item)),
-                    None => whole = false,
-                }
-            }
-            // An item that is no string is reported; a list without it is not the list that was meant.
-            if !whole && entries.is_empty() {
-                return None;
-            }
-            let parsed = List::from_entries(entries.iter().map(|(text, item)| (*text, item.origin())));
-            places.extend(entries.into_iter().map(|(_, item)| (item.origin(), item)));
-            if !whole && parsed.is_ok() {
-                return None;
-            }
-            parsed
-        }
-        Value::Str { .. } => List::parse(place.string()?, &origin),
+        Value::Seq(_) => return entries(&place),
+        Value::Str { .. } => List::parse(place.string()?, &place.origin()),
         Value::Null | Value::Bool(_) | Value::Int { .. } | Value::Float { .. } | Value::Map(_) => {
             let found = document::describe(&place.node().value);
             place.refuse(format!("expected a list of entries, or none, found {found}"));
             return None;
         }
     };
-    let refuse = |problem: Problem| places.get(&problem.origin).unwrap_or(&place).refuse(problem.to_string());
-    match parsed {
-        Ok(list) => Some(Sourced::new(list, origin)),
+    let refuse = |problems: Vec<Problem>| problems.iter().for_each(|problem| place.refuse(problem.to_string()));
+    Some(Sourced::new(parsed.map_err(refuse).ok()?, place.origin()))
+}
+
+fn entries(place: &Place<'_>) -> Option<Sourced<List>> {
+    let items = place.items()?;
+    let written = items.len();
+    let entries: Vec<_> = items.filter_map(|item| Some((item.string()?, item))).collect();
+    // An item that is no string is reported; a list without it is not the list that was meant.
+    let whole = entries.len() == written;
+    if !whole && entries.is_empty() {
+        return None;
+    }
+    match List::from_entries(entries.iter().map(|(text, item)| (*text, item.origin()))) {
+        Ok(list) => whole.then(|| Sourced::new(list, place.origin())),
         Err(problems) => {
-            problems.into_iter().for_each(refuse);
+            let items: BTreeMap<Origin, &Place<'_>> = entries.iter().map(|(_, item)| (item.origin(), item)).collect();
+            for problem in problems {
+                items.get(&problem.origin).copied().unwrap_or(place).refuse(problem.to_string());
+            }
             None
         }
     }
