@@ -13,7 +13,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::net::{AddrRange, Cidr, CidrError, Family, Origin, Packet, Payload, PortRange, Transport};
+use crate::net::{AddrRange, Cidr, CidrError, Family, Origin, Packet, PortRange, Service, Transport};
 use crate::policy::group::Group;
 
 /// Most entries one list may have. Above it, 100,000 prefixes with room to spare, an input is a mistake.
@@ -46,34 +46,6 @@ impl Peer {
             Peer::Any => true,
             Peer::Block(block) => block.contains(addr),
             Peer::Group(group) => group.contains(addr, host),
-        }
-    }
-}
-
-/// What is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Service {
-    /// Every protocol.
-    Everything,
-    /// ICMP towards IPv4 peers, ICMPv6 towards IPv6 peers.
-    Icmp,
-    /// Transports with a range of destination ports. For ingress these are the container's own ports.
-    Ports {
-        /// One, or TCP and UDP.
-        transports: &'static [Transport],
-        /// Destination ports.
-        ports: PortRange,
-    },
-}
-
-impl Service {
-    fn contains(&self, payload: Payload) -> bool {
-        match (self, payload) {
-            (Service::Everything, _) | (Service::Icmp, Payload::Icmp { .. }) => true,
-            (Service::Ports { transports, ports }, Payload::Transport { protocol, port }) => {
-                transports.contains(&protocol) && ports.contains(port)
-            }
-            (Service::Icmp | Service::Ports { .. }, _) => false,
         }
     }
 }
@@ -343,7 +315,7 @@ fn is_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Direction;
+    use crate::net::{Direction, Payload};
 
     fn origin() -> Origin {
         Origin::Annotation { key: "io.netlatch.egress".into() }
