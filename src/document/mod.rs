@@ -10,8 +10,8 @@
 //! The parser underneath is `granit-parser`, the maintained successor of `saphyr-parser` (MIT or Apache-2.0), chosen
 //! over it because it forbids unsafe code and arithmetic panics by lint, is fuzzed for panics, bounds nesting and keys
 //! in the scanner, joins JSON's surrogate pairs, and can go on with the next document after a syntax error. JSON takes
-//! the same road: it is a subset of YAML's flow style but for limits that no manifest reaches (a key of 1024
-//! characters).
+//! the same road: it is a subset of YAML's flow style but for a bare U+007F in a string and keys beyond 1024
+//! characters, which no manifest holds and which are refused.
 
 mod decode;
 mod scalar;
@@ -47,6 +47,26 @@ pub struct Node {
     pub line: u32,
     /// Column in characters, counted from 1.
     pub column: u32,
+}
+
+impl Node {
+    /// The value of the field `name`, where this is an object that has it.
+    pub fn field(&self, name: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int { .. }
+            | Value::Float { .. }
+            | Value::Str { .. }
+            | Value::Seq(_) => None,
+        }
+    }
+
+    /// Whether this is a manifest, as opposed to a configuration: it has `apiVersion` and `kind`.
+    pub fn is_manifest(&self) -> bool {
+        self.field("apiVersion").is_some() && self.field("kind").is_some()
+    }
 }
 
 /// What a node is, by the core schema.
