@@ -84,6 +84,16 @@ pub fn shown(text: &str) -> String {
     }
 }
 
+/// A message of bearable length: it may quote what somebody else wrote, and goes into one line.
+pub fn clipped(mut message: String) -> String {
+    const LONGEST: usize = 400;
+    if let Some((cut, _)) = message.char_indices().nth(LONGEST) {
+        message.truncate(cut);
+        message.push_str("...");
+    }
+    message
+}
+
 /// A node with its path: a value about to be read.
 #[derive(Clone, Debug)]
 pub struct Place<'a> {
@@ -121,7 +131,7 @@ impl<'a> Place<'a> {
     }
 
     fn finding(&self, position: (u32, u32), message: String) -> Finding {
-        Finding { file: self.report.file.clone(), position: Some(position), at: self.path(), message }
+        Finding { file: self.report.file.clone(), position: Some(position), at: self.path(), message: clipped(message) }
     }
 
     fn expected<T>(&self, what: &str) -> Option<T> {

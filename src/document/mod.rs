@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
-pub use decode::{Fields, Place, Report, shown};
+pub use decode::{Fields, Place, Report, clipped, shown};
 pub use suggest::suggest;
 
 use crate::error::Finding;
@@ -213,7 +213,8 @@ impl<'t> Builder<'t, '_> {
             return;
         }
         let file = self.file.to_owned();
-        self.findings.push(Finding { file, position: Some(position), at: String::new(), message: message.into() });
+        let message = clipped(message.into());
+        self.findings.push(Finding { file, position: Some(position), at: String::new(), message });
     }
 
     fn documents(&mut self) -> Vec<Node> {

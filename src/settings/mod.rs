@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 pub use config::{Config, DEFAULT_FILE, HostNetwork, NetAdmin, RouterAdvertisements, check};
 
+use crate::document::clipped;
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Family, Origin, Packet};
 use crate::oci::{Annotation, Mode, NamedPort, OnDenied, Requests, Sourced};
@@ -172,7 +173,10 @@ impl Settings {
 }
 
 fn not_permitted(asked: String, against: String) -> Failure {
-    Failure::new("do what the container's annotations ask for", Cause::NotPermitted { asked, against })
+    Failure::new(
+        "do what the container's annotations ask for",
+        Cause::NotPermitted { asked: clipped(asked), against: clipped(against) },
+    )
 }
 
 fn check_permitted(config: &Config, requests: &Requests) -> Result<(), Failure> {
