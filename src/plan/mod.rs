@@ -19,7 +19,7 @@ use crate::policy::group::Group;
 use crate::settings::{LayerSource, ListLayer, NetAdmin, RouterAdvertisements, Settings};
 use crate::sysctl::devconf::{LeftAlone, Source, writes};
 use crate::sysctl::ipv6::{Ipv6, Write, steps};
-use crate::sysctl::{contradictions, disagreements};
+use crate::sysctl::{contradictions, disagreements, give_way};
 
 /// What must be known of this host and cannot be asked from inside the container's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,18 +134,16 @@ fn check_bundle(
     }
 }
 
+/// Devconf gives way to what is named, and both to what `ipv6` says: its writes come before the named ones, so that
+/// `default` is closed before anything that could wake an interface.
 fn sysctls(settings: &Settings, facts: &Facts) -> Result<(Vec<Write>, Vec<LeftAlone>), Failure> {
     let carried = writes(&facts.devconf, settings.ipv6.value, &settings.devconf.origin);
     let ipv6 = steps(settings.ipv6.value, &settings.ipv6.origin);
     disagreements(&ipv6, &settings.sysctls)?;
-    // IPv6 first: `default` closes before anything else is touched. What an operator names wins over what is carried.
-    let named = |write: &Write| match write {
-        Write::One(setting) => settings.sysctls.iter().any(|other| other.key == setting.key),
-        Write::EachInterface { .. } => false,
-    };
-    let carried_writes = carried.writes.into_iter().filter(|write| !named(write));
-    let own = settings.sysctls.iter().cloned().map(Write::One);
-    Ok((ipv6.into_iter().chain(carried_writes).chain(own).collect(), carried.left_alone))
+    let mut devconf = carried.writes;
+    give_way(&mut devconf, &settings.sysctls);
+    let named = settings.sysctls.iter().cloned().map(Write::One);
+    Ok((ipv6.into_iter().chain(devconf).chain(named).collect(), carried.left_alone))
 }
 
 fn table(settings: &Settings, facts: &Facts) -> Result<Option<(Table, Vec<Layer>)>, Failure> {
