@@ -39,7 +39,9 @@ impl Log for Sink {
         }
         let line = printable(&record.args().to_string());
         let pid = std::process::id();
-        if self.send(&format!("<{}>netlatch[{pid}]: {line}", FACILITY | severity(record.level()))).is_none() {
+        let sent = self.send(&format!("<{}>netlatch[{pid}]: {line}", FACILITY | severity(record.level()))).is_some();
+        // The file is for what somebody will look for; that a start went well is not worth a write on every start.
+        if !sent && record.level() <= Level::Warn {
             let _ = self.append(&format!("{} netlatch[{pid}]: {line}\n", record.level()));
         }
     }

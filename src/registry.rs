@@ -1,7 +1,7 @@
 //! /run/netlatch: what is known of the containers on this host, and why starts failed.
 //!
 //! ```text
-//! containers/<id>.json   one record, written whole and renamed into place
+//! containers/<id>.json   one record
 //! errors/<id>.json       why the last start of that container failed
 //! ```
 //!
@@ -174,25 +174,36 @@ impl Registry {
         read_limited(&self.path(folder, id))
     }
 
-    /// Writes beside and renames: a reader sees the old content or the new, whole.
+    /// A new record is written in one call where it will stay: its reader is a later process, and a cut record counts
+    /// as none. One that is there is replaced by renaming, so that a reader sees the old content or the new.
     fn write(&self, folder: &str, id: &str, bytes: &[u8]) -> Result<(), Cause> {
         self.check()?;
         let path = self.path(folder, id);
-        let beside = self.dir.join(folder).join(format!(".{id}.{}", std::process::id()));
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-        let file = match options.open(&beside) {
+        let mut fresh = OpenOptions::new();
+        fresh.write(true).create_new(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let file = match fresh.open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.make(folder)?;
-                options.open(&beside)
+                fresh.open(&path)
             }
             other => other,
         };
-        let written = file.and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&beside, &path));
-        written.map_err(|error| {
-            let _ = fs::remove_file(&beside);
-            self.cause(&error)
-        })
+        match file {
+            Ok(mut file) => file.write_all(bytes).map_err(|error| {
+                let _ = fs::remove_file(&path);
+                self.cause(&error)
+            }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let beside = self.dir.join(folder).join(format!(".{id}.{}", std::process::id()));
+                let _ = fs::remove_file(&beside);
+                let written = fresh.open(&beside).and_then(|mut file| file.write_all(bytes));
+                written.and_then(|()| fs::rename(&beside, &path)).map_err(|error| {
+                    let _ = fs::remove_file(&beside);
+                    self.cause(&error)
+                })
+            }
+            Err(error) => Err(self.cause(&error)),
+        }
     }
 
     /// Whoever may write the directory could make us overwrite files elsewhere or believe false records.

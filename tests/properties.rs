@@ -88,7 +88,7 @@ fn direction() -> impl Strategy<Value = Direction> {
 }
 
 fn denial() -> impl Strategy<Value = Denial> {
-    prop::sample::select(vec![Denial::Reject, Denial::Drop])
+    prop::sample::select(vec![Denial::Reject, Denial::Drop, Denial::Audit])
 }
 
 proptest! {
@@ -96,18 +96,28 @@ proptest! {
 
     #[test]
     fn the_ruleset_decides_what_the_lists_say(
-        (texts, denial, packets) in (direction(), prop::collection::vec(list(), 1..3), denial())
-            .prop_flat_map(|(d, texts, denial)| (Just(texts), Just(denial), prop::collection::vec(packet(d), 40))),
+        (texts, packets) in (direction(), prop::collection::vec((list(), denial()), 1..3))
+            .prop_flat_map(|(d, texts)| (Just(texts), prop::collection::vec(packet(d), 40))),
         v6_off in prop::bool::weighted(0.1),
+        always in prop::option::of(denial()),
     ) {
-        let lists: Vec<List> = texts.iter().map(|text| parse(text)).collect();
+        let lists: Vec<(List, Denial)> = texts.iter().map(|(text, denial)| (parse(text), *denial)).collect();
         let direction = packets[0].direction;
-        let layers = lists.iter().zip(["baseline", "annotation"])
-            .map(|(list, name)| layers::of_list(name, direction, list, denial, &host(), &origin())).collect();
+        let groups = (direction == Direction::Egress).then_some([Group::Metadata, Group::Private]);
+        let always = always.filter(|_| groups.is_some());
+        let first = always.and_then(|denial| {
+            layers::always_denied(groups.into_iter().flatten(), &[], |_| false, denial, &host(), "always-denied")
+        });
+        let layers = first.into_iter().chain(lists.iter().zip(["baseline", "annotation"])
+            .map(|((list, denial), name)| layers::of_list(name, direction, list, *denial, &host(), &origin()))).collect();
         let ipv6 = if v6_off { Ipv6Traffic::Dropped } else { Ipv6Traffic::Filtered };
         let table = build(&Filter { ipv6, router_advertisements: false, layers }, String::new()).unwrap();
         for packet in packets {
-            let specified = lists.iter().all(|list| list.allows(&packet, &host())) && !(v6_off && packet.peer.is_ipv6());
+            let denied_always = always.is_some_and(|denial| denial != Denial::Audit)
+                && groups.into_iter().flatten().any(|group| group.contains(packet.peer, &host()));
+            let specified = !denied_always
+                && lists.iter().all(|(list, denial)| *denial == Denial::Audit || list.allows(&packet, &host()))
+                && !(v6_off && packet.peer.is_ipv6());
             let decided = table.decide(&packet);
             prop_assert_eq!(decided.outcome.passes(), specified, "{:?} under {:?}: {:?}\n{}", packet, texts, decided.rule, table);
         }

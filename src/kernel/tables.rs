@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
-use crate::kernel::socket::{Message, Socket};
+use crate::kernel::socket::{BUFFER, Message, Socket};
 use crate::nft::ruleset::Table;
 use crate::nft::wire::attr::Message as WireMessage;
 use crate::nft::wire::batch::{Batch, Head};
@@ -50,7 +50,7 @@ impl<'i> Tables<'i> {
         let socket = Socket::open(NETLINK_NETFILTER)?;
         socket.explain_errors()?;
         // Past the sequence numbers of any batch, so that no answer is taken for another's.
-        Ok(Tables { socket, buffer: Vec::with_capacity(BUFFER), sequence: 0x4000_0000, deadline, _inside: inside })
+        Ok(Tables { socket, buffer: vec![0; BUFFER], sequence: 0x4000_0000, deadline, _inside: inside })
     }
 
     /// Puts `table` in place of whatever carries its name, and reads it back.
@@ -160,7 +160,6 @@ impl<'i> Tables<'i> {
         let mut answers = Answers::default();
         let mut lost = false;
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(BUFFER, 0);
         let received = loop {
             match self.socket.receive_queued(&mut buffer) {
                 Ok(Some(messages)) => {
@@ -197,7 +196,6 @@ impl<'i> Tables<'i> {
         const DOING: &str = "read the rules";
         self.sequence += 1;
         self.socket.send(&ask.message(self.sequence))?;
-        self.buffer.resize(BUFFER, 0);
         let mut whole = true;
         loop {
             let messages = self.socket.receive(&mut self.buffer, &self.deadline, DOING)?;
@@ -220,10 +218,6 @@ impl<'i> Tables<'i> {
         }
     }
 }
-
-/// Bytes of the receive buffer. A dump's datagrams never exceed the buffer last offered (`netlink_dump`), and grow up
-/// to 32 KiB with it: larger means fewer calls, and pages are only touched as far as datagrams reach.
-const BUFFER: usize = 32 << 10;
 
 fn wire<'b>(message: &Message<'b>) -> WireMessage<'b> {
     WireMessage { kind: message.kind, flags: message.flags, seq: message.sequence, payload: message.payload }

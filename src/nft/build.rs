@@ -9,8 +9,9 @@
 //!          accept                                      input    as output, with iif lo and jump ingress
 //!
 //! tracked  established: accept; related ICMP errors: accept; invalid: drop
-//! egress   jump egress_always; jump egress_baseline; jump egress_annotation
-//! egress_baseline   denying entries: goto reject; allowing entries: return; goto reject
+//! egress   what is always denied: goto reject_packet
+//!          jump egress_baseline
+//!          the last layer's own rules: denying entries: goto reject_packet; allowing entries: return; goto reject_packet
 //! ```
 //!
 //! Why it is so:
@@ -25,11 +26,12 @@
 //! * **forward asks both directions.** Which side of a packet routed through the container is the outside cannot be
 //!   known before its interfaces exist. A nested namespace may reach what the container may reach and be reached by
 //!   whom the container may be reached by, and nothing else.
-//! * **Layers are chains that return.** A layer that lets a packet pass returns to the caller, which asks the next
-//!   one; the first that does not ends in a verdict. So no layer can skip another.
+//! * **Layers return.** A layer that lets a packet pass returns to the caller, which asks the next one; the first that
+//!   does not ends in a verdict. So no layer can skip another. Only the last one may stand in the direction's chain
+//!   itself: returning from it is returning from all of them.
 
 use crate::error::{Cause, Failure};
-use crate::net::{Direction, Family, Transport};
+use crate::net::{Direction, Family, PortRange, Transport};
 use crate::nft::filter::{Denial, Filter, Ipv6Traffic, Layer, Otherwise};
 use crate::nft::layout::{BOX_LIMIT, Peers, Ports, Protocol, Question, questions};
 use crate::nft::ruleset::{
@@ -133,20 +135,24 @@ impl Builder {
         if filtered_v6 && hook == Hook::Input && !filter.router_advertisements {
             rules.push(rule(vec![icmpv6(NDISC_ROUTER_ADVERTISEMENT)], Verdict::Drop, "no router advertisements"));
         }
-        if layered {
+        let judged: Vec<Direction> = directions.iter().copied().filter(|d| judges(filter, *d)).collect();
+        if judged.is_empty() {
+            if layered {
+                rules.push(counted(vec![Match::State(State::Invalid)], Verdict::Drop, "invalid"));
+            }
+        } else {
             rules.push(rule(Vec::new(), Verdict::Jump(TRACKED.to_owned()), "flows that were let through"));
-            let judged: Vec<Direction> = directions.iter().copied().filter(|d| judges(filter, *d)).collect();
-            if filtered_v6 && !judged.is_empty() {
+            if filtered_v6 {
                 rules.extend(neighbours(filter, hook));
             }
-            for direction in judged {
+            for direction in &judged {
                 let layers = format!("{direction} layers");
                 rules.push(rule(Vec::new(), Verdict::Jump(direction.name().to_owned()), &layers));
             }
             rules.push(rule(Vec::new(), Verdict::Accept, "every layer let it pass"));
         }
-        // A chain of layers ends in its own accept; its policy only ever sees what a future mistake lets fall.
-        let base = Some(Base { hook, accepts: !layered });
+        // A chain that asks layers ends in its own accept; its policy only ever sees what a future mistake lets fall.
+        let base = Some(Base { hook, accepts: judged.is_empty() });
         self.chains.push(Chain { name: hook.name().to_owned(), base, rules });
     }
 
@@ -169,21 +175,28 @@ impl Builder {
         self.chains.push(Chain { name: TRACKED.to_owned(), base: None, rules });
     }
 
+    /// The chain of a direction: what denies and lets everything else go on, a jump to each further layer, and the
+    /// last layer's own rules. Returning from there is returning to the base chain, which accepts.
     fn direction(&mut self, filter: &Filter, direction: Direction) -> Result<(), Failure> {
         let layers: Vec<&Layer> = filter.layers.iter().filter(|layer| layer.direction == direction).collect();
-        if layers.is_empty() {
-            return Ok(());
+        let Some((last, others)) = layers.split_last() else { return Ok(()) };
+        let mut rules = Vec::new();
+        for layer in others {
+            let own = self.rules(layer)?;
+            // An entry that allows returns, which here would be past the layers that follow.
+            if layer.otherwise == Otherwise::Continue && layer.entries.iter().all(|entry| entry.deny) {
+                rules.extend(own);
+            } else {
+                rules.push(rule(Vec::new(), Verdict::Jump(chain_name(layer)), &layer.origin));
+                self.chains.push(Chain { name: chain_name(layer), base: None, rules: own });
+            }
         }
-        let jumps =
-            layers.iter().map(|layer| rule(Vec::new(), Verdict::Jump(chain_name(layer)), &layer.origin)).collect();
-        self.chains.push(Chain { name: direction.name().to_owned(), base: None, rules: jumps });
-        for layer in layers {
-            self.layer(layer)?;
-        }
+        rules.extend(self.rules(last)?);
+        self.chains.push(Chain { name: direction.name().to_owned(), base: None, rules });
         Ok(())
     }
 
-    fn layer(&mut self, layer: &Layer) -> Result<(), Failure> {
+    fn rules(&mut self, layer: &Layer) -> Result<Vec<Rule>, Failure> {
         let mut rules = Vec::new();
         let denial = |matches, comment: &str| counted(matches, denied(layer), comment);
         for deny in [true, false] {
@@ -215,11 +228,10 @@ impl Builder {
         } else if layer.otherwise == Otherwise::Deny {
             rules.push(denial(Vec::new(), &format!("{}: no entry allows it", layer.origin)));
         }
-        self.chains.push(Chain { name: chain_name(layer), base: None, rules });
         if layer.denial == Denial::Audit {
             self.audit(layer);
         }
-        Ok(())
+        Ok(rules)
     }
 
     /// The matches of one rule, with the sets it needs.
@@ -249,10 +261,31 @@ impl Builder {
         match (question.peers, family) {
             (Peers::Any, None) => {}
             (Peers::Any, Some(family)) => matches.insert(0, Match::Family(family)),
+            (Peers::Set(spans), Some(family)) if spans.len() == 1 => {
+                matches.push(Match::Address(side, family, spans[0]));
+            }
+            (Peers::WithPorts(spans), Some(family)) if spans.len() == 2 => {
+                let ports = PortRange::new(spans[1].first as u16, spans[1].last as u16).unwrap_or(PortRange::ALL);
+                matches.extend([Match::Port(ports), Match::Address(side, family, spans[0])]);
+            }
             (Peers::Set(spans), family) => {
                 let family = family.unwrap_or(Family::V4);
                 let name = self.set(&stem, vec![KeyType::address(family)], spans);
                 matches.push(Match::AddressIn(side, family, name));
+            }
+            (Peers::Exact(spans), Some(family)) if spans.len() == 3 => {
+                let ports = PortRange::new(spans[2].first as u16, spans[2].last as u16).unwrap_or(PortRange::ALL);
+                matches.extend([
+                    Match::Protocol(spans[1].first as u8),
+                    Match::Port(ports),
+                    Match::Address(side, family, spans[0]),
+                ]);
+            }
+            (Peers::Exact(spans), family) => {
+                let family = family.unwrap_or(Family::V4);
+                let key = vec![KeyType::address(family), KeyType::InetProto, KeyType::InetService];
+                let name = self.set(&stem, key, spans);
+                matches.push(Match::AddressProtocolPortIn(side, family, name));
             }
             (Peers::WithPorts(spans), family) => {
                 let family = family.unwrap_or(Family::V4);
@@ -344,6 +377,8 @@ fn denied(layer: &Layer) -> Verdict {
     match (layer.denial, layer.direction) {
         (Denial::Reject, _) => Verdict::Goto(REJECT.to_owned()),
         (Denial::Drop, _) => Verdict::Drop,
+        // Back to the next layer: from a chain of its own by not returning to it, from among others' rules by returning.
+        (Denial::Audit, _) if layer.otherwise == Otherwise::Continue => Verdict::Jump(audit_chain(layer)),
         (Denial::Audit, _) => Verdict::Goto(audit_chain(layer)),
     }
 }

@@ -1,14 +1,16 @@
 //! Chooses sets for the entries of a layer.
 //!
-//! Per family, per kind of entry (allow, deny) and per class of service the layout is chosen by the data:
+//! Per family and per kind of entry (allow, deny) the layout is chosen by the data:
 //!
+//! * single addresses with single ports, of every protocol: one hash of `address . protocol . port`;
 //! * addresses without ports: one set; a hash where all are single addresses, else ranges;
 //! * ports whatever the address: one port range, or one set of ranges;
-//! * single addresses with single ports: one hash of `address . port`;
 //! * the rest: boxes of address range × port range, made disjoint. Either one rule and one address set per group of
 //!   ports that share their addresses, or one `pipapo` set of all boxes, whichever the kernel loads faster.
 //!
-//! Entries for TCP and UDP together keep one set, guarded by `meta l4proto @set`, rather than being written twice.
+//! One or two ranges stand in rules of their own: a set would have to be declared, filled and read back. Entries for
+//! TCP and UDP together keep one set, guarded by `meta l4proto @set`, rather than being written twice, unless there is
+//! only one rule to guard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +56,12 @@ pub(super) enum Peers {
     Set(Vec<AddrRange>),
     /// One set of `address . port`, two spans an element; the ports are in here.
     WithPorts(Vec<AddrRange>),
+    /// One set of `address . protocol . port`, three spans an element.
+    Exact(Vec<AddrRange>),
 }
+
+/// An entry's index, ports and peers.
+type Item<'e> = (usize, PortRange, &'e [AddrRange]);
 
 /// More than [`BOX_LIMIT`] boxes.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +69,8 @@ pub(super) struct TooManyBoxes;
 
 /// The questions to ask for the entries of one family that allow, or deny.
 pub(super) fn questions(entries: &[Entry], family: Family, deny: bool) -> Result<Vec<Question>, TooManyBoxes> {
-    let mut classes: BTreeMap<Protocol, Vec<(usize, PortRange, &[AddrRange])>> = BTreeMap::new();
+    let mut classes: BTreeMap<Protocol, Vec<Item<'_>>> = BTreeMap::new();
+    let (mut exact, mut exact_entries) = (Vec::new(), BTreeSet::new());
     for (index, entry) in entries.iter().enumerate() {
         let ranges = entry.ranges(family);
         if entry.deny != deny || ranges.is_empty() {
@@ -71,20 +79,62 @@ pub(super) fn questions(entries: &[Entry], family: Family, deny: bool) -> Result
         let (protocol, ports) = match entry.service {
             Service::Everything => (Protocol::Any, PortRange::ALL),
             Service::Icmp => (Protocol::Icmp, PortRange::ALL),
-            Service::Ports { transports, ports } => (Protocol::Transports(transports), ports),
+            Service::Ports { transports, ports } => {
+                if ports.first() == ports.last() && ranges.iter().all(|r| r.first == r.last) {
+                    exact_entries.insert(index);
+                    for transport in transports {
+                        exact.extend(ranges.iter().map(|r| [*r, number(*transport), span(ports)]));
+                    }
+                    continue;
+                }
+                (Protocol::Transports(transports), ports)
+            }
         };
         classes.entry(protocol).or_default().push((index, ports, ranges));
     }
     let mut questions = Vec::new();
+    if !exact.is_empty() {
+        exact.sort_unstable();
+        exact.dedup();
+        let peers = Peers::Exact(exact.into_iter().flatten().collect());
+        questions.push(Question { protocol: Protocol::Any, ports: Ports::Any, peers, entries: exact_entries });
+    }
     for (protocol, items) in classes {
-        of_class(protocol, &items, family, &mut questions)?;
+        let mut of_this = Vec::new();
+        of_class(protocol, &items, family, &mut of_this)?;
+        let mut of_this: Vec<Question> = of_this.into_iter().flat_map(split).collect();
+        if let (Protocol::Transports(several), [only]) = (protocol, of_this.as_slice())
+            && several.len() > 1
+        {
+            let one = |t| Question { protocol: Protocol::Transports(std::slice::from_ref(t)), ..only.clone() };
+            of_this = several.iter().map(one).collect();
+        }
+        questions.extend(of_this);
     }
     Ok(questions)
 }
 
+/// At most this many ranges are asked for one by one.
+const INLINE: usize = 2;
+
+/// One question per range where there are few.
+fn split(question: Question) -> Vec<Question> {
+    match &question.peers {
+        Peers::Set(ranges) if (2..=INLINE).contains(&ranges.len()) => {
+            ranges.iter().map(|r| Question { peers: Peers::Set(vec![*r]), ..question.clone() }).collect()
+        }
+        Peers::Any | Peers::Set(_) | Peers::WithPorts(_) | Peers::Exact(_) => vec![question],
+    }
+}
+
+fn number(transport: Transport) -> AddrRange {
+    let number = transport.number().into();
+    AddrRange { first: number, last: number }
+}
+
 fn of_class(
     protocol: Protocol,
-    items: &[(usize, PortRange, &[AddrRange])],
+    items: &[Item<'_>],
     family: Family,
     questions: &mut Vec<Question>,
 ) -> Result<(), TooManyBoxes> {
@@ -120,40 +170,20 @@ fn of_class(
 
     // What is left has both.
     let both = |ports: PortRange, ranges: &[AddrRange]| ports != PortRange::ALL && !everyone(ranges);
-    let is_exact = |ports: PortRange, ranges: &[AddrRange]| {
-        ports.first() == ports.last() && ranges.iter().all(|r| r.first == r.last)
-    };
-    let mut exact: Vec<[AddrRange; 2]> = items
-        .iter()
-        .filter(|(_, ports, ranges)| both(*ports, ranges) && is_exact(*ports, ranges))
-        .flat_map(|(_, ports, ranges)| ranges.iter().map(|r| [*r, span(*ports)]))
-        .collect();
-    exact.sort_unstable();
-    exact.dedup();
-    if !exact.is_empty() {
-        let entries = indexes(&|ports, ranges| both(ports, ranges) && is_exact(ports, ranges));
-        let peers = Peers::WithPorts(exact.into_iter().flatten().collect());
-        questions.push(Question { protocol, ports: Ports::Any, peers, entries });
-    }
-    let rest: Vec<_> =
-        items.iter().filter(|(_, ports, ranges)| both(*ports, ranges) && !is_exact(*ports, ranges)).copied().collect();
+    let rest: Vec<_> = items.iter().filter(|(_, ports, ranges)| both(*ports, ranges)).copied().collect();
     boxes(protocol, &rest, questions)
 }
 
-/// Kernel time of one object, in microseconds, measured on Linux 6.18 (a set with its declaration, a rule with its
-/// lookup, an element of each kind). Only their proportions matter.
-const SET_US: usize = 8;
+/// Time of one object, in microseconds, measured on Linux 6.18: a set with its declaration and the dump that reads it
+/// back, a rule with its lookup, an element of each kind. Only their proportions matter.
+const SET_US: usize = 22;
 const RULE_US: usize = 10;
 const TREE_ELEMENT_US: usize = 3;
 const PIPAPO_ELEMENT_US: usize = 14;
 /// A packet walks the groups' rules one by one; past this many, one `pipapo` lookup is the shorter way.
 const GROUP_LIMIT: usize = 8;
 
-fn boxes(
-    protocol: Protocol,
-    items: &[(usize, PortRange, &[AddrRange])],
-    questions: &mut Vec<Question>,
-) -> Result<(), TooManyBoxes> {
+fn boxes(protocol: Protocol, items: &[Item<'_>], questions: &mut Vec<Question>) -> Result<(), TooManyBoxes> {
     if items.is_empty() {
         return Ok(());
     }
@@ -167,7 +197,9 @@ fn boxes(
         .iter()
         .map(|(ranges, ports)| {
             let port_set = if ports.len() > 1 { SET_US + ports.len() * TREE_ELEMENT_US } else { 0 };
-            SET_US + RULE_US + ranges.len() * TREE_ELEMENT_US + port_set
+            // Few ranges stand in rules of their own.
+            let address_set = if ranges.len() > INLINE { SET_US + ranges.len() * TREE_ELEMENT_US } else { RULE_US };
+            RULE_US + address_set + port_set
         })
         .sum();
     let entries: BTreeSet<usize> = items.iter().map(|(index, _, _)| *index).collect();
@@ -195,7 +227,7 @@ fn boxes(
 
 /// Cuts the ports where any entry's range begins or ends and gives each piece its merged addresses, so that no two
 /// boxes overlap; neighbouring pieces with the same addresses are joined again.
-fn slices(items: &[(usize, PortRange, &[AddrRange])]) -> Result<Vec<(AddrRange, Vec<AddrRange>)>, TooManyBoxes> {
+fn slices(items: &[Item<'_>]) -> Result<Vec<(AddrRange, Vec<AddrRange>)>, TooManyBoxes> {
     let mut cuts: Vec<u32> =
         items.iter().flat_map(|(_, p, _)| [u32::from(p.first()), u32::from(p.last()) + 1]).collect();
     cuts.sort_unstable();

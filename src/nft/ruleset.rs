@@ -4,7 +4,7 @@
 //! address match its family, a port match the place of the port. The guards that a hand-written rule can forget
 //! (`meta nfproto` before an address) are the encoder's business and nobody else's.
 
-use std::net::IpAddr;
+use std::hash::{Hash, Hasher};
 
 use crate::net::{AddrRange, Family, PortRange};
 
@@ -12,7 +12,7 @@ use crate::net::{AddrRange, Family, PortRange};
 pub const TABLE: &str = "netlatch";
 
 /// A table of family inet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
     /// Who made it and from what; `inspect` knows its own tables by it.
     pub comment: String,
@@ -22,8 +22,33 @@ pub struct Table {
     pub chains: Vec<Chain>,
 }
 
+impl Table {
+    /// Tells one plan from another: FNV-1a over everything but the comment, which carries it. Not a protection:
+    /// whether the kernel still holds the plan is decided by reading it back. Another build may come to another
+    /// number for the same table; then it is loaded once more.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+        (&self.sets, &self.chains).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
 /// One field of a set's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyType {
     /// `ipv4_addr`.
     Ipv4Addr,
@@ -56,7 +81,7 @@ impl KeyType {
 }
 
 /// How the kernel is to store a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Exact keys, in a hash table sized for them: `DESC_SIZE` halves the load time.
     Hash,
@@ -72,7 +97,7 @@ pub enum Kind {
 }
 
 /// A named set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Set {
     /// Name, unique in the table.
     pub name: String,
@@ -108,7 +133,7 @@ impl Set {
 }
 
 /// Where a base chain hangs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
     /// Packets for this namespace.
     Input,
@@ -130,7 +155,7 @@ impl Hook {
 }
 
 /// What makes a chain a base chain. Ours are of type filter, priority filter (0).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Base {
     /// Where it hangs.
     pub hook: Hook,
@@ -139,7 +164,7 @@ pub struct Base {
 }
 
 /// A chain with its rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Chain {
     /// Name, unique in the table.
     pub name: String,
@@ -150,7 +175,7 @@ pub struct Chain {
 }
 
 /// One rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// All must hold.
     pub matches: Vec<Match>,
@@ -163,7 +188,7 @@ pub struct Rule {
 }
 
 /// Which address of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// Source.
     Source,
@@ -172,7 +197,7 @@ pub enum Side {
 }
 
 /// A condition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
     /// `meta nfproto`.
     Family(Family),
@@ -196,16 +221,19 @@ pub enum Match {
     Icmpv6Type(u8, u8),
     /// `ip6 hoplimit`.
     HopLimit(u8),
-    /// `ip daddr` or `ip6 saddr`, one address.
-    Address(Side, IpAddr),
+    /// `ip daddr` or `ip6 saddr`: one address, one block or one range. Cheaper than a set of one element, which would
+    /// have to be declared, filled and read back.
+    Address(Side, Family, AddrRange),
     /// `ip daddr @set`.
     AddressIn(Side, Family, String),
     /// `ip daddr . th dport @set`.
     AddressPortIn(Side, Family, String),
+    /// `ip daddr . meta l4proto . th dport @set`.
+    AddressProtocolPortIn(Side, Family, String),
 }
 
 /// A conntrack state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// No entry and no right to one (`NF_CT_STATE_INVALID_BIT`).
     Invalid,
@@ -216,7 +244,7 @@ pub enum State {
 }
 
 /// Something done on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Statement {
     /// `counter`.
     Count,
@@ -234,7 +262,7 @@ pub enum Statement {
 }
 
 /// A decision.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The packet passes this table.
     Accept,

@@ -146,9 +146,15 @@ impl fmt::Display for Match {
             Match::Icmpv6Type(first, last) if first == last => write!(f, "icmpv6 type {first}"),
             Match::Icmpv6Type(first, last) => write!(f, "icmpv6 type {first}-{last}"),
             Match::HopLimit(limit) => write!(f, "ip6 hoplimit {limit}"),
-            Match::Address(side, addr) => write!(f, "{} {addr}", address(*side, Family::of(*addr))),
+            Match::Address(side, family, range) => {
+                write!(f, "{} ", address(*side, *family))?;
+                write_span(f, *range, KeyType::address(*family))
+            }
             Match::AddressIn(side, family, set) => write!(f, "{} @{set}", address(*side, *family)),
             Match::AddressPortIn(side, family, set) => write!(f, "{} . th dport @{set}", address(*side, *family)),
+            Match::AddressProtocolPortIn(side, family, set) => {
+                write!(f, "{} . meta l4proto . th dport @{set}", address(*side, *family))
+            }
         }
     }
 }

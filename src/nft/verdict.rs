@@ -94,9 +94,18 @@ impl Table {
             }
             // An ordinary packet's: neither neighbour discovery nor a multicast report.
             Match::HopLimit(limit) => *limit == 64,
-            Match::Address(side, addr) => peer(*side, packet) == Some(*addr),
+            Match::Address(side, wanted, range) => {
+                family == *wanted
+                    && peer(*side, packet).map(bits_of).is_some_and(|bits| range.first <= bits && bits <= range.last)
+            }
             Match::AddressIn(side, wanted, set) => {
                 family == *wanted && peer(*side, packet).is_some_and(|addr| self.in_set(set, &[bits_of(addr)]))
+            }
+            Match::AddressProtocolPortIn(side, wanted, set) => {
+                family == *wanted
+                    && peer(*side, packet)
+                        .zip(port)
+                        .is_some_and(|(a, port)| self.in_set(set, &[bits_of(a), protocol.into(), port.into()]))
             }
             Match::AddressPortIn(side, wanted, set) => {
                 family == *wanted

@@ -13,7 +13,6 @@ use crate::net::{Direction, Origin};
 use crate::nft::build::{build, table_comment};
 use crate::nft::filter::{Denial, Filter, Ipv6Traffic, Layer};
 use crate::nft::ruleset::Table;
-use crate::nft::wire::batch::Batch;
 use crate::oci::{Bundle, Mode, OnDenied, State};
 use crate::policy::group::Group;
 use crate::settings::{LayerSource, ListLayer, NetAdmin, RouterAdvertisements, Settings};
@@ -174,7 +173,7 @@ fn table(settings: &Settings, facts: &Facts) -> Result<Option<(Table, Vec<Layer>
     let router_advertisements = settings.router_advertisements.value == RouterAdvertisements::Accept;
     let filter = Filter { ipv6, router_advertisements, layers };
     let mut table = build(&filter, String::new())?;
-    table.comment = table_comment(Batch::digest(&table));
+    table.comment = table_comment(table.digest());
     Ok(Some((table, filter.layers)))
 }
 

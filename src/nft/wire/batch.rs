@@ -113,14 +113,6 @@ impl Batch {
     pub fn end_seq(&self) -> u32 {
         self.objects.len() as u32 - 1
     }
-
-    /// FNV-1a over the datagram: what the table's comment carries to tell one plan from another. Not a protection:
-    /// whether the kernel still holds the plan is decided by reading it back.
-    pub fn digest(table: &Table) -> u64 {
-        let blank = Table { comment: String::new(), ..table.clone() };
-        let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        Batch::replace(&blank, Head::Destroy).bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold)
-    }
 }
 
 fn estimate(table: &Table) -> usize {

@@ -3,11 +3,9 @@
 //! The sequence is what `nft` 1.0.6 generates for the same text, so that both listings agree: an address load is
 //! preceded by `meta nfproto`, once a rule.
 
-use std::net::IpAddr;
-
 use super::expr::Expr;
 use super::uapi::*;
-use crate::net::Family;
+use crate::net::{AddrRange, Family};
 use crate::nft::ruleset::{Match, Rule, Side, State, Statement, Verdict};
 
 /// The expressions of a rule, in order.
@@ -86,14 +84,42 @@ impl Lowering {
     }
 
     fn load_address(&mut self, side: Side, family: Family) {
+        self.load_front(side, family, u32::from(family.bits() / 8));
+    }
+
+    /// The first `len` bytes of an address.
+    fn load_front(&mut self, side: Side, family: Family, len: u32) {
         self.guard(family);
-        let (offset, len) = match (family, side) {
-            (Family::V4, Side::Source) => (12, 4),
-            (Family::V4, Side::Destination) => (16, 4),
-            (Family::V6, Side::Source) => (8, 16),
-            (Family::V6, Side::Destination) => (24, 16),
+        let offset = match (family, side) {
+            (Family::V4, Side::Source) => 12,
+            (Family::V4, Side::Destination) => 16,
+            (Family::V6, Side::Source) => 8,
+            (Family::V6, Side::Destination) => 24,
         };
         self.load(NFT_PAYLOAD_NETWORK_HEADER, offset, len, NFT_REG_1);
+    }
+
+    /// One address, block or range. A block is compared by its whole bytes where it has only such, else under a mask.
+    fn address(&mut self, side: Side, family: Family, range: AddrRange) {
+        let bytes = usize::from(family.bits() / 8);
+        let octets = |bits: u128| bits.to_be_bytes()[16 - bytes..].to_vec();
+        let first = octets(range.first);
+        match range.prefix_len(family) {
+            None | Some(0) => {
+                self.load_address(side, family);
+                self.within(&first, &octets(range.last));
+            }
+            Some(len) if len % 8 == 0 => {
+                let whole = usize::from(len / 8);
+                self.load_front(side, family, whole as u32);
+                self.equals(&first[..whole]);
+            }
+            Some(_) => {
+                self.load_address(side, family);
+                self.push(Expr::Mask { reg: NFT_REG_1, mask: octets(!(range.last - range.first)) });
+                self.equals(&first);
+            }
+        }
     }
 
     fn lookup(&mut self, set: &str) {
@@ -150,15 +176,15 @@ impl Lowering {
                 self.load(NFT_PAYLOAD_NETWORK_HEADER, 7, 1, NFT_REG_1);
                 self.equals(&[*limit]);
             }
-            Match::Address(side, addr) => {
-                self.load_address(*side, Family::of(*addr));
-                match addr {
-                    IpAddr::V4(addr) => self.equals(&addr.octets()),
-                    IpAddr::V6(addr) => self.equals(&addr.octets()),
-                }
-            }
+            Match::Address(side, family, range) => self.address(*side, *family, *range),
             Match::AddressIn(side, family, set) => {
                 self.load_address(*side, *family);
+                self.lookup(set);
+            }
+            Match::AddressProtocolPortIn(side, family, set) => {
+                self.load_address(*side, *family);
+                self.push(Expr::Meta { key: NFT_META_L4PROTO, dreg: behind(*family, 0) });
+                self.load_port(behind(*family, 1));
                 self.lookup(set);
             }
             Match::AddressPortIn(side, family, set) => {
