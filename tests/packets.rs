@@ -393,7 +393,7 @@ struct Ingress {
 
 /// Addresses that the far side sends from; a test's peers are among them.
 const PEERS: &[&str] = &[
-    "10.9.1.1", "10.9.2.2", "10.9.2.255", "10.9.3.0", "192.168.7.7", "203.0.113.5", "1.1.1.1", "169.254.169.254",
+    "10.9.1.1", "10.9.2.2", "10.9.2.255", "10.9.3.0", "192.168.7.7", "203.0.113.5", "1.1.1.1",
     "2001:db8::1", "2001:db8:1::1", "2606:4700::1111",
 ];
 
@@ -422,7 +422,7 @@ const INGRESS: &[Ingress] = &[
     },
     Ingress {
         list: "tcp/*:8000-8080",
-        passes: &["tcp 10.9.1.1 8000", "tcp 203.0.113.5 8080", "tcp 2001:db8::1 8000", "tcp 169.254.169.254 8080"],
+        passes: &["tcp 10.9.1.1 8000", "tcp 203.0.113.5 8080", "tcp 2001:db8::1 8000"],
         denied: &["tcp 10.9.1.1 7999", "tcp 2001:db8::1 8081", "udp 10.9.1.1 8000", "icmp 10.9.1.1"],
     },
     Ingress {
@@ -466,16 +466,36 @@ fn knock(world: &World, text: &str, patience: Duration) -> (bool, Outcome) {
     let port: u16 = words.next().unwrap().parse().unwrap();
     let to = SocketAddr::new(CTR[family].parse().unwrap(), port);
     if protocol == "udp" {
-        let server = world.ctr.within(|| UdpSocket::bind(("::", port))).unwrap();
+        let server = listen_udp(&world.ctr, port);
         world.far.within(|| UdpSocket::bind(from).unwrap().send_to(b"knock", to)).unwrap();
         server.set_read_timeout(Some(patience)).unwrap();
         let got_in = server.recv(&mut [0; 16]).is_ok();
         return (got_in, if got_in { Outcome::Sent } else { Outcome::TimedOut });
     }
-    let server = world.ctr.within(|| TcpListener::bind(("::", port))).unwrap();
+    let server = listen(&world.ctr, port);
     server.set_nonblocking(true).unwrap();
     let outcome = world.far.within(|| connect_from(from, to, patience));
     (server.accept().is_ok(), outcome)
+}
+
+/// A listener on every address of `inside`. A process that another test forks at this moment holds a copy of the last
+/// one until it has called exec, so a port may be free a little later than its owner closed it.
+fn listen(inside: &Namespace, port: u16) -> TcpListener {
+    loop {
+        match inside.within(|| TcpListener::bind(("::", port))) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => std::thread::sleep(Duration::from_millis(1)),
+            other => return other.unwrap_or_else(|e| panic!("port {port}: {e}")),
+        }
+    }
+}
+
+fn listen_udp(inside: &Namespace, port: u16) -> UdpSocket {
+    loop {
+        match inside.within(|| UdpSocket::bind(("::", port))) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => std::thread::sleep(Duration::from_millis(1)),
+            other => return other.unwrap_or_else(|e| panic!("port {port}: {e}")),
+        }
+    }
 }
 
 fn connect_from(from: SocketAddr, to: SocketAddr, patience: Duration) -> Outcome {
@@ -544,7 +564,7 @@ fn ingress_none_does_not_keep_the_container_from_calling_out() {
 fn egress_none_does_not_keep_the_container_from_answering() {
     let world = world_with_peers();
     locked(&world, "egress", "none");
-    let server = world.ctr.within(|| TcpListener::bind(("::", 8080))).unwrap();
+    let server = listen(&world.ctr, 8080);
     for to in CTR {
         let to = SocketAddr::new(to.parse().unwrap(), 8080);
         world.far.within(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap_or_else(|e| panic!("{to}: {e}"));

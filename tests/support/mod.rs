@@ -5,7 +5,7 @@
 //! `nft` are used here as tools and as second opinions; the hook itself uses neither.
 
 // Every test file compiles this module and uses its own part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub(crate) mod bundle;
 pub(crate) mod container;
