@@ -26,7 +26,8 @@ fn lo_up(world: &World) {
 
 #[test]
 fn a_container_always_reaches_itself() {
-    for (egress, ingress) in [("none", "none"), ("10.9.1.1:443", "10.9.1.1:80"), ("*, !127.0.0.0/8, !10.9.0.2", "none")] {
+    for (egress, ingress) in [("none", "none"), ("10.9.1.1:443", "10.9.1.1:80"), ("*, !127.0.0.0/8, !10.9.0.2", "none")]
+    {
         let world = World::new();
         Container::of(&world.ctr).with("egress", egress).with("ingress", ingress).lock();
         for own in ["127.0.0.1", "127.8.8.8", "::1", CTR[0], CTR[1]] {
@@ -61,7 +62,8 @@ fn a_redirect_on_loopback_cannot_carry_a_packet_out() {
         for (to, source, lands) in [("127.0.0.53", CTR[0], "10.9.9.9"), (CTR[1], CTR[1], "2001:db8::9")] {
             let sent = world.ctr.within(|| UdpSocket::bind((source, 0)).unwrap().send_to(b"ride", at(to, 53)));
             world.settle();
-            let arrived = if locked { world.heard(address(lands), None) > 0 } else { world.hears(address(lands), None) };
+            let arrived =
+                if locked { world.heard(address(lands), None) > 0 } else { world.hears(address(lands), None) };
             assert_eq!(arrived, !locked, "{to} redirected to {lands} (sender: {sent:?})");
         }
     }

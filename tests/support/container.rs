@@ -114,7 +114,12 @@ impl Container {
     /// Runs the hook's createRuntime with a state as runc writes it and expects success.
     pub(crate) fn lock(&self) {
         let output = hook("createRuntime", &self.state(Dialect::Runc), None);
-        assert!(output.status.success(), "createRuntime: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "createRuntime: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 

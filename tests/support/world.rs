@@ -48,6 +48,16 @@ impl World {
         World::between(ctr, far)
     }
 
+    /// A far side to which nothing is connected yet. `ctr` stands for nobody; a runtime started with
+    /// [`Namespace::within`] `far` makes the container, and [`attach_script`] connects it.
+    pub(crate) fn waiting() -> World {
+        let (ctr, far) = (Namespace::new(), Namespace::far_side());
+        far.ip_batch("link set lo up\n");
+        let sniffer = Sniffer::new(&far);
+        let (tcp, udp) = serve(&far);
+        World { ctr, far, sniffer, tcp, udp }
+    }
+
     /// Gives both ends of an existing eth0 pair their addresses.
     fn between(ctr: Namespace, far: Namespace) -> World {
         far.ip_batch(FAR_ADDRESSES);
@@ -99,6 +109,16 @@ impl World {
     pub(crate) fn sniffer(&self) -> &Sniffer {
         &self.sniffer
     }
+}
+
+/// A hook that connects the container whose state it reads to the far side it runs in, as an engine does that attaches
+/// the network after createRuntime.
+pub(crate) fn attach_script() -> String {
+    format!(
+        "#!/bin/sh -e\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\npid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')\n\
+         ip link add eth0 type veth peer name eth0 netns \"$pid\"\n\
+         ip -batch - <<END\n{FAR_ADDRESSES}END\nnsenter -t \"$pid\" -n ip -batch - <<END\n{CTR_ADDRESSES}END\n"
+    )
 }
 
 /// What the far side's UDP server received.
