@@ -1,5 +1,12 @@
 //! Netlatch: an OCI runtime hook that locks a container's network before its first instruction.
 #![forbid(unsafe_code)]
 
+pub mod document;
 pub mod error;
+pub mod kernel;
 pub mod net;
+pub mod nft;
+pub mod oci;
+pub mod plan;
+pub mod policy;
+pub mod sysctl;

@@ -223,6 +223,14 @@ impl AddrRange {
     pub const fn everything(family: Family) -> AddrRange {
         AddrRange { first: 0, last: family.max() }
     }
+
+    /// The prefix length, where the range is exactly one block of `family`.
+    pub const fn prefix_len(self, family: Family) -> Option<u8> {
+        let span = self.last - self.first;
+        let ones = span.trailing_ones();
+        // A block's size is a power of two and its first address a multiple of it.
+        if span.count_ones() == ones && self.first & span == 0 { Some(family.bits() - ones as u8) } else { None }
+    }
 }
 
 /// Sorts and joins ranges that overlap or touch. The kernel refuses overlapping intervals with `EEXIST`
@@ -393,6 +401,35 @@ pub enum Payload {
     },
     /// Any other protocol, by its number.
     Other(u8),
+}
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// Every protocol.
+    Everything,
+    /// ICMP towards IPv4 peers, ICMPv6 towards IPv6 peers.
+    Icmp,
+    /// Transports with a range of destination ports. For ingress these are the container's own ports.
+    Ports {
+        /// One, or TCP and UDP.
+        transports: &'static [Transport],
+        /// Destination ports.
+        ports: PortRange,
+    },
+}
+
+impl Service {
+    /// Whether `payload` is spoken of.
+    pub fn contains(&self, payload: Payload) -> bool {
+        match (self, payload) {
+            (Service::Everything, _) | (Service::Icmp, Payload::Icmp { .. }) => true,
+            (Service::Ports { transports, ports }, Payload::Transport { protocol, port }) => {
+                transports.contains(&protocol) && ports.contains(port)
+            }
+            (Service::Icmp | Service::Ports { .. }, _) => false,
+        }
+    }
 }
 
 /// The first packet of a new flow, as a filter sees it.

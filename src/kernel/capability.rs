@@ -1,0 +1,93 @@
+//! The capabilities this process holds, phase by phase, and what each is for.
+//!
+//! "Held" means over the user namespace this process is in: the host's root, or the root of the user namespace in which a
+//! rootless engine runs its hooks (`podman unshare`, `unshare -Ur`). Namespaces below it are covered by the same
+//! capabilities.
+//!
+//! Not supported is a runtime that an unprivileged user starts outside any user namespace (`runc run` as uid 1000): its
+//! hook holds nothing over the namespace it would have to change and ends with the names of what it lacks.
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+use crate::error::{Cause, Failure};
+
+/// What must be held, or nothing can be done.
+///
+/// * `CAP_SYS_ADMIN`: setns into a network namespace (`netns_install`).
+/// * `CAP_NET_ADMIN`: rules, links and sysctls there.
+pub const REQUIRED: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN];
+
+/// What is kept before the first byte of input is parsed, where it is held at all.
+///
+/// Beside [`REQUIRED`]:
+///
+/// * `CAP_SYS_PTRACE`: setns on a pidfd and /proc/PID/ns ask `ptrace_may_access`. A container's first process is not dumpable and
+///   holds more than we then do (`cap_ptrace_access_check`), so without it both say EPERM, to root as well. Seen with runc
+///   and crun, with and without user namespaces. Before anything is dropped root passes by holding as much.
+/// * `CAP_DAC_READ_SEARCH`: a bundle below a home directory of mode 0700, Debian's default, is out of root's reach
+///   without it. (The bundles of podman's `--userns` belong to root and do not need it.)
+///
+/// Neither is [`REQUIRED`]: what fails without them says so itself.
+pub const BEFORE_JOIN: [Capability; 4] =
+    [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN, Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
+
+/// What is kept once this thread is in the container's namespace: rules, links and sysctls need nothing else
+/// (`netlink_net_capable`, `net_ctl_permissions`).
+pub const AFTER_JOIN: [Capability; 1] = [Capability::CAP_NET_ADMIN];
+
+/// An error that names each of `needed` that is not effective. `doing` follows the word "cannot".
+pub fn require(needed: &[Capability], doing: &str) -> Result<(), Failure> {
+    let mut missing = String::new();
+    for capability in needed {
+        if !holds(CapSet::Effective, *capability, doing)? {
+            let and = if missing.is_empty() { "" } else { " and " };
+            missing = format!("{missing}{and}{capability}");
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(Failure::new(doing, Cause::CapabilityMissing(missing))) }
+}
+
+/// Drops, on this thread, every capability that is not in `kept`, and reads back that they are gone.
+///
+/// What remains is effective and permitted; nothing stays inheritable or ambient, since this program never executes
+/// another. A capability in `kept` that was not held is not an error and is not gained.
+pub fn keep_only(kept: &[Capability]) -> Result<(), Failure> {
+    const DOING: &str = "drop capabilities";
+    let mut keep = CapsHashSet::new();
+    for capability in kept {
+        if holds(CapSet::Permitted, *capability, DOING)? {
+            keep.insert(*capability);
+        }
+    }
+
+    // capset only ever shrinks a set here, which the kernel grants to all. Effective goes first: a permitted set that is smaller
+    // than the effective one is refused. The ambient set follows: the kernel keeps it within permitted and
+    // inheritable (`cap_capset`).
+    caps::set(None, CapSet::Effective, &keep)
+        .and_then(|()| caps::set(None, CapSet::Permitted, &keep))
+        .and_then(|()| caps::clear(None, CapSet::Inheritable))
+        .map_err(|_| Failure::new(DOING, refused("capset")))?;
+
+    // Effective cannot exceed permitted, and inheritable counts at exec only. Reading one whole set takes 4 µs.
+    let permitted = caps::read(None, CapSet::Permitted).map_err(|_| Failure::new(DOING, refused("capget")))?;
+    if permitted != keep {
+        let problem = "capset reported success and the set read back differs";
+        return Err(Failure::new(DOING, Cause::Internal(problem.into())));
+    }
+    Ok(())
+}
+
+/// Whether `capability` is missing from the effective set of this thread, or cannot be told. Only to word a message.
+pub(crate) fn lacks(capability: Capability) -> bool {
+    !caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+}
+
+fn holds(set: CapSet, capability: Capability, doing: &str) -> Result<bool, Failure> {
+    caps::has_cap(None, set, capability).map_err(|_| Failure::new(doing, refused("capget")))
+}
+
+/// The crate's own errors hold strerror text, which must not reach a message. A seccomp filter aside, neither call can
+/// be refused.
+fn refused(call: &str) -> Cause {
+    Cause::Internal(format!("{call} was refused"))
+}

@@ -1,0 +1,214 @@
+//! Reading files that tell us what to do, and whom we believe when they do.
+
+use std::fmt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use rustix::fs::{FileType, Mode, OFlags};
+
+/// Whose files are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Only files of root or of our own user that nobody else may write: the configuration, policies, a bundle.
+    Guarded,
+    /// Any: `check` and `plan` on somebody's draft.
+    Any,
+}
+
+/// Why a file was not read. Messages follow the file's name and a colon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// There is none (`ENOENT`, `ENOTDIR`).
+    Missing,
+    /// The last part of the path is a symbolic link.
+    Symlink,
+    /// A folder, device, socket or pipe.
+    NotRegular,
+    /// It belongs to neither root nor us.
+    Owner {
+        /// The owner's user id.
+        uid: u32,
+    },
+    /// Its group or everybody may write it.
+    Writable {
+        /// The permission bits.
+        mode: u32,
+    },
+    /// Longer than the limit.
+    TooLong {
+        /// The limit in bytes.
+        limit: usize,
+        /// Its name.
+        name: &'static str,
+    },
+    /// The kernel refused.
+    Errno(Errno),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Missing => f.write_str("the file is missing (ENOENT)"),
+            ReadError::Symlink => f.write_str("is a symbolic link; name the file itself"),
+            ReadError::NotRegular => f.write_str("is not a regular file"),
+            ReadError::Owner { uid } => {
+                write!(f, "belongs to user {uid}; only a file of root's or of our own user's is believed (chown it)")
+            }
+            ReadError::Writable { mode } => {
+                write!(f, "may be written by others (mode {mode:04o}) and is not believed (chmod go-w)")
+            }
+            ReadError::TooLong { limit, name } => write!(f, "is longer than {limit} bytes ({name})"),
+            ReadError::Errno(errno) => write!(f, "{errno:?}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// Reads a whole regular file of at most `limit.0` bytes; `limit.1` is the limit's name for the message.
+///
+/// The last part of `path` is not followed where it is a link, and a pipe does not block (`O_NONBLOCK` before the type
+/// is known).
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_regular(path: &Path, limit: (usize, &'static str), trust: Trust) -> Result<Vec<u8>, ReadError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match errno(error) {
+        Errno::ENOENT | Errno::ENOTDIR => ReadError::Missing,
+        Errno::ELOOP => ReadError::Symlink,
+        // A socket, or a device without a driver.
+        Errno::ENXIO => ReadError::NotRegular,
+        other => ReadError::Errno(other),
+    })?;
+    let stat = rustix::fs::fstat(&file).map_err(|error| ReadError::Errno(errno(error)))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(ReadError::NotRegular);
+    }
+    match trust {
+        Trust::Any => {}
+        Trust::Guarded => believe(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw())?,
+    }
+    let (limit, name) = limit;
+    let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(ReadError::TooLong { limit, name });
+    }
+    // One byte more than fstat says, so that the common file takes one read and one that finds the end.
+    let mut bytes = vec![0; size + 1];
+    let mut filled = 0;
+    loop {
+        match rustix::io::read(&file, &mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(ReadError::Errno(errno(error))),
+        }
+        if filled > limit {
+            return Err(ReadError::TooLong { limit, name });
+        }
+        if filled == bytes.len() {
+            bytes.resize(bytes.len() * 2, 0);
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Whether a file of `uid` with `mode` can only have been written by root or by `us`.
+fn believe(uid: u32, mode: u32, us: u32) -> Result<(), ReadError> {
+    if uid != 0 && uid != us {
+        return Err(ReadError::Owner { uid });
+    }
+    if mode & 0o022 != 0 {
+        return Err(ReadError::Writable { mode: mode & 0o7777 });
+    }
+    Ok(())
+}
+
+fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    const LIMIT: (usize, &str) = (1000, "LIMIT");
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn write(path: &Path, size: usize, mode: u32) {
+        std::fs::write(path, vec![b'x'; size]).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_guarded_file_is_read_whole() {
+        let folder = folder();
+        for size in [0, 1, 999, 1000] {
+            let path = folder.path().join("f");
+            write(&path, size, 0o644);
+            assert_eq!(read_regular(&path, LIMIT, Trust::Guarded).map(|bytes| bytes.len()), Ok(size));
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_without_waiting() {
+        let folder = folder();
+        let at = |name: &str| folder.path().join(name);
+        write(&at("f"), 5, 0o644);
+        symlink(at("f"), at("link")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        let read = |name: &str| read_regular(&at(name), LIMIT, Trust::Any).unwrap_err();
+        assert_eq!(read("missing"), ReadError::Missing);
+        assert_eq!(read("f/below"), ReadError::Missing);
+        assert_eq!(read("link"), ReadError::Symlink);
+        assert_eq!(read("pipe"), ReadError::NotRegular);
+        assert_eq!(read("socket"), ReadError::NotRegular);
+        assert_eq!(read(""), ReadError::NotRegular);
+        assert_eq!(read_regular(Path::new("/dev/null"), LIMIT, Trust::Any), Err(ReadError::NotRegular));
+        assert_eq!(read_regular(Path::new("/a\0b"), LIMIT, Trust::Any), Err(ReadError::Errno(Errno::EINVAL)));
+        drop(socket);
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_not_believed() {
+        let folder = folder();
+        for (mode, good) in
+            [(0o600, true), (0o644, true), (0o444, true), (0o664, false), (0o646, false), (0o666, false)]
+        {
+            let path = folder.path().join(format!("{mode:o}"));
+            write(&path, 5, mode);
+            assert_eq!(read_regular(&path, LIMIT, Trust::Guarded).is_ok(), good, "{mode:o}");
+            assert!(read_regular(&path, LIMIT, Trust::Any).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_not_believed() {
+        assert_eq!(believe(0, 0o100644, 1000), Ok(()));
+        assert_eq!(believe(1000, 0o100644, 1000), Ok(()));
+        assert_eq!(believe(1000, 0o100644, 0), Err(ReadError::Owner { uid: 1000 }));
+        // The owner of a file that this user namespace does not map.
+        assert_eq!(believe(65534, 0o100600, 0), Err(ReadError::Owner { uid: 65534 }));
+    }
+
+    #[test]
+    fn a_file_longer_than_the_limit_is_refused_by_name() {
+        let folder = folder();
+        let path = folder.path().join("f");
+        write(&path, 1001, 0o644);
+        let error = read_regular(&path, LIMIT, Trust::Guarded).unwrap_err();
+        assert_eq!(error.to_string(), "is longer than 1000 bytes (LIMIT)");
+        // procfs says a size of 0 and then goes on.
+        let proc = read_regular(Path::new("/proc/self/status"), (100, "LIMIT"), Trust::Any);
+        assert!(matches!(proc, Err(ReadError::TooLong { .. })));
+        assert!(read_regular(Path::new("/proc/self/status"), (100_000, "LIMIT"), Trust::Any).unwrap().len() > 100);
+    }
+}

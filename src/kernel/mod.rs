@@ -1,0 +1,13 @@
+//! Everything that asks the kernel for something. Nothing above this module makes a system call of its own.
+//!
+//! A function that changes a network namespace takes an [`netns::Inside`], and an `Inside` exists only on a thread that
+//! has been compared with the host's namespace and found elsewhere. "Applied to the host by mistake" does not compile.
+
+pub mod capability;
+pub mod files;
+pub mod link;
+pub mod netns;
+pub mod proc;
+pub mod process;
+pub mod socket;
+pub mod tables;

@@ -1,0 +1,288 @@
+//! One netlink socket: open, send, receive. What the messages mean is their readers' business.
+//!
+//! A socket belongs for life to the network namespace its thread was in when it was opened.
+//!
+//! The kernel answers rtnetlink and nf_tables requests inside `sendmsg`, so a reply is there when the call returns:
+//! receiving never polls first, and waits, against a deadline, only where there is nothing yet.
+
+use netlink_packet_core::NetlinkBuffer;
+use netlink_sys::Socket as Raw;
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::error::{Cause, Failure, errno_of};
+use crate::kernel::process::Deadline;
+
+/// A buffer of this length, in bytes, takes any dump reply: `netlink_dump` never allocates a message longer than the buffer that
+/// was last received into, and starts with less than 8 KiB (`NLMSG_GOODSIZE`).
+pub const BUFFER: usize = 8192;
+
+// recvmsg(2); netlink-sys takes the plain numbers, and both are the same on every Linux.
+const MSG_TRUNC: i32 = 0x20;
+const MSG_DONTWAIT: i32 = 0x40;
+
+/// A netlink socket of the namespace it was opened in.
+#[derive(Debug)]
+pub struct Socket {
+    raw: Raw,
+}
+
+impl Socket {
+    /// Opens a socket, close-on-exec, for `protocol`: one of [`netlink_sys::protocols`].
+    pub fn open(protocol: isize) -> Result<Socket, Failure> {
+        let raw = Raw::new(protocol).map_err(|error| failed("socket(AF_NETLINK)", errno_of(&error)))?;
+        Ok(Socket { raw })
+    }
+
+    /// Asks for `NETLINK_EXT_ACK`, the offset of the attribute at fault, and for `NETLINK_CAP_ACK`, errors that do not echo the
+    /// message they are about.
+    pub fn explain_errors(&self) -> Result<(), Failure> {
+        self.raw.set_ext_ack(true).map_err(|error| failed("setsockopt(NETLINK_EXT_ACK)", errno_of(&error)))?;
+        self.raw.set_cap_ack(true).map_err(|error| failed("setsockopt(NETLINK_CAP_ACK)", errno_of(&error)))
+    }
+
+    /// Asks for `NETLINK_GET_STRICT_CHK`: dump requests are filtered by the kernel. `false` before Linux 4.20, where
+    /// the caller filters.
+    pub fn filter_dumps(&self) -> bool {
+        self.raw.set_netlink_get_strict_chk(true).is_ok()
+    }
+
+    /// Makes room for one message of `bytes` bytes to be sent.
+    ///
+    /// `SO_SNDBUFFORCE` passes net.core.wmem_max and needs CAP_NET_ADMIN, over the host before Linux 5.16; without it
+    /// `SO_SNDBUF` grants what wmem_max lets it, and a message that is still too long fails in [`Socket::send`] with EMSGSIZE.
+    pub fn make_room_to_send(&self, bytes: usize) -> Result<(), Failure> {
+        setsockopt(&self.raw, sockopt::SndBufForce, &bytes)
+            .or_else(|_| setsockopt(&self.raw, sockopt::SndBuf, &bytes))
+            .map_err(|errno| failed("setsockopt(SO_SNDBUF)", errno))
+    }
+
+    /// Makes room for `bytes` bytes of queued replies, kernel overhead included. As [`Socket::make_room_to_send`].
+    pub fn make_room_to_receive(&self, bytes: usize) -> Result<(), Failure> {
+        setsockopt(&self.raw, sockopt::RcvBufForce, &bytes)
+            .or_else(|_| setsockopt(&self.raw, sockopt::RcvBuf, &bytes))
+            .map_err(|errno| failed("setsockopt(SO_RCVBUF)", errno))
+    }
+
+    /// Sends one datagram to the kernel: one message or a batch, whole or not at all.
+    pub fn send(&self, datagram: &[u8]) -> Result<(), Failure> {
+        loop {
+            // No address: a netlink socket that was never connected speaks to port 0, the kernel.
+            match self.raw.send(datagram, 0) {
+                Ok(n) if n == datagram.len() => return Ok(()),
+                Ok(_) => return Err(failed("a short netlink send", Errno::EMSGSIZE)),
+                Err(error) => match errno_of(&error) {
+                    Errno::EINTR => {}
+                    errno => return Err(failed("send to netlink", errno)),
+                },
+            }
+        }
+    }
+
+    /// The next datagram that is queued, or `None` where there is none (EAGAIN).
+    ///
+    /// # Errors
+    ///
+    /// ENOBUFS says that replies were lost to a full queue; those that were not can still be received. EMSGSIZE says that
+    /// `buffer` was too short for this datagram, which is gone.
+    pub fn receive_queued<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<Messages<'b>>, Errno> {
+        loop {
+            // MSG_TRUNC makes the kernel report the datagram's own length, so that a cut one is seen.
+            match self.raw.recv_from(&mut &mut *buffer, MSG_DONTWAIT | MSG_TRUNC) {
+                // A process in this namespace may send to our port; only port 0 is the kernel.
+                Ok((_, sender)) if sender.port_number() != 0 => {}
+                Ok((n, _)) if n > buffer.len() => return Err(Errno::EMSGSIZE),
+                Ok((n, _)) => return Ok(Some(Messages { rest: &buffer[..n] })),
+                Err(error) => match errno_of(&error) {
+                    Errno::EAGAIN => return Ok(None),
+                    Errno::EINTR => {}
+                    errno => return Err(errno),
+                },
+            }
+        }
+    }
+
+    /// The next datagram, waiting for it until the deadline. `doing` follows the word "cannot".
+    pub fn receive<'b>(&self, buffer: &'b mut [u8], deadline: &Deadline, doing: &str) -> Result<Messages<'b>, Failure> {
+        // The length first: a borrow that leaves the loop in one arm may not be taken anew in the next round.
+        let length = loop {
+            match self.receive_queued(buffer) {
+                Ok(Some(messages)) => break messages.rest.len(),
+                Ok(None) => {
+                    deadline.wait_readable(&self.raw, doing)?;
+                }
+                Err(errno) => return Err(Failure::new(doing, Cause::Netlink { call: "receive from netlink", errno })),
+            }
+        };
+        Ok(Messages { rest: &buffer[..length] })
+    }
+}
+
+fn failed(call: &'static str, errno: Errno) -> Failure {
+    Failure::new("talk to the kernel over netlink", Cause::Netlink { call, errno })
+}
+
+/// One message of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'b> {
+    /// `nlmsg_type`.
+    pub kind: u16,
+    /// `nlmsg_flags`.
+    pub flags: u16,
+    /// `nlmsg_seq`: that of the request it answers.
+    pub sequence: u32,
+    /// What follows the header.
+    pub payload: &'b [u8],
+}
+
+impl Message<'_> {
+    /// The kernel's verdict where the message is one, `NLMSG_ERROR` or `NLMSG_DONE`: `Ok` for 0, an acknowledgement.
+    /// `None` for any other message, and for one too short to hold a verdict an error, EPROTO.
+    pub fn verdict(&self) -> Option<Result<(), Errno>> {
+        if self.kind != NLMSG_ERROR && self.kind != NLMSG_DONE {
+            return None;
+        }
+        let code = self.payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
+        Some(match code {
+            Some(0) => Ok(()),
+            Some(code) => Err(Errno::from_raw(code.saturating_neg())),
+            None => Err(Errno::EPROTO),
+        })
+    }
+}
+
+/// `NLMSG_ERROR`: the kernel's verdict on a message, 0 for an acknowledgement.
+pub const NLMSG_ERROR: u16 = 2;
+/// `NLMSG_DONE`: the end of a dump.
+pub const NLMSG_DONE: u16 = 3;
+
+/// The messages of one datagram, in order.
+#[derive(Clone, Debug)]
+pub struct Messages<'b> {
+    rest: &'b [u8],
+}
+
+impl<'b> Iterator for Messages<'b> {
+    /// EPROTO for a header that does not fit the datagram; nothing follows it.
+    type Item = Result<Message<'b>, Errno>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let whole = std::mem::take(&mut self.rest);
+        let Ok(message) = NetlinkBuffer::new_checked(whole) else {
+            return Some(Err(Errno::EPROTO));
+        };
+        // NLMSG_ALIGN; the last message of a datagram need not be padded.
+        let aligned = (message.length() as usize).next_multiple_of(4);
+        self.rest = whole.get(aligned..).unwrap_or_default();
+        Some(Ok(Message {
+            kind: message.message_type(),
+            flags: message.flags(),
+            sequence: message.sequence_number(),
+            payload: message.payload(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_sys::{SocketAddr, protocols::NETLINK_ROUTE};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn message(length: u32, kind: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(0_u16.to_ne_bytes());
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend(0_u32.to_ne_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn a_datagram_is_read_message_by_message() {
+        let mut datagram = message(17, 20, &[1, 0, 0, 0]);
+        datagram.extend(message(20, NLMSG_DONE, &0_i32.to_ne_bytes()));
+        let messages: Vec<_> = Messages { rest: &datagram }.map(Result::unwrap).collect();
+        assert_eq!(messages.len(), 2);
+        assert_eq!((messages[0].kind, messages[0].sequence, messages[0].payload), (20, 7, &[1_u8][..]));
+        assert_eq!(messages[0].verdict(), None);
+        assert_eq!(messages[1].verdict(), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_verdict_names_the_kernels_error() {
+        let refused = message(20, NLMSG_ERROR, &(-1_i32).to_ne_bytes());
+        let verdict = Messages { rest: &refused }.next().unwrap().unwrap().verdict();
+        assert_eq!(verdict, Some(Err(Errno::EPERM)));
+        let cut = message(18, NLMSG_ERROR, &[0, 0]);
+        assert_eq!(Messages { rest: &cut }.next().unwrap().unwrap().verdict(), Some(Err(Errno::EPROTO)));
+    }
+
+    #[test]
+    fn a_length_that_does_not_fit_ends_the_datagram_with_an_error() {
+        for length in [0, 15, 21, u32::MAX] {
+            let bytes = message(length, 20, &[0; 4]);
+            let mut messages = Messages { rest: &bytes };
+            assert_eq!(messages.next(), Some(Err(Errno::EPROTO)), "length {length}");
+            assert_eq!(messages.next(), None);
+        }
+    }
+
+    #[test]
+    fn what_another_process_sends_to_our_port_is_not_heard() {
+        let mut socket = Socket::open(NETLINK_ROUTE).unwrap();
+        let port = socket.raw.bind_auto().unwrap();
+        let forged = message(20, NLMSG_ERROR, &0_i32.to_ne_bytes());
+        let stranger = Raw::new(NETLINK_ROUTE).unwrap();
+        stranger.send_to(&forged, &SocketAddr::new(port.port_number(), 0), 0).unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(socket.raw.recv_from(&mut &mut buffer[..], 2).unwrap().0, 20, "MSG_PEEK: it has arrived");
+        assert!(socket.receive_queued(&mut buffer).unwrap().is_none());
+    }
+
+    /// RTM_GETLINK for every link: a dump.
+    fn dump_request() -> Vec<u8> {
+        let mut request = message(32, 18, &[0; 16]);
+        request[6..8].copy_from_slice(&0x301_u16.to_ne_bytes());
+        request
+    }
+
+    #[test]
+    fn a_datagram_longer_than_the_buffer_is_an_error() {
+        let socket = Socket::open(NETLINK_ROUTE).unwrap();
+        socket.send(&dump_request()).unwrap();
+        assert_eq!(socket.receive_queued(&mut [0; 64]).unwrap_err(), Errno::EMSGSIZE);
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_waited_for_until_the_deadline() {
+        let socket = Socket::open(NETLINK_ROUTE).unwrap();
+        let deadline = Deadline::after(Duration::from_millis(20));
+        let failure = socket.receive(&mut [0; 64], &deadline, "hear the kernel").unwrap_err();
+        assert!(matches!(failure.cause, Cause::Deadline(_)), "{failure}");
+    }
+
+    #[test]
+    fn a_large_datagram_can_be_sent_once_there_is_room() {
+        let noop = message(1 << 20, 1, &vec![0; (1 << 20) - 16]);
+        let socket = Socket::open(NETLINK_ROUTE).unwrap();
+        let failure = socket.send(&noop).unwrap_err();
+        assert_eq!(failure.cause, Cause::Netlink { call: "send to netlink", errno: Errno::EMSGSIZE });
+        socket.make_room_to_send(2 << 20).unwrap();
+        socket.send(&noop).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic_and_to_an_end(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let count = Messages { rest: &bytes }.filter_map(|message| message.ok()?.verdict()).count();
+            prop_assert!(count <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Chooses sets for the entries of a layer.
+//!
+//! Per family, per kind of entry (allow, deny) and per class of service the layout is chosen by the data:
+//!
+//! * addresses without ports: one set; a hash where all are single addresses, else ranges;
+//! * ports whatever the address: one port range, or one set of ranges;
+//! * single addresses with single ports: one hash of `address . port`;
+//! * the rest: boxes of address range × port range, made disjoint. Either one rule and one address set per group of
+//!   ports that share their addresses, or one `pipapo` set of all boxes, whichever the kernel loads faster.
+//!
+//! Entries for TCP and UDP together keep one set, guarded by `meta l4proto @set`, rather than being written twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::net::{AddrRange, Family, PortRange, Service, Transport, merge};
+use crate::nft::filter::Entry;
+
+/// Most boxes one layer may come to. Nested port ranges over many addresses multiply; an input past this limit is
+/// refused where it is built, before the kernel sees it.
+pub(super) const BOX_LIMIT: usize = 500_000;
+
+/// Something one rule can ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    /// Which transports or protocol.
+    pub(super) protocol: Protocol,
+    /// Destination ports.
+    pub(super) ports: Ports,
+    /// Addresses.
+    pub(super) peers: Peers,
+    /// The entries that led here, by index.
+    pub(super) entries: BTreeSet<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Protocol {
+    Any,
+    Icmp,
+    Transports(&'static [Transport]),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ports {
+    Any,
+    Range(PortRange),
+    Set(Vec<AddrRange>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Peers {
+    /// Every address of the family.
+    Any,
+    /// One set of addresses.
+    Set(Vec<AddrRange>),
+    /// One set of `address . port`, two spans an element; the ports are in here.
+    WithPorts(Vec<AddrRange>),
+}
+
+/// More than [`BOX_LIMIT`] boxes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooManyBoxes;
+
+/// The questions to ask for the entries of one family that allow, or deny.
+pub(super) fn questions(entries: &[Entry], family: Family, deny: bool) -> Result<Vec<Question>, TooManyBoxes> {
+    let mut classes: BTreeMap<Protocol, Vec<(usize, PortRange, &[AddrRange])>> = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let ranges = entry.ranges(family);
+        if entry.deny != deny || ranges.is_empty() {
+            continue;
+        }
+        let (protocol, ports) = match entry.service {
+            Service::Everything => (Protocol::Any, PortRange::ALL),
+            Service::Icmp => (Protocol::Icmp, PortRange::ALL),
+            Service::Ports { transports, ports } => (Protocol::Transports(transports), ports),
+        };
+        classes.entry(protocol).or_default().push((index, ports, ranges));
+    }
+    let mut questions = Vec::new();
+    for (protocol, items) in classes {
+        of_class(protocol, &items, family, &mut questions)?;
+    }
+    Ok(questions)
+}
+
+fn of_class(
+    protocol: Protocol,
+    items: &[(usize, PortRange, &[AddrRange])],
+    family: Family,
+    questions: &mut Vec<Question>,
+) -> Result<(), TooManyBoxes> {
+    let whole = [AddrRange::everything(family)];
+    let everyone = |ranges: &[AddrRange]| *ranges == whole;
+    let indexes = |pick: &dyn Fn(PortRange, &[AddrRange]) -> bool| -> BTreeSet<usize> {
+        items.iter().filter(|(_, ports, ranges)| pick(*ports, ranges)).map(|(index, _, _)| *index).collect()
+    };
+
+    // Ports whatever the address, and addresses whatever the port.
+    let open_ports: Vec<AddrRange> =
+        merge(items.iter().filter(|(_, _, ranges)| everyone(ranges)).map(|(_, ports, _)| span(*ports)).collect());
+    if open_ports == [span(PortRange::ALL)] {
+        let entries = indexes(&|ports, ranges| ports == PortRange::ALL || everyone(ranges));
+        questions.push(Question { protocol, ports: Ports::Any, peers: Peers::Any, entries });
+        return Ok(());
+    }
+    if !open_ports.is_empty() {
+        let ports = match open_ports.as_slice() {
+            [one] => Ports::Range(port_range(*one)),
+            _ => Ports::Set(open_ports),
+        };
+        questions.push(Question { protocol, ports, peers: Peers::Any, entries: indexes(&|_, r| everyone(r)) });
+    }
+    let any_port: Vec<AddrRange> = merge(
+        items.iter().filter(|(_, ports, _)| *ports == PortRange::ALL).flat_map(|(_, _, r)| r.iter().copied()).collect(),
+    );
+    if !any_port.is_empty() {
+        let peers = if everyone(&any_port) { Peers::Any } else { Peers::Set(any_port) };
+        let entries = indexes(&|ports, _| ports == PortRange::ALL);
+        questions.push(Question { protocol, ports: Ports::Any, peers, entries });
+    }
+
+    // What is left has both.
+    let both = |ports: PortRange, ranges: &[AddrRange]| ports != PortRange::ALL && !everyone(ranges);
+    let is_exact = |ports: PortRange, ranges: &[AddrRange]| {
+        ports.first() == ports.last() && ranges.iter().all(|r| r.first == r.last)
+    };
+    let mut exact: Vec<[AddrRange; 2]> = items
+        .iter()
+        .filter(|(_, ports, ranges)| both(*ports, ranges) && is_exact(*ports, ranges))
+        .flat_map(|(_, ports, ranges)| ranges.iter().map(|r| [*r, span(*ports)]))
+        .collect();
+    exact.sort_unstable();
+    exact.dedup();
+    if !exact.is_empty() {
+        let entries = indexes(&|ports, ranges| both(ports, ranges) && is_exact(ports, ranges));
+        let peers = Peers::WithPorts(exact.into_iter().flatten().collect());
+        questions.push(Question { protocol, ports: Ports::Any, peers, entries });
+    }
+    let rest: Vec<_> =
+        items.iter().filter(|(_, ports, ranges)| both(*ports, ranges) && !is_exact(*ports, ranges)).copied().collect();
+    boxes(protocol, &rest, questions)
+}
+
+/// Kernel time of one object, in microseconds, measured on Linux 6.18 (a set with its declaration, a rule with its
+/// lookup, an element of each kind). Only their proportions matter.
+const SET_US: usize = 8;
+const RULE_US: usize = 10;
+const TREE_ELEMENT_US: usize = 3;
+const PIPAPO_ELEMENT_US: usize = 14;
+/// A packet walks the groups' rules one by one; past this many, one `pipapo` lookup is the shorter way.
+const GROUP_LIMIT: usize = 8;
+
+fn boxes(
+    protocol: Protocol,
+    items: &[(usize, PortRange, &[AddrRange])],
+    questions: &mut Vec<Question>,
+) -> Result<(), TooManyBoxes> {
+    if items.is_empty() {
+        return Ok(());
+    }
+    let slices = slices(items)?;
+    let mut groups: BTreeMap<&[AddrRange], Vec<AddrRange>> = BTreeMap::new();
+    for (ports, ranges) in &slices {
+        groups.entry(ranges).or_default().push(*ports);
+    }
+    let count: usize = slices.iter().map(|(_, ranges)| ranges.len()).sum();
+    let grouped: usize = groups
+        .iter()
+        .map(|(ranges, ports)| {
+            let port_set = if ports.len() > 1 { SET_US + ports.len() * TREE_ELEMENT_US } else { 0 };
+            SET_US + RULE_US + ranges.len() * TREE_ELEMENT_US + port_set
+        })
+        .sum();
+    let entries: BTreeSet<usize> = items.iter().map(|(index, _, _)| *index).collect();
+    if groups.len() <= GROUP_LIMIT && grouped <= SET_US + RULE_US + count * PIPAPO_ELEMENT_US {
+        for (ranges, ports) in groups {
+            // The pieces are sorted and apart: the first that ends at or behind an entry's start is the one to ask.
+            let speaks = |wanted: PortRange| {
+                let at = ports.partition_point(|piece| piece.last < u128::from(wanted.first()));
+                ports.get(at).is_some_and(|piece| piece.first <= u128::from(wanted.last()))
+            };
+            let entries = items.iter().filter(|(_, ports, _)| speaks(*ports)).map(|(index, _, _)| *index).collect();
+            let peers = Peers::Set(ranges.to_vec());
+            let ports = match ports.as_slice() {
+                [one] => Ports::Range(port_range(*one)),
+                _ => Ports::Set(ports),
+            };
+            questions.push(Question { protocol, ports, peers, entries });
+        }
+    } else {
+        let spans = slices.iter().flat_map(|(ports, ranges)| ranges.iter().flat_map(|r| [*r, *ports])).collect();
+        questions.push(Question { protocol, ports: Ports::Any, peers: Peers::WithPorts(spans), entries });
+    }
+    Ok(())
+}
+
+/// Cuts the ports where any entry's range begins or ends and gives each piece its merged addresses, so that no two
+/// boxes overlap; neighbouring pieces with the same addresses are joined again.
+fn slices(items: &[(usize, PortRange, &[AddrRange])]) -> Result<Vec<(AddrRange, Vec<AddrRange>)>, TooManyBoxes> {
+    let mut cuts: Vec<u32> =
+        items.iter().flat_map(|(_, p, _)| [u32::from(p.first()), u32::from(p.last()) + 1]).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let mut by_first: Vec<_> = items.to_vec();
+    by_first.sort_unstable_by_key(|(_, ports, _)| ports.first());
+    let mut next = by_first.into_iter().peekable();
+    let mut active: Vec<(PortRange, &[AddrRange])> = Vec::new();
+    let mut slices: Vec<(AddrRange, Vec<AddrRange>)> = Vec::new();
+    let mut work = 0usize;
+    for cut in cuts.windows(2) {
+        let (first, last) = (cut[0], cut[1] - 1);
+        active.retain(|(ports, _)| u32::from(ports.last()) >= first);
+        while let Some((_, ports, ranges)) = next.next_if(|(_, ports, _)| u32::from(ports.first()) <= first) {
+            active.push((ports, ranges));
+        }
+        // Counted before merging, so that the time spent is bounded too, not only what comes of it.
+        work += active.iter().map(|(_, ranges)| ranges.len()).sum::<usize>();
+        if work > BOX_LIMIT {
+            return Err(TooManyBoxes);
+        }
+        let ranges = merge(active.iter().flat_map(|(_, ranges)| ranges.iter().copied()).collect());
+        if ranges.is_empty() {
+            continue;
+        }
+        let (first, last) = (u128::from(first), u128::from(last));
+        match slices.last_mut() {
+            Some((ports, before)) if ports.last + 1 == first && *before == ranges => ports.last = last,
+            _ => slices.push((AddrRange { first, last }, ranges)),
+        }
+    }
+    Ok(slices)
+}
+
+fn span(ports: PortRange) -> AddrRange {
+    AddrRange { first: ports.first().into(), last: ports.last().into() }
+}
+
+fn port_range(span: AddrRange) -> PortRange {
+    // Spans of ports come from `span` and from cuts of it, so they fit.
+    PortRange::new(span.first as u16, span.last as u16).unwrap_or(PortRange::ALL)
+}

@@ -1,0 +1,253 @@
+//! Our picture of an nf_tables table: chains, sets, rules.
+//!
+//! It speaks of "destination in set, port 443", never of registers. A [`Match`] contains what it depends on: an
+//! address match its family, a port match the place of the port. The guards that a hand-written rule can forget
+//! (`meta nfproto` before an address) are the encoder's business and nobody else's.
+
+use std::net::IpAddr;
+
+use crate::net::{AddrRange, Family, PortRange};
+
+/// The name of our table in every namespace.
+pub const TABLE: &str = "netlatch";
+
+/// A table of family inet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Who made it and from what; `inspect` knows its own tables by it.
+    pub comment: String,
+    /// Sets, in order.
+    pub sets: Vec<Set>,
+    /// Chains, in an order in which a jump's target stands anywhere: the batch makes chains before rules.
+    pub chains: Vec<Chain>,
+}
+
+/// One field of a set's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyType {
+    /// `ipv4_addr`.
+    Ipv4Addr,
+    /// `ipv6_addr`.
+    Ipv6Addr,
+    /// `inet_proto`.
+    InetProto,
+    /// `inet_service`.
+    InetService,
+}
+
+impl KeyType {
+    /// The address type of a family.
+    pub const fn address(family: Family) -> KeyType {
+        match family {
+            Family::V4 => KeyType::Ipv4Addr,
+            Family::V6 => KeyType::Ipv6Addr,
+        }
+    }
+
+    /// Bytes of a value in the packet.
+    pub const fn len(self) -> usize {
+        match self {
+            KeyType::Ipv4Addr => 4,
+            KeyType::Ipv6Addr => 16,
+            KeyType::InetProto => 1,
+            KeyType::InetService => 2,
+        }
+    }
+}
+
+/// How the kernel is to store a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Exact keys, in a hash table sized for them: `DESC_SIZE` halves the load time.
+    Hash,
+    /// Ranges: a tree for one field, `pipapo` for several.
+    Interval,
+    /// Filled by rules as packets pass: at most `size` elements, each forgotten after `timeout_s` seconds.
+    Dynamic {
+        /// Bound on the elements.
+        size: u32,
+        /// Seconds.
+        timeout_s: u32,
+    },
+}
+
+/// A named set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Name, unique in the table.
+    pub name: String,
+    /// The fields of its key.
+    pub key: Vec<KeyType>,
+    /// Storage.
+    pub kind: Kind,
+    /// Elements: `key.len()` ranges each, one after the other. Single values are ranges of one. The elements of a
+    /// set never overlap: the kernel refuses that (`EEXIST`).
+    pub spans: Vec<AddrRange>,
+}
+
+impl Set {
+    /// The elements, each a slice of one range per field.
+    pub fn elements(&self) -> std::slice::ChunksExact<'_, AddrRange> {
+        self.spans.chunks_exact(self.key.len().max(1))
+    }
+
+    /// How many elements there are.
+    pub fn len(&self) -> usize {
+        self.elements().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Whether the set holds `values`, one number per field.
+    pub fn contains(&self, values: &[u128]) -> bool {
+        self.elements().any(|element| element.iter().zip(values).all(|(span, v)| span.first <= *v && *v <= span.last))
+    }
+}
+
+/// Where a base chain hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Packets for this namespace.
+    Input,
+    /// Packets routed through it.
+    Forward,
+    /// Packets it sends.
+    Output,
+}
+
+impl Hook {
+    /// The name as `nft` spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Hook::Input => "input",
+            Hook::Forward => "forward",
+            Hook::Output => "output",
+        }
+    }
+}
+
+/// What makes a chain a base chain. Ours are of type filter, priority filter (0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Where it hangs.
+    pub hook: Hook,
+    /// Whether its policy is accept; drop otherwise.
+    pub accepts: bool,
+}
+
+/// A chain with its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Name, unique in the table.
+    pub name: String,
+    /// Present for a base chain.
+    pub base: Option<Base>,
+    /// Rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// All must hold.
+    pub matches: Vec<Match>,
+    /// What is done on the way.
+    pub statements: Vec<Statement>,
+    /// What is decided; `None` goes on to the next rule.
+    pub verdict: Option<Verdict>,
+    /// Its reason or origin; what `nft list ruleset` shows as its comment.
+    pub comment: String,
+}
+
+/// Which address of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Source.
+    Source,
+    /// Destination.
+    Destination,
+}
+
+/// A condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// `meta nfproto`.
+    Family(Family),
+    /// `iif "lo"`.
+    InLoopback,
+    /// `oif "lo"`.
+    OutLoopback,
+    /// `fib daddr type local`.
+    LocalDestination,
+    /// `ct state`.
+    State(State),
+    /// `meta l4proto`, by number.
+    Protocol(u8),
+    /// `meta l4proto @set`.
+    ProtocolIn(String),
+    /// `th dport`.
+    Port(PortRange),
+    /// `th dport @set`.
+    PortIn(String),
+    /// `icmpv6 type`, from the first to the last.
+    Icmpv6Type(u8, u8),
+    /// `ip6 hoplimit`.
+    HopLimit(u8),
+    /// `ip daddr` or `ip6 saddr`, one address.
+    Address(Side, IpAddr),
+    /// `ip daddr @set`.
+    AddressIn(Side, Family, String),
+    /// `ip daddr . th dport @set`.
+    AddressPortIn(Side, Family, String),
+}
+
+/// A conntrack state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No entry and no right to one (`NF_CT_STATE_INVALID_BIT`).
+    Invalid,
+    /// Part of a flow that was let through.
+    Established,
+    /// Caused by such a flow.
+    Related,
+}
+
+/// Something done on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// `counter`.
+    Count,
+    /// `update @set { address . meta l4proto . th dport }`; with `ports` false the port is 0.
+    Remember {
+        /// Which address.
+        side: Side,
+        /// Its family.
+        family: Family,
+        /// Whether the packet has ports.
+        ports: bool,
+        /// A [`Kind::Dynamic`] set.
+        set: String,
+    },
+}
+
+/// A decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The packet passes this table.
+    Accept,
+    /// It vanishes.
+    Drop,
+    /// Back to the rule behind the jump.
+    Return,
+    /// On to a chain, and back.
+    Jump(String),
+    /// On to a chain, not back.
+    Goto(String),
+    /// Refused with a TCP reset.
+    RejectWithReset,
+    /// Refused with ICMP or ICMPv6 port unreachable.
+    Reject,
+}

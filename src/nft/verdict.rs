@@ -1,0 +1,127 @@
+//! What a table does to the first packet of a flow: the ruleset read as a decision.
+//!
+//! An evaluator of its own, so that the compilation can be tested against the specification without a kernel, and
+//! `explain` can name the rule that decided. It sees packets as a network does: not over loopback, of a new flow.
+
+use std::net::IpAddr;
+
+use crate::net::{Direction, Family, Packet, Payload, Verdict as Outcome, bits_of};
+use crate::nft::ruleset::{Chain, Hook, Match, Rule, Side, State, Table, Verdict};
+
+/// The kernel's own bound on nested jumps (`NFT_JUMP_STACK_SIZE`).
+const JUMP_STACK_SIZE: usize = 16;
+
+/// A decision and the rule that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision<'t> {
+    /// What becomes of the packet.
+    pub outcome: Outcome,
+    /// The deciding rule with its chain's name; `None` where the chain's policy decided.
+    pub rule: Option<(&'t str, &'t Rule)>,
+}
+
+enum Flow<'t> {
+    Done(Decision<'t>),
+    Next,
+}
+
+impl Table {
+    /// The decision of the base chain that sees `packet`: output for egress, input for ingress. No such chain, or
+    /// no such table in the kernel, lets everything pass.
+    pub fn decide(&self, packet: &Packet) -> Decision<'_> {
+        let hook = match packet.direction {
+            Direction::Egress => Hook::Output,
+            Direction::Ingress => Hook::Input,
+        };
+        let Some((chain, base)) = self.chains.iter().find_map(|c| c.base.filter(|b| b.hook == hook).map(|b| (c, b)))
+        else {
+            return Decision { outcome: Outcome::Accept, rule: None };
+        };
+        match self.walk(chain, packet, 0) {
+            Flow::Done(decision) => decision,
+            Flow::Next => Decision { outcome: if base.accepts { Outcome::Accept } else { Outcome::Drop }, rule: None },
+        }
+    }
+
+    fn walk<'t>(&'t self, chain: &'t Chain, packet: &Packet, depth: usize) -> Flow<'t> {
+        for rule in &chain.rules {
+            if !rule.matches.iter().all(|m| self.holds(m, packet)) {
+                continue;
+            }
+            let done = |outcome| Flow::Done(Decision { outcome, rule: Some((chain.name.as_str(), rule)) });
+            match &rule.verdict {
+                None => {}
+                Some(Verdict::Accept) => return done(Outcome::Accept),
+                Some(Verdict::Drop) => return done(Outcome::Drop),
+                Some(Verdict::Reject | Verdict::RejectWithReset) => return done(Outcome::Reject),
+                Some(Verdict::Return) => return Flow::Next,
+                Some(Verdict::Jump(target) | Verdict::Goto(target)) => {
+                    let goes = matches!(rule.verdict, Some(Verdict::Goto(_)));
+                    // A missing target or a loop is what the kernel refuses to load; here it denies.
+                    let Some(next) = self.chains.iter().find(|c| c.name == *target).filter(|_| depth < JUMP_STACK_SIZE)
+                    else {
+                        return done(Outcome::Drop);
+                    };
+                    match self.walk(next, packet, depth + 1) {
+                        Flow::Next if goes => return Flow::Next,
+                        Flow::Next => {}
+                        decided @ Flow::Done(_) => return decided,
+                    }
+                }
+            }
+        }
+        Flow::Next
+    }
+
+    fn holds(&self, condition: &Match, packet: &Packet) -> bool {
+        let family = Family::of(packet.peer);
+        let protocol = protocol_of(packet);
+        let port = match packet.payload {
+            Payload::Transport { port, .. } => Some(port),
+            Payload::Icmp { .. } | Payload::Other(_) => None,
+        };
+        match condition {
+            Match::Family(wanted) => family == *wanted,
+            Match::InLoopback | Match::OutLoopback | Match::LocalDestination => false,
+            Match::State(State::Established | State::Related | State::Invalid) => false,
+            Match::Protocol(number) => protocol == *number,
+            Match::ProtocolIn(set) => self.in_set(set, &[protocol.into()]),
+            Match::Port(ports) => port.is_some_and(|port| ports.contains(port)),
+            Match::PortIn(set) => port.is_some_and(|port| self.in_set(set, &[port.into()])),
+            Match::Icmpv6Type(first, last) => {
+                family == Family::V6
+                    && matches!(packet.payload, Payload::Icmp { kind } if *first <= kind && kind <= *last)
+            }
+            // An ordinary packet's: neither neighbour discovery nor a multicast report.
+            Match::HopLimit(limit) => *limit == 64,
+            Match::Address(side, addr) => peer(*side, packet) == Some(*addr),
+            Match::AddressIn(side, wanted, set) => {
+                family == *wanted && peer(*side, packet).is_some_and(|addr| self.in_set(set, &[bits_of(addr)]))
+            }
+            Match::AddressPortIn(side, wanted, set) => {
+                family == *wanted
+                    && peer(*side, packet)
+                        .zip(port)
+                        .is_some_and(|(addr, port)| self.in_set(set, &[bits_of(addr), port.into()]))
+            }
+        }
+    }
+
+    fn in_set(&self, name: &str, values: &[u128]) -> bool {
+        self.sets.iter().any(|set| set.name == name && set.contains(values))
+    }
+}
+
+fn protocol_of(packet: &Packet) -> u8 {
+    match (packet.payload, packet.peer) {
+        (Payload::Transport { protocol, .. }, _) => protocol.number(),
+        (Payload::Icmp { .. }, IpAddr::V4(_)) => 1,
+        (Payload::Icmp { .. }, IpAddr::V6(_)) => 58,
+        (Payload::Other(number), _) => number,
+    }
+}
+
+/// The peer's address, where `side` is the peer's side; the container's own is not known here.
+fn peer(side: Side, packet: &Packet) -> Option<IpAddr> {
+    (side == super::build::peer_side(packet.direction)).then_some(packet.peer)
+}

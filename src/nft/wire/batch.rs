@@ -1,0 +1,330 @@
+//! Packs a [`Table`] into the one netlink datagram that replaces ours.
+//!
+//! The kernel takes the whole datagram or none of it, so a container never sees half a policy.
+//!
+//! * It begins with `NFT_MSG_DESTROYTABLE` (Linux 6.3), which succeeds whether or not there is a table. The older form,
+//!   add, delete, add, makes the socket's close wait for an RCU grace period, ten times the cost of everything else
+//!   this program does, even where there was nothing to delete.
+//! * Only the end asks for an acknowledgement. One per message overflows the socket's receive buffer at 256.
+//! * Objects are made in the order of `nft -f` (chains, sets, elements, rules), so handles agree with a table that
+//!   `nft` loaded from our text.
+
+use super::attr::{Header, Writer};
+use super::lower::lower;
+use super::uapi::*;
+use crate::net::AddrRange;
+use crate::nft::ruleset::{Chain, Hook, KeyType, Kind, Rule, Set, TABLE, Table};
+use crate::nft::text::comment;
+
+/// How a batch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// `DESTROYTABLE`, `NEWTABLE`.
+    Destroy,
+    /// `NEWTABLE`, `DELTABLE`, `NEWTABLE`, for kernels before 6.3.
+    AddDeleteAdd,
+}
+
+/// What one message of a batch is about, so that an error can be led back to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// The batch itself; commit-time errors carry its number or the first message's.
+    Batch,
+    /// Removing what was there.
+    Removal,
+    /// The table.
+    Table,
+    /// A chain, by index.
+    Chain(usize),
+    /// A set, by index.
+    Set(usize),
+    /// Elements of a set.
+    Elements(usize),
+    /// A rule: chain and place in it.
+    Rule(usize, usize),
+}
+
+/// The datagram, and what each of its messages is.
+#[derive(Debug)]
+pub struct Batch {
+    /// The bytes to send.
+    pub bytes: Vec<u8>,
+    /// The object of each message with its `nlmsg_type` and where it starts; the index is its sequence number.
+    pub objects: Vec<(Object, u16, usize)>,
+}
+
+/// Elements are split over messages of about this many bytes: an attribute's length has 16 bits.
+const ELEMENT_BYTES: usize = 60_000;
+
+/// Bytes of the widest key: an IPv6 address, a protocol and a port.
+pub(super) const KEY_LEN: usize = 24;
+
+/// One element as the kernel stores it: one end of a tree's interval, one hash key, or one box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RawElement {
+    pub(super) key: [u8; KEY_LEN],
+    pub(super) end: Option<[u8; KEY_LEN]>,
+    pub(super) is_interval_end: bool,
+}
+
+impl Batch {
+    /// The batch that makes `table`.
+    pub fn replace(table: &Table, head: Head) -> Batch {
+        let mut packer = Packer { w: Writer::with_capacity(estimate(table)), objects: Vec::with_capacity(64) };
+        packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
+        let created = NLM_F_CREATE | NLM_F_EXCL;
+        match head {
+            Head::Destroy => packer.table(Object::Removal, NFT_MSG_DESTROYTABLE, 0, None),
+            Head::AddDeleteAdd => {
+                packer.table(Object::Removal, NFT_MSG_NEWTABLE, NLM_F_CREATE, None);
+                packer.table(Object::Removal, NFT_MSG_DELTABLE, 0, None);
+            }
+        }
+        packer.table(Object::Table, NFT_MSG_NEWTABLE, created, Some(&table.comment));
+        for (index, chain) in table.chains.iter().enumerate() {
+            packer.message(Object::Chain(index), NFT_MSG_NEWCHAIN, created, |w| write_chain(w, chain));
+        }
+        for (index, set) in table.sets.iter().enumerate() {
+            packer.message(Object::Set(index), NFT_MSG_NEWSET, created, |w| write_set(w, set, index as u32 + 1));
+        }
+        for (index, set) in table.sets.iter().enumerate() {
+            packer.elements(index, set);
+        }
+        for (c, chain) in table.chains.iter().enumerate() {
+            for (r, rule) in chain.rules.iter().enumerate() {
+                let flags = NLM_F_CREATE | NLM_F_APPEND;
+                packer.message(Object::Rule(c, r), NFT_MSG_NEWRULE, flags, |w| write_rule(w, chain, rule));
+            }
+        }
+        packer.frame(NFNL_MSG_BATCH_END, NLM_F_ACK);
+        Batch { bytes: packer.w.into_bytes(), objects: packer.objects }
+    }
+
+    /// The sequence number of the end, whose acknowledgement is the commit.
+    pub fn end_seq(&self) -> u32 {
+        self.objects.len() as u32 - 1
+    }
+
+    /// FNV-1a over the datagram: what the table's comment carries to tell one plan from another. Not a protection:
+    /// whether the kernel still holds the plan is decided by reading it back.
+    pub fn digest(table: &Table) -> u64 {
+        let blank = Table { comment: String::new(), ..table.clone() };
+        let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        Batch::replace(&blank, Head::Destroy).bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold)
+    }
+}
+
+fn estimate(table: &Table) -> usize {
+    let elements: usize = table.sets.iter().map(|set| set.spans.len() * 48).sum();
+    let rules: usize = table.chains.iter().map(|chain| 128 + chain.rules.len() * 480).sum();
+    1024 + elements + rules + table.sets.len() * 128
+}
+
+struct Packer {
+    w: Writer,
+    objects: Vec<(Object, u16, usize)>,
+}
+
+impl Packer {
+    fn push(&mut self, object: Object, header: Header, body: impl FnOnce(&mut Writer)) {
+        let seq = self.objects.len() as u32;
+        self.objects.push((object, header.kind & 0xff, self.w.len()));
+        self.w.message(Header { seq, ..header }, body);
+    }
+
+    fn frame(&mut self, kind: u16, flags: u16) {
+        let header =
+            Header { kind, flags: NLM_F_REQUEST | flags, seq: 0, family: NFPROTO_UNSPEC, res_id: NFNL_SUBSYS_NFTABLES };
+        self.push(Object::Batch, header, |_| {});
+    }
+
+    fn message(&mut self, object: Object, kind: u16, flags: u16, body: impl FnOnce(&mut Writer)) {
+        let kind = (NFNL_SUBSYS_NFTABLES << 8) | kind;
+        let header = Header { kind, flags: NLM_F_REQUEST | flags, seq: 0, family: NFPROTO_INET, res_id: 0 };
+        self.push(object, header, body);
+    }
+
+    fn table(&mut self, object: Object, kind: u16, flags: u16, said: Option<&str>) {
+        self.message(object, kind, flags, |w| {
+            w.str(NFTA_TABLE_NAME, TABLE);
+            if let Some(said) = said {
+                w.u32(NFTA_TABLE_FLAGS, 0);
+                w.bytes(NFTA_TABLE_USERDATA, &userdata(said));
+            }
+        });
+    }
+
+    fn elements(&mut self, index: usize, set: &Set) {
+        let mut elements = raw_elements(set).peekable();
+        let shape = Shape::of(set);
+        while elements.peek().is_some() {
+            self.message(Object::Elements(index), NFT_MSG_NEWSETELEM, NLM_F_CREATE, |w| {
+                w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+                w.str(NFTA_SET_ELEM_LIST_SET, &set.name);
+                w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
+                    let start = w.len();
+                    while let Some(element) = elements.next_if(|_| w.len() - start < ELEMENT_BYTES) {
+                        write_element(w, &element, shape.key_len);
+                    }
+                });
+            });
+        }
+    }
+}
+
+fn write_chain(w: &mut Writer, chain: &Chain) {
+    w.str(NFTA_CHAIN_TABLE, TABLE);
+    w.str(NFTA_CHAIN_NAME, &chain.name);
+    if let Some(base) = chain.base {
+        w.nest(NFTA_CHAIN_HOOK, |w| {
+            w.u32(NFTA_HOOK_HOOKNUM, hooknum(base.hook));
+            w.u32(NFTA_HOOK_PRIORITY, 0);
+        });
+        w.u32(NFTA_CHAIN_POLICY, if base.accepts { NF_ACCEPT } else { NF_DROP });
+        w.str(NFTA_CHAIN_TYPE, "filter");
+    }
+}
+
+pub(super) const fn hooknum(hook: Hook) -> u32 {
+    match hook {
+        Hook::Input => NF_INET_LOCAL_IN,
+        Hook::Forward => NF_INET_FORWARD,
+        Hook::Output => NF_INET_LOCAL_OUT,
+    }
+}
+
+/// A set's declaration in the kernel's terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) flags: u32,
+    pub(super) key_type: u32,
+    pub(super) key_len: usize,
+    pub(super) size: u32,
+    pub(super) timeout_ms: u64,
+}
+
+impl Shape {
+    pub(super) fn of(set: &Set) -> Shape {
+        let concat = set.key.len() > 1;
+        let (flags, size, timeout_ms) = match set.kind {
+            Kind::Hash => (0, set.len() as u32, 0),
+            Kind::Interval => (NFT_SET_INTERVAL | if concat { NFT_SET_CONCAT } else { 0 }, 0, 0),
+            Kind::Dynamic { size, timeout_s } => (NFT_SET_EVAL | NFT_SET_TIMEOUT, size, u64::from(timeout_s) * 1000),
+        };
+        let key_type = set.key.iter().fold(0, |id, key| (id << TYPE_BITS) | type_id(*key));
+        let key_len =
+            if concat { set.key.iter().map(|k| padded(*k)).sum() } else { set.key.first().map_or(0, |k| k.len()) };
+        Shape { flags, key_type, key_len, size, timeout_ms }
+    }
+}
+
+const fn type_id(key: KeyType) -> u32 {
+    match key {
+        KeyType::Ipv4Addr => TYPE_IPADDR,
+        KeyType::Ipv6Addr => TYPE_IP6ADDR,
+        KeyType::InetProto => TYPE_INET_PROTOCOL,
+        KeyType::InetService => TYPE_INET_SERVICE,
+    }
+}
+
+/// Bytes of a field inside a concatenation: a whole number of 32-bit registers.
+const fn padded(key: KeyType) -> usize {
+    (key.len() + 3) & !3
+}
+
+fn write_set(w: &mut Writer, set: &Set, id: u32) {
+    let shape = Shape::of(set);
+    w.str(NFTA_SET_TABLE, TABLE);
+    w.str(NFTA_SET_NAME, &set.name);
+    w.u32(NFTA_SET_FLAGS, shape.flags);
+    w.u32(NFTA_SET_KEY_TYPE, shape.key_type);
+    w.u32(NFTA_SET_KEY_LEN, shape.key_len as u32);
+    w.u32(NFTA_SET_ID, id);
+    if shape.timeout_ms > 0 {
+        w.u64(NFTA_SET_TIMEOUT, shape.timeout_ms);
+    }
+    let ranged_concat = shape.flags & NFT_SET_CONCAT != 0;
+    if shape.size > 0 || ranged_concat {
+        w.nest(NFTA_SET_DESC, |w| {
+            if shape.size > 0 {
+                w.u32(NFTA_SET_DESC_SIZE, shape.size);
+            }
+            if ranged_concat {
+                w.nest(NFTA_SET_DESC_CONCAT, |w| {
+                    for key in &set.key {
+                        w.nest(NFTA_LIST_ELEM, |w| w.u32(NFTA_SET_FIELD_LEN, key.len() as u32));
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// The elements of a set as the kernel stores them.
+pub(super) fn raw_elements(set: &Set) -> impl Iterator<Item = RawElement> + '_ {
+    let tree = set.kind == Kind::Interval && set.key.len() == 1;
+    let ranged = set.kind == Kind::Interval;
+    set.elements().flat_map(move |element| {
+        let first = RawElement { key: pack(element, &set.key, |span| span.first), end: None, is_interval_end: false };
+        let (first, second) = if tree {
+            (first, interval_end(element, set))
+        } else if ranged {
+            (RawElement { end: Some(pack(element, &set.key, |span| span.last)), ..first }, None)
+        } else {
+            (first, None)
+        };
+        std::iter::once(first).chain(second)
+    })
+}
+
+/// A tree holds the first value behind an interval as its end, and none where the interval ends with the type.
+fn interval_end(element: &[AddrRange], set: &Set) -> Option<RawElement> {
+    let bits = set.key.first()?.len() as u32 * 8;
+    let last = element.first()?.last;
+    let greatest = if bits >= 128 { u128::MAX } else { (1 << bits) - 1 };
+    (last < greatest).then(|| RawElement {
+        key: pack(element, &set.key, |span| span.last + 1),
+        end: None,
+        is_interval_end: true,
+    })
+}
+
+fn pack(element: &[AddrRange], key: &[KeyType], value: impl Fn(&AddrRange) -> u128) -> [u8; KEY_LEN] {
+    let mut packed = [0; KEY_LEN];
+    let mut at = 0;
+    for (span, field) in element.iter().zip(key) {
+        let bytes = value(span).to_be_bytes();
+        packed[at..at + field.len()].copy_from_slice(&bytes[16 - field.len()..]);
+        at += padded(*field);
+    }
+    packed
+}
+
+fn write_element(w: &mut Writer, element: &RawElement, key_len: usize) {
+    w.nest(NFTA_LIST_ELEM, |w| {
+        w.nest(NFTA_SET_ELEM_KEY, |w| w.bytes(NFTA_DATA_VALUE, &element.key[..key_len]));
+        if let Some(end) = &element.end {
+            w.nest(NFTA_SET_ELEM_KEY_END, |w| w.bytes(NFTA_DATA_VALUE, &end[..key_len]));
+        }
+        if element.is_interval_end {
+            w.u32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+        }
+    });
+}
+
+fn write_rule(w: &mut Writer, chain: &Chain, rule: &Rule) {
+    w.str(NFTA_RULE_TABLE, TABLE);
+    w.str(NFTA_RULE_CHAIN, &chain.name);
+    w.nest(NFTA_RULE_EXPRESSIONS, |w| lower(rule).iter().for_each(|expr| expr.encode(w)));
+    w.bytes(NFTA_RULE_USERDATA, &userdata(&rule.comment));
+}
+
+/// nft's user data with a comment: type, length, text and NUL.
+pub(super) fn userdata(text: &str) -> Vec<u8> {
+    let text = comment(text);
+    let mut data = Vec::with_capacity(text.len() + 3);
+    data.extend_from_slice(&[NFTNL_UDATA_COMMENT, text.len() as u8 + 1]);
+    data.extend_from_slice(text.as_bytes());
+    data.push(0);
+    data
+}

@@ -1,0 +1,275 @@
+//! What the kernel holds of our table, decoded and compared with what was asked for.
+
+use super::attr::{Attrs, Header, Message, Writer};
+use super::batch::{KEY_LEN, RawElement, Shape, hooknum, raw_elements};
+use super::expr::Expr;
+use super::lower::lower;
+use super::uapi::*;
+use crate::nft::ruleset::{Kind, TABLE, Table};
+use crate::nft::text::comment;
+
+/// A question to the kernel about our table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask<'a> {
+    /// The table itself. Answered with one message, or `ENOENT`.
+    Table,
+    /// Its chains. The kernel dumps those of the whole family.
+    Chains,
+    /// Its sets.
+    Sets,
+    /// Its rules.
+    Rules,
+    /// The elements of one set.
+    Elements(&'a str),
+}
+
+impl Ask<'_> {
+    /// The message that asks.
+    pub fn message(&self, seq: u32) -> Vec<u8> {
+        let (kind, flags) = match self {
+            Ask::Table => (NFT_MSG_GETTABLE, 0),
+            Ask::Chains => (NFT_MSG_GETCHAIN, NLM_F_DUMP),
+            Ask::Sets => (NFT_MSG_GETSET, NLM_F_DUMP),
+            Ask::Rules => (NFT_MSG_GETRULE, NLM_F_DUMP),
+            Ask::Elements(_) => (NFT_MSG_GETSETELEM, NLM_F_DUMP),
+        };
+        let kind = (NFNL_SUBSYS_NFTABLES << 8) | kind;
+        let mut w = Writer::with_capacity(128);
+        w.message(
+            Header { kind, flags: NLM_F_REQUEST | flags, seq, family: NFPROTO_INET, res_id: 0 },
+            |w| match self {
+                // NFTA_TABLE_NAME, NFTA_RULE_TABLE and NFTA_SET_TABLE are all 1.
+                Ask::Table | Ask::Sets | Ask::Rules => w.str(NFTA_TABLE_NAME, TABLE),
+                Ask::Chains => {}
+                Ask::Elements(set) => {
+                    w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+                    w.str(NFTA_SET_ELEM_LIST_SET, set);
+                }
+            },
+        );
+        w.into_bytes()
+    }
+}
+
+/// A chain as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HeldChain {
+    name: String,
+    /// Hook number, priority, policy, type.
+    base: Option<(u32, i32, u32, String)>,
+}
+
+/// A rule as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HeldRule {
+    chain: String,
+    exprs: Vec<Expr>,
+    comment: String,
+}
+
+/// A set as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HeldSet {
+    name: String,
+    shape: Shape,
+    elements: Vec<RawElement>,
+}
+
+/// Our table, in the kernel's terms: decoded from dumps, or derived from a [`Table`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    comment: Option<String>,
+    chains: Vec<HeldChain>,
+    sets: Vec<HeldSet>,
+    rules: Vec<HeldRule>,
+}
+
+impl Held {
+    /// What the kernel should hold once `table` is loaded.
+    pub fn expected(table: &Table) -> Held {
+        let chain = |chain: &crate::nft::ruleset::Chain| HeldChain {
+            name: chain.name.clone(),
+            base: chain.base.map(|base| {
+                let policy = if base.accepts { NF_ACCEPT } else { NF_DROP };
+                (hooknum(base.hook), 0, policy, "filter".to_owned())
+            }),
+        };
+        let set = |set: &crate::nft::ruleset::Set| {
+            let mut elements: Vec<RawElement> =
+                if matches!(set.kind, Kind::Dynamic { .. }) { Vec::new() } else { raw_elements(set).collect() };
+            elements.sort_unstable();
+            HeldSet { name: set.name.clone(), shape: Shape::of(set), elements }
+        };
+        let rules = table.chains.iter().flat_map(|chain| {
+            chain.rules.iter().map(|rule| HeldRule {
+                chain: chain.name.clone(),
+                exprs: lower(rule),
+                comment: comment(&rule.comment),
+            })
+        });
+        Held {
+            comment: Some(comment(&table.comment)),
+            chains: table.chains.iter().map(chain).collect(),
+            sets: table.sets.iter().map(set).collect(),
+            rules: rules.collect(),
+        }
+    }
+
+    /// The names of the sets whose elements belong to the comparison. Rules fill the dynamic ones.
+    pub fn static_sets(&self) -> Vec<String> {
+        self.sets.iter().filter(|set| set.shape.flags & NFT_SET_EVAL == 0).map(|set| set.name.clone()).collect()
+    }
+
+    /// The table's comment, if there is a table.
+    pub fn comment(&self) -> Option<&str> {
+        self.comment.as_deref()
+    }
+
+    /// What one question about `self` starts from: the sets, where their elements are asked for, else nothing.
+    pub fn clone_for(&self, ask: &Ask<'_>) -> Held {
+        match ask {
+            Ask::Elements(name) => {
+                let sets = self.sets.iter().filter(|set| set.name == *name);
+                let empty = |set: &HeldSet| HeldSet { elements: Vec::new(), ..set.clone() };
+                Held { sets: sets.map(empty).collect(), ..Held::default() }
+            }
+            Ask::Table | Ask::Chains | Ask::Sets | Ask::Rules => Held::default(),
+        }
+    }
+
+    /// Adds the answer to one question.
+    pub fn adopt(&mut self, answer: Held) {
+        self.comment = answer.comment.or(self.comment.take());
+        self.chains.extend(answer.chains);
+        self.rules.extend(answer.rules);
+        for set in answer.sets {
+            match self.sets.iter_mut().find(|known| known.name == set.name) {
+                Some(known) => known.elements = set.elements,
+                None => self.sets.push(set),
+            }
+        }
+    }
+
+    /// Takes one message of a dump.
+    pub fn take(&mut self, message: &Message<'_>) {
+        let attrs = message.attrs();
+        let text = |kind| attrs.find(kind).and_then(|attr| attr.str()).unwrap_or_default();
+        if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || text(NFTA_TABLE_NAME) != TABLE {
+            return;
+        }
+        match message.kind & 0xff {
+            NFT_MSG_NEWTABLE => self.comment = Some(comment_of(attrs, NFTA_TABLE_USERDATA)),
+            NFT_MSG_NEWCHAIN => {
+                let base = attrs.find(NFTA_CHAIN_HOOK).map(|hook| {
+                    let number = |kind| hook.nest().find(kind).and_then(|attr| attr.u32()).unwrap_or(u32::MAX);
+                    let policy = attrs.find(NFTA_CHAIN_POLICY).and_then(|attr| attr.u32()).unwrap_or(u32::MAX);
+                    let priority = number(NFTA_HOOK_PRIORITY).cast_signed();
+                    (number(NFTA_HOOK_HOOKNUM), priority, policy, text(NFTA_CHAIN_TYPE).to_owned())
+                });
+                self.chains.push(HeldChain { name: text(NFTA_CHAIN_NAME).to_owned(), base });
+            }
+            NFT_MSG_NEWSET => self.sets.push(HeldSet {
+                name: text(NFTA_SET_NAME).to_owned(),
+                shape: shape_of(attrs),
+                elements: Vec::new(),
+            }),
+            NFT_MSG_NEWRULE => {
+                let exprs = attrs.find(NFTA_RULE_EXPRESSIONS).map_or(Attrs::new(&[]), |attr| attr.nest());
+                self.rules.push(HeldRule {
+                    chain: text(NFTA_RULE_CHAIN).to_owned(),
+                    exprs: exprs.map(|elem| Expr::decode(elem.nest())).collect(),
+                    comment: comment_of(attrs, NFTA_RULE_USERDATA),
+                });
+            }
+            NFT_MSG_NEWSETELEM => {
+                let name = text(NFTA_SET_ELEM_LIST_SET);
+                let elements = attrs.find(NFTA_SET_ELEM_LIST_ELEMENTS).map_or(Attrs::new(&[]), |attr| attr.nest());
+                if let Some(set) = self.sets.iter_mut().find(|set| set.name == name) {
+                    set.elements.extend(elements.map(|elem| element_of(elem.nest())));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Where the kernel's table (`self`) differs from `expected`, in words; empty when it does not.
+    pub fn differences(&mut self, expected: &Held) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.comment != expected.comment {
+            found.push("the table's comment is another".to_owned());
+        }
+        compare(&mut found, "chain", &self.chains, &expected.chains, |chain| &chain.name);
+        for set in &mut self.sets {
+            set.elements.sort_unstable();
+        }
+        self.sets.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut sets = expected.sets.clone();
+        sets.sort_by(|a, b| a.name.cmp(&b.name));
+        compare(&mut found, "set", &self.sets, &sets, |set| &set.name);
+        for chain in &expected.chains {
+            let of = |rules: &[HeldRule]| rules.iter().filter(|r| r.chain == chain.name).cloned().collect::<Vec<_>>();
+            let (held, wanted) = (of(&self.rules), of(&expected.rules));
+            if held != wanted {
+                let at = held.iter().zip(&wanted).position(|(a, b)| a != b).unwrap_or(held.len().min(wanted.len()));
+                found.push(format!(
+                    "chain {} has {} rules where {} were loaded, first difference at rule {}",
+                    chain.name,
+                    held.len(),
+                    wanted.len(),
+                    at + 1
+                ));
+            }
+        }
+        found
+    }
+}
+
+fn compare<T: PartialEq>(found: &mut Vec<String>, noun: &str, held: &[T], wanted: &[T], name: impl Fn(&T) -> &String) {
+    for item in wanted {
+        match held.iter().find(|other| name(other) == name(item)) {
+            None => found.push(format!("{noun} {} is missing", name(item))),
+            Some(other) if other != item => found.push(format!("{noun} {} differs", name(item))),
+            Some(_) => {}
+        }
+    }
+    for item in held {
+        if wanted.iter().all(|other| name(other) != name(item)) {
+            found.push(format!("{noun} {} is not ours", name(item)));
+        }
+    }
+}
+
+/// The text of nft's comment in an object's user data; empty without one.
+fn comment_of(attrs: Attrs<'_>, kind: u16) -> String {
+    let data = attrs.find(kind).map_or(&[][..], |attr| attr.value);
+    let text = data.get(2..).filter(|_| data.first() == Some(&NFTNL_UDATA_COMMENT)).unwrap_or_default();
+    String::from_utf8_lossy(text.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+}
+
+fn shape_of(attrs: Attrs<'_>) -> Shape {
+    let number = |kind| attrs.find(kind).and_then(|attr| attr.u32()).unwrap_or(0);
+    let size = attrs.find(NFTA_SET_DESC).and_then(|desc| desc.nest().find(NFTA_SET_DESC_SIZE));
+    Shape {
+        flags: number(NFTA_SET_FLAGS),
+        key_type: number(NFTA_SET_KEY_TYPE),
+        key_len: number(NFTA_SET_KEY_LEN) as usize,
+        size: size.and_then(|attr| attr.u32()).unwrap_or(0),
+        timeout_ms: attrs.find(NFTA_SET_TIMEOUT).and_then(|attr| attr.u64()).unwrap_or(0),
+    }
+}
+
+fn element_of(attrs: Attrs<'_>) -> RawElement {
+    let key = |kind| {
+        let value = attrs.find(kind)?.nest().find(NFTA_DATA_VALUE)?.value;
+        let mut packed = [0; KEY_LEN];
+        packed.get_mut(..value.len())?.copy_from_slice(value);
+        Some(packed)
+    };
+    let flags = attrs.find(NFTA_SET_ELEM_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0);
+    RawElement {
+        // An element without a readable key is nobody's: all ones is no key of ours (its padding would be zero).
+        key: key(NFTA_SET_ELEM_KEY).unwrap_or([0xff; KEY_LEN]),
+        end: key(NFTA_SET_ELEM_KEY_END),
+        is_interval_end: flags & NFT_SET_ELEM_INTERVAL_END != 0,
+    }
+}

@@ -1,0 +1,207 @@
+//! From our matches to the kernel's expressions, guards included.
+//!
+//! The sequence is what `nft` 1.0.6 generates for the same text, so that both listings agree: an address load is
+//! preceded by `meta nfproto`, once a rule.
+
+use std::net::IpAddr;
+
+use super::expr::Expr;
+use super::uapi::*;
+use crate::net::Family;
+use crate::nft::ruleset::{Match, Rule, Side, State, Statement, Verdict};
+
+/// The expressions of a rule, in order.
+pub fn lower(rule: &Rule) -> Vec<Expr> {
+    let mut lowering = Lowering { exprs: Vec::with_capacity(8), family: None };
+    for condition in &rule.matches {
+        lowering.condition(condition);
+    }
+    for statement in &rule.statements {
+        lowering.statement(statement);
+    }
+    lowering.exprs.extend(rule.verdict.as_ref().map(verdict));
+    lowering.exprs
+}
+
+struct Lowering {
+    exprs: Vec<Expr>,
+    /// The family the rule is known to be about so far.
+    family: Option<Family>,
+}
+
+/// The second and third field of a concatenated key behind an address. Fields follow each other in 32-bit registers
+/// from register 1 on, which is NFT_REG32_00.
+const fn behind_address(family: Family) -> u32 {
+    match family {
+        Family::V4 => NFT_REG32_00 + 1,
+        Family::V6 => NFT_REG32_00 + 4,
+    }
+}
+
+impl Lowering {
+    fn push(&mut self, expr: Expr) {
+        self.exprs.push(expr);
+    }
+
+    fn meta(&mut self, key: u32) {
+        self.push(Expr::Meta { key, dreg: NFT_REG_1 });
+    }
+
+    fn equals(&mut self, data: &[u8]) {
+        self.push(Expr::Cmp { op: NFT_CMP_EQ, sreg: NFT_REG_1, data: data.to_vec() });
+    }
+
+    /// One value, or the first and last of a range.
+    fn within(&mut self, first: &[u8], last: &[u8]) {
+        if first == last {
+            self.equals(first);
+        } else {
+            self.push(Expr::Cmp { op: NFT_CMP_GTE, sreg: NFT_REG_1, data: first.to_vec() });
+            self.push(Expr::Cmp { op: NFT_CMP_LTE, sreg: NFT_REG_1, data: last.to_vec() });
+        }
+    }
+
+    fn protocol(&mut self, number: u8) {
+        self.meta(NFT_META_L4PROTO);
+        self.equals(&[number]);
+    }
+
+    fn guard(&mut self, family: Family) {
+        if self.family != Some(family) {
+            self.meta(NFT_META_NFPROTO);
+            self.equals(&[match family {
+                Family::V4 => NFPROTO_IPV4,
+                Family::V6 => NFPROTO_IPV6,
+            }]);
+            self.family = Some(family);
+        }
+    }
+
+    fn load(&mut self, base: u32, offset: u32, len: u32, dreg: u32) {
+        self.push(Expr::Payload { base, offset, len, dreg });
+    }
+
+    fn load_port(&mut self, dreg: u32) {
+        self.load(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, dreg);
+    }
+
+    fn load_address(&mut self, side: Side, family: Family) {
+        self.guard(family);
+        let (offset, len) = match (family, side) {
+            (Family::V4, Side::Source) => (12, 4),
+            (Family::V4, Side::Destination) => (16, 4),
+            (Family::V6, Side::Source) => (8, 16),
+            (Family::V6, Side::Destination) => (24, 16),
+        };
+        self.load(NFT_PAYLOAD_NETWORK_HEADER, offset, len, NFT_REG_1);
+    }
+
+    fn lookup(&mut self, set: &str) {
+        self.push(Expr::Lookup { set: set.to_owned(), sreg: NFT_REG_1 });
+    }
+
+    fn condition(&mut self, condition: &Match) {
+        match condition {
+            Match::Family(family) => self.guard(*family),
+            Match::InLoopback => {
+                self.meta(NFT_META_IIF);
+                self.equals(&LOOPBACK_IFINDEX.to_ne_bytes());
+            }
+            Match::OutLoopback => {
+                self.meta(NFT_META_OIF);
+                self.equals(&LOOPBACK_IFINDEX.to_ne_bytes());
+            }
+            Match::LocalDestination => {
+                let (result, flags) = (NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR);
+                self.push(Expr::Fib { result, flags, dreg: NFT_REG_1 });
+                self.equals(&RTN_LOCAL.to_ne_bytes());
+            }
+            Match::State(state) => {
+                let bit = match state {
+                    State::Invalid => NF_CT_STATE_INVALID_BIT,
+                    State::Established => NF_CT_STATE_ESTABLISHED_BIT,
+                    State::Related => NF_CT_STATE_RELATED_BIT,
+                };
+                self.push(Expr::Ct { key: NFT_CT_STATE, dreg: NFT_REG_1 });
+                self.push(Expr::Mask { reg: NFT_REG_1, mask: bit.to_ne_bytes().to_vec() });
+                self.push(Expr::Cmp { op: NFT_CMP_NEQ, sreg: NFT_REG_1, data: vec![0; 4] });
+            }
+            Match::Protocol(number) => self.protocol(*number),
+            Match::ProtocolIn(set) => {
+                self.meta(NFT_META_L4PROTO);
+                self.lookup(set);
+            }
+            Match::Port(ports) => {
+                self.load_port(NFT_REG_1);
+                self.within(&ports.first().to_be_bytes(), &ports.last().to_be_bytes());
+            }
+            Match::PortIn(set) => {
+                self.load_port(NFT_REG_1);
+                self.lookup(set);
+            }
+            Match::Icmpv6Type(first, last) => {
+                self.guard(Family::V6);
+                self.protocol(58);
+                self.load(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, NFT_REG_1);
+                self.within(&[*first], &[*last]);
+            }
+            Match::HopLimit(limit) => {
+                self.guard(Family::V6);
+                self.load(NFT_PAYLOAD_NETWORK_HEADER, 7, 1, NFT_REG_1);
+                self.equals(&[*limit]);
+            }
+            Match::Address(side, addr) => {
+                self.load_address(*side, Family::of(*addr));
+                match addr {
+                    IpAddr::V4(addr) => self.equals(&addr.octets()),
+                    IpAddr::V6(addr) => self.equals(&addr.octets()),
+                }
+            }
+            Match::AddressIn(side, family, set) => {
+                self.load_address(*side, *family);
+                self.lookup(set);
+            }
+            Match::AddressPortIn(side, family, set) => {
+                self.load_address(*side, *family);
+                self.load_port(behind(*family, 0));
+                self.lookup(set);
+            }
+        }
+    }
+
+    fn statement(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Count => self.push(Expr::Counter),
+            Statement::Remember { side, family, ports, set } => {
+                self.load_address(*side, *family);
+                self.push(Expr::Meta { key: NFT_META_L4PROTO, dreg: behind(*family, 0) });
+                if *ports {
+                    self.load_port(behind(*family, 1));
+                } else {
+                    self.push(Expr::Load { dreg: behind(*family, 1), data: vec![0; 2] });
+                }
+                self.push(Expr::Update { set: set.clone(), sreg: NFT_REG_1 });
+            }
+        }
+    }
+}
+
+/// The register of the n-th field behind an address, under the number the kernel dumps it with.
+const fn behind(family: Family, n: u32) -> u32 {
+    let register = behind_address(family) + n;
+    // NFT_REG32_04 is NFT_REG_2 (nft_dump_register).
+    if (register - NFT_REG32_00).is_multiple_of(4) { NFT_REG_1 + (register - NFT_REG32_00) / 4 } else { register }
+}
+
+fn verdict(verdict: &Verdict) -> Expr {
+    let plain = |code| Expr::Verdict { code, chain: None };
+    match verdict {
+        Verdict::Accept => plain(NF_ACCEPT.cast_signed()),
+        Verdict::Drop => plain(NF_DROP.cast_signed()),
+        Verdict::Return => plain(NFT_RETURN),
+        Verdict::Jump(chain) => Expr::Verdict { code: NFT_JUMP, chain: Some(chain.clone()) },
+        Verdict::Goto(chain) => Expr::Verdict { code: NFT_GOTO, chain: Some(chain.clone()) },
+        Verdict::RejectWithReset => Expr::Reject { kind: NFT_REJECT_TCP_RST, code: 0 },
+        Verdict::Reject => Expr::Reject { kind: NFT_REJECT_ICMPX_UNREACH, code: NFT_REJECT_ICMPX_PORT_UNREACH },
+    }
+}

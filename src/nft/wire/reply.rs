@@ -1,0 +1,126 @@
+//! What the kernel answered to a batch, led back to the objects it is about.
+
+use nix::errno::Errno;
+
+use super::attr::{Attrs, Message, Messages, NLMSG_HDRLEN};
+use super::batch::{Batch, Object};
+use super::uapi::*;
+use crate::error::Refusal;
+use crate::nft::ruleset::Table;
+
+/// The answers to a batch so far.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// The end was acknowledged: everything is in place, unless an error came too.
+    pub committed: bool,
+    errors: Vec<(u32, i32, Option<usize>)>,
+}
+
+impl Answers {
+    /// Takes one message. The kernel goes on reading behind a refused message and reports each, so there may be
+    /// many; it may even acknowledge the end although it committed nothing.
+    pub fn take(&mut self, message: &Message<'_>, batch: &Batch) {
+        if message.kind != NLMSG_ERROR {
+            return;
+        }
+        let code = message.payload.first_chunk().map_or(-(Errno::EPROTO as i32), |bytes| i32::from_ne_bytes(*bytes));
+        if code == 0 {
+            self.committed |= message.seq == batch.end_seq();
+        } else {
+            self.errors.push((message.seq, -code, offset(message)));
+        }
+    }
+
+    /// Whether an error came.
+    pub fn is_refused(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// Whether the kernel does not know `NFT_MSG_DESTROYTABLE`: before 6.3.
+    pub fn lacks_destroy(&self, batch: &Batch) -> bool {
+        self.errors.iter().any(|(seq, errno, _)| {
+            let unknown = [Errno::EINVAL, Errno::EOPNOTSUPP].contains(&Errno::from_raw(*errno));
+            unknown && batch.objects.get(*seq as usize).is_some_and(|(object, _, _)| *object == Object::Removal)
+        })
+    }
+
+    /// The refusals, each with its object.
+    pub fn refusals(&self, table: &Table, batch: &Batch) -> Vec<Refusal> {
+        let refusal = |(seq, errno, offset): &(u32, i32, Option<usize>)| {
+            let (object, kind, start) = batch.objects.get(*seq as usize).copied().unwrap_or((Object::Batch, 0, 0));
+            let attribute = offset.and_then(|offset| attribute_at(&batch.bytes, start, offset)).map(|n| name(kind, n));
+            Refusal {
+                object: describe(object, table),
+                origin: origin(object, table),
+                errno: Errno::from_raw(*errno),
+                attribute: attribute.flatten(),
+            }
+        };
+        self.errors.iter().map(refusal).collect()
+    }
+}
+
+/// `NLMSGERR_ATTR_OFFS`: where in our message the attribute is that the kernel did not like. nf_tables sends no text.
+fn offset(message: &Message<'_>) -> Option<usize> {
+    if message.flags & NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let echoed = message.payload.get(4..)?;
+    // With NLM_F_CAPPED only the header of our message is repeated.
+    let skip = if message.flags & NLM_F_CAPPED != 0 {
+        NLMSG_HDRLEN
+    } else {
+        u32::from_ne_bytes(echoed.get(..4)?.try_into().ok()?) as usize
+    };
+    let value = Attrs::new(echoed.get(skip..)?).find(NLMSGERR_ATTR_OFFS)?.value;
+    Some(u32::from_ne_bytes(value.try_into().ok()?) as usize)
+}
+
+/// The top-level attribute of the message at `start` in which `offset` lies.
+fn attribute_at(bytes: &[u8], start: usize, offset: usize) -> Option<u16> {
+    let message = Messages::new(bytes.get(start..)?).next()?;
+    let mut at = NLMSG_HDRLEN + super::attr::NFGENMSG_LEN;
+    for attr in message.attrs() {
+        let end = at + ((4 + attr.value.len() + 3) & !3);
+        if (at..end).contains(&offset) {
+            return Some(attr.kind);
+        }
+        at = end;
+    }
+    None
+}
+
+fn name(kind: u16, attribute: u16) -> Option<&'static str> {
+    Some(match (kind, attribute) {
+        (NFT_MSG_NEWTABLE, NFTA_TABLE_NAME) => "NFTA_TABLE_NAME",
+        (NFT_MSG_NEWCHAIN, NFTA_CHAIN_NAME) => "NFTA_CHAIN_NAME",
+        (NFT_MSG_NEWCHAIN, NFTA_CHAIN_HOOK) => "NFTA_CHAIN_HOOK",
+        (NFT_MSG_NEWCHAIN, NFTA_CHAIN_TYPE) => "NFTA_CHAIN_TYPE",
+        (NFT_MSG_NEWSET, NFTA_SET_NAME) => "NFTA_SET_NAME",
+        (NFT_MSG_NEWSET, NFTA_SET_DESC) => "NFTA_SET_DESC",
+        (NFT_MSG_NEWSETELEM, NFTA_SET_ELEM_LIST_SET) => "NFTA_SET_ELEM_LIST_SET",
+        (NFT_MSG_NEWSETELEM, NFTA_SET_ELEM_LIST_ELEMENTS) => "NFTA_SET_ELEM_LIST_ELEMENTS",
+        (NFT_MSG_NEWRULE, NFTA_RULE_CHAIN) => "NFTA_RULE_CHAIN",
+        (NFT_MSG_NEWRULE, NFTA_RULE_EXPRESSIONS) => "NFTA_RULE_EXPRESSIONS",
+        _ => return None,
+    })
+}
+
+fn describe(object: Object, table: &Table) -> String {
+    let chain = |index: usize| table.chains.get(index).map_or("?", |chain| chain.name.as_str());
+    let set = |index: usize| table.sets.get(index).map_or("?", |set| set.name.as_str());
+    match object {
+        Object::Batch => "the batch".to_owned(),
+        Object::Removal => "removing the old table".to_owned(),
+        Object::Table => "the table".to_owned(),
+        Object::Chain(index) => format!("chain {}", chain(index)),
+        Object::Set(index) => format!("set {}", set(index)),
+        Object::Elements(index) => format!("elements of set {}", set(index)),
+        Object::Rule(c, r) => format!("rule {} of chain {}", r + 1, chain(c)),
+    }
+}
+
+fn origin(object: Object, table: &Table) -> Option<String> {
+    let Object::Rule(c, r) = object else { return None };
+    table.chains.get(c)?.rules.get(r).map(|rule| rule.comment.clone())
+}

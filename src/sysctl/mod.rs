@@ -1,0 +1,16 @@
+//! Network sysctls: checked names and values, which of them an operator may set, and what a container's should hold.
+//!
+//! Everything here is a pure function of its input; `kernel::proc` reads and writes.
+
+pub mod allow;
+pub mod conflict;
+mod defaults;
+pub mod devconf;
+pub mod ipv6;
+pub mod key;
+
+pub use allow::{AllowList, Pattern};
+pub use conflict::{contradictions, disagreements};
+pub use devconf::Devconf;
+pub use ipv6::{Ipv6, Write};
+pub use key::{Key, KeyError, Setting, ValueError, check_value, same_value};

@@ -1,0 +1,252 @@
+//! The batch we send and the text we print, judged by the kernel and by `nft`.
+//!
+//! Every test makes a network namespace of its own on its own thread; `nft` runs as its child and so in it.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use netlatch::kernel::netns::unshared;
+use netlatch::kernel::process::Deadline;
+use netlatch::kernel::tables::{Installed, Tables};
+use netlatch::net::{Direction, Origin};
+use netlatch::nft::build::{build, table_comment};
+use netlatch::nft::filter::{Denial, Filter, Ipv6Traffic};
+use netlatch::nft::ruleset::Table;
+use netlatch::nft::wire::batch::Batch;
+use netlatch::plan::layers;
+use netlatch::policy::group::Group;
+use netlatch::policy::list::List;
+
+fn list(text: &str) -> List {
+    List::parse(text, &Origin::Annotation { key: "io.netlatch.egress".into() }).unwrap()
+}
+
+fn filter(egress: &[(&str, Denial)], ingress: &[(&str, Denial)], ipv6: Ipv6Traffic) -> Filter {
+    let host = ["198.51.100.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+    let names = ["baseline", "annotation"];
+    let of = |direction, lists: &[(&str, Denial)]| {
+        lists
+            .iter()
+            .zip(names)
+            .map(|((text, denial), name)| layers::of_list(name, direction, &list(text), *denial, &host))
+            .collect::<Vec<_>>()
+    };
+    let always = layers::always_denied([Group::Metadata], &[], Denial::Reject, &host, "built-in always-denied");
+    let layers: Vec<_> = always
+        .filter(|_| !egress.is_empty())
+        .into_iter()
+        .chain(of(Direction::Egress, egress))
+        .chain(of(Direction::Ingress, ingress))
+        .collect();
+    Filter { ipv6, router_advertisements: false, layers }
+}
+
+fn table(filter: &Filter) -> Table {
+    let mut table = build(filter, String::new()).unwrap();
+    table.comment = table_comment(Batch::digest(&table));
+    table
+}
+
+fn nft(args: &[&str], stdin: &str) -> String {
+    let mut child = Command::new("nft")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("nft is installed (scripts/test.sh does it)");
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "nft {args:?}: {}\n{stdin}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// `nft -j list ruleset` with the elements of sets sorted, since a hash's order depends on the kernel's seed, and
+/// without the table's own handle: our text adds and deletes the table before it makes it, so it gets the second one.
+fn listing() -> serde_json::Value {
+    let mut listing: serde_json::Value = serde_json::from_str(&nft(&["-j", "list", "ruleset"], "")).unwrap();
+    for object in listing["nftables"].as_array_mut().unwrap() {
+        if let Some(elements) = object.pointer_mut("/set/elem").and_then(|elem| elem.as_array_mut()) {
+            elements.sort_by_key(|element| element.to_string());
+        }
+        if let Some(table) = object.get_mut("table").and_then(|table| table.as_object_mut()) {
+            table.remove("handle");
+        }
+    }
+    listing
+}
+
+fn deadline() -> Deadline {
+    Deadline::after(Duration::from_secs(30))
+}
+
+fn in_own_namespace<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    std::thread::spawn(work).join().unwrap()
+}
+
+fn worlds() -> Vec<Filter> {
+    use Denial::{Audit, Drop, Reject};
+    use Ipv6Traffic::{Dropped, Filtered, LoopbackOnly};
+    vec![
+        filter(&[], &[], Dropped),
+        filter(&[], &[], LoopbackOnly),
+        filter(&[("none", Reject)], &[], Filtered),
+        filter(&[("none", Drop)], &[("none", Drop)], Dropped),
+        filter(&[("*", Reject)], &[("*:80", Reject)], Filtered),
+        filter(&[("10.0.0.0/8 192.0.2.7:443 [2001:db8::/32]:8443 *:53 @internet:443", Reject)], &[], Filtered),
+        filter(
+            &[("tcp/203.0.113.0/24:8000-8999 udp/1.1.1.1:53 udp/[2001:db8::5]:53 icmp/* sctp/10.0.0.0/8:7", Drop)],
+            &[],
+            Filtered,
+        ),
+        filter(
+            &[("@internet !203.0.113.0/24 !*:25 !udp/@private:53 @private", Reject)],
+            &[("@host", Drop)],
+            LoopbackOnly,
+        ),
+        filter(
+            &[("*:1-1023 *:8080 tcp/*:9000-9010", Audit), ("* !10.9.0.0/16", Reject)],
+            &[("10.0.0.0/8:80-90 10.1.0.0/16:85-100", Reject)],
+            Filtered,
+        ),
+        filter(
+            &[("0.0.0.0/0 [::/0]:443 [::/1] [8000::/1]:80", Reject)],
+            &[("@metadata:80 255.255.255.255 *:65535", Drop)],
+            Filtered,
+        ),
+    ]
+}
+
+#[test]
+fn what_we_load_lists_like_what_we_print_loaded_by_nft() {
+    for (n, world) in worlds().into_iter().enumerate() {
+        let table = table(&world);
+        let text = table.to_string();
+        let ours = in_own_namespace(move || {
+            let inside = unshared().unwrap();
+            let mut tables = Tables::open(&inside, deadline()).unwrap();
+            assert_eq!(tables.install(&table).unwrap(), Installed::Loaded);
+            listing()
+        });
+        let theirs = in_own_namespace({
+            let text = text.clone();
+            move || {
+                let _inside = unshared().unwrap();
+                nft(&["-f", "-"], &text);
+                listing()
+            }
+        });
+        assert!(ours["nftables"].as_array().unwrap().len() > 3, "the listing is not empty");
+        assert_eq!(ours, theirs, "world {n}:\n{text}");
+    }
+}
+
+#[test]
+fn installing_twice_changes_nothing_and_tampering_is_seen_and_mended() {
+    in_own_namespace(|| {
+        let inside = unshared().unwrap();
+        let mut tables = Tables::open(&inside, deadline()).unwrap();
+        for world in worlds() {
+            let table = table(&world);
+            assert_eq!(tables.install(&table).unwrap(), Installed::Loaded);
+            let before = listing();
+            assert_eq!(tables.install(&table).unwrap(), Installed::Unchanged);
+            assert_eq!(listing(), before);
+            tables.verify(&table).unwrap();
+        }
+        let table = table(&filter(
+            &[("10.0.0.0/8 192.0.2.7:443", Denial::Reject)],
+            &[("10.0.0.0/8:80-90 10.1.0.0/16:85", Denial::Drop)],
+            Ipv6Traffic::Filtered,
+        ));
+        tables.install(&table).unwrap();
+        let first_set = table
+            .sets
+            .iter()
+            .find(|s| s.name == "egress_annotation_allow4" || s.name.contains("allow4"))
+            .unwrap()
+            .name
+            .clone();
+        for tampering in [
+            "add rule inet netlatch egress accept",
+            "insert rule inet netlatch output counter accept",
+            "add chain inet netlatch output { policy accept; }",
+            "add chain inet netlatch extra { type filter hook output priority -1; }",
+            &format!("add element inet netlatch {first_set} {{ 11.0.0.0/8 }}"),
+            &format!("delete element inet netlatch {first_set} {{ 10.0.0.0/8 }}"),
+            "flush chain inet netlatch output",
+            "add set inet netlatch extra { type ipv4_addr; }",
+            "delete table inet netlatch",
+        ] {
+            tables.install(&table).unwrap();
+            nft(&["-f", "-"], tampering);
+            let failure = tables.verify(&table).expect_err(tampering);
+            assert_eq!(failure.exit_code(), 34, "{tampering}: {failure}");
+            assert_eq!(tables.install(&table).unwrap(), Installed::Loaded, "{tampering}");
+            tables.verify(&table).unwrap();
+        }
+    });
+}
+
+#[test]
+fn another_tables_rules_are_left_alone() {
+    in_own_namespace(|| {
+        let inside = unshared().unwrap();
+        nft(
+            &["-f", "-"],
+            "table inet other {\nchain c {\ntype filter hook output priority 5\ncounter\n}\n}\ntable ip netlatch {\nset s {\ntype ipv4_addr\n}\n}\n",
+        );
+        let before =
+            nft(&["-s", "list", "table", "inet", "other"], "") + &nft(&["list", "table", "ip", "netlatch"], "");
+        let mut tables = Tables::open(&inside, deadline()).unwrap();
+        let table = table(&filter(&[("none", Denial::Drop)], &[], Ipv6Traffic::Dropped));
+        tables.install(&table).unwrap();
+        assert_eq!(tables.install(&table).unwrap(), Installed::Unchanged);
+        let after = nft(&["-s", "list", "table", "inet", "other"], "") + &nft(&["list", "table", "ip", "netlatch"], "");
+        assert_eq!(before, after);
+    });
+}
+
+#[test]
+fn a_refused_batch_names_the_object_and_leaves_the_old_table_whole() {
+    in_own_namespace(|| {
+        let inside = unshared().unwrap();
+        let mut tables = Tables::open(&inside, deadline()).unwrap();
+        let good = table(&filter(&[("10.0.0.0/8", Denial::Reject)], &[], Ipv6Traffic::Filtered));
+        tables.install(&good).unwrap();
+        let before = listing();
+        let mut bad = good.clone();
+        bad.comment = "another".into();
+        let layer = bad.chains.iter_mut().find(|c| c.name == "egress_baseline").unwrap();
+        layer.rules[0].verdict = Some(netlatch::nft::ruleset::Verdict::Jump("nowhere".into()));
+        let failure = tables.install(&bad).unwrap_err();
+        let line = failure.to_string();
+        assert_eq!(failure.exit_code(), 33);
+        for part in [
+            "rule 1 of chain egress_baseline",
+            "ENOENT",
+            "NFTA_RULE_EXPRESSIONS",
+            "annotation io.netlatch.egress: 10.0.0.0/8",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert_eq!(listing(), before);
+    });
+}
+
+#[test]
+fn a_hundred_thousand_prefixes_load_and_read_back() {
+    in_own_namespace(|| {
+        let inside = unshared().unwrap();
+        let mut tables = Tables::open(&inside, deadline()).unwrap();
+        let blocks: Vec<String> = (0..100_000u32)
+            .map(|n| format!("{}.{}.{}.{}/31", 1 + (n >> 16), (n >> 8) & 255, n & 255, 4 * (n & 1)))
+            .collect();
+        let table = table(&filter(&[(&blocks.join(","), Denial::Reject)], &[], Ipv6Traffic::Filtered));
+        assert_eq!(tables.install(&table).unwrap(), Installed::Loaded);
+        assert_eq!(tables.install(&table).unwrap(), Installed::Unchanged);
+        nft(&["-f", "-"], "delete element inet netlatch egress_baseline_allow4 { 1.1.1.4/31 }");
+        assert!(tables.verify(&table).is_err());
+    });
+}

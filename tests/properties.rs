@@ -1,0 +1,134 @@
+//! Laws that hold for every list and every packet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlatch::net::{Direction, Origin, Packet, Payload, Transport};
+use netlatch::nft::build::build;
+use netlatch::nft::filter::{Denial, Filter, Ipv6Traffic};
+use netlatch::plan::layers;
+use netlatch::policy::group::Group;
+use netlatch::policy::list::List;
+use proptest::prelude::*;
+
+const HOST: [&str; 2] = ["10.1.0.1", "2001:db8::1"];
+
+fn host() -> Vec<IpAddr> {
+    HOST.iter().map(|addr| addr.parse().unwrap()).collect()
+}
+
+/// A small universe, so that entries overlap, nest and touch, and packets hit their edges.
+fn peer() -> impl Strategy<Value = String> {
+    let v4 = (0u32..16, 24u8..=32).prop_map(|(low, len)| {
+        let addr = Ipv4Addr::from_bits(0x0a01_0000 | (low << (32 - len).min(4)) & !((1u64 << (32 - len)) - 1) as u32);
+        if len == 32 { addr.to_string() } else { format!("{addr}/{len}") }
+    });
+    let v6 = (0u128..16, 120u8..=128).prop_map(|(low, len)| {
+        let base = 0x2001_0db8_u128 << 96;
+        let addr = Ipv6Addr::from_bits(base | low & !((1u128 << (128 - len)) - 1));
+        if len == 128 { format!("[{addr}]") } else { format!("[{addr}/{len}]") }
+    });
+    let groups = prop::sample::select(vec!["@internet", "@private", "@host", "@metadata"]).prop_map(str::to_owned);
+    prop_oneof![4 => v4, 4 => v6, 1 => groups, 1 => Just("*".to_owned()), 1 => Just("0.0.0.0/0".to_owned()), 1 => Just("[::/0]".to_owned())]
+}
+
+fn entry() -> impl Strategy<Value = String> {
+    let ports = prop_oneof![
+        3 => Just(String::new()),
+        3 => (1u16..12).prop_map(|port| format!(":{port}")),
+        3 => (1u16..12, 0u16..6).prop_map(|(first, more)| format!(":{first}-{}", first + more)),
+        1 => Just(":1-65535".to_owned()),
+    ];
+    let protocol = prop::sample::select(vec!["", "", "", "tcp/", "udp/", "sctp/", "icmp/"]);
+    (prop::bool::weighted(0.25), protocol, peer(), ports).prop_map(|(deny, protocol, peer, ports)| {
+        let ports = if protocol == "icmp/" { String::new() } else { ports };
+        format!("{}{protocol}{peer}{ports}", if deny { "!" } else { "" })
+    })
+}
+
+/// A list of up to 12 entries, of which one at least allows.
+fn list() -> impl Strategy<Value = String> {
+    prop_oneof![
+        1 => Just("none".to_owned()),
+        9 => prop::collection::vec(entry(), 1..12).prop_map(|mut entries| {
+            if entries.iter().all(|entry| entry.starts_with('!')) {
+                entries.push("10.1.0.0/30:3-5".to_owned());
+            }
+            entries.join(", ")
+        }),
+    ]
+}
+
+fn packet(direction: Direction) -> impl Strategy<Value = Packet> {
+    let peer = prop_oneof![
+        4 => (0u32..40).prop_map(|low| IpAddr::from(Ipv4Addr::from_bits(0x0a01_0000 | low))),
+        4 => (0u128..40).prop_map(|low| IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | low))),
+        1 => prop::sample::select(vec!["169.254.169.254", "8.8.8.8", "fd00:ec2::254", "2606::1", "64:ff9b::a9fe:a9fe", "255.255.255.255"])
+            .prop_map(|addr| addr.parse().unwrap()),
+    ];
+    let payload = prop_oneof![
+        6 => (prop::sample::select(Transport::ALL.to_vec()), prop_oneof![0u16..20, Just(65535)])
+            .prop_map(|(protocol, port)| Payload::Transport { protocol, port }),
+        1 => Just(Payload::Icmp { kind: 128 }),
+        1 => Just(Payload::Icmp { kind: 8 }),
+        1 => Just(Payload::Other(47)),
+    ];
+    (peer, payload).prop_map(move |(peer, payload)| Packet { direction, peer, payload })
+}
+
+fn parse(text: &str) -> List {
+    List::parse(text, &Origin::Annotation { key: "io.netlatch.egress".into() }).unwrap()
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    prop::sample::select(Direction::BOTH.to_vec())
+}
+
+fn denial() -> impl Strategy<Value = Denial> {
+    prop::sample::select(vec![Denial::Reject, Denial::Drop])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_ruleset_decides_what_the_lists_say(
+        (texts, denial, packets) in (direction(), prop::collection::vec(list(), 1..3), denial())
+            .prop_flat_map(|(d, texts, denial)| (Just(texts), Just(denial), prop::collection::vec(packet(d), 40))),
+        v6_off in prop::bool::weighted(0.1),
+    ) {
+        let lists: Vec<List> = texts.iter().map(|text| parse(text)).collect();
+        let direction = packets[0].direction;
+        let layers = lists.iter().zip(["baseline", "annotation"])
+            .map(|(list, name)| layers::of_list(name, direction, list, denial, &host())).collect();
+        let ipv6 = if v6_off { Ipv6Traffic::Dropped } else { Ipv6Traffic::Filtered };
+        let table = build(&Filter { ipv6, router_advertisements: false, layers }, String::new()).unwrap();
+        for packet in packets {
+            let specified = lists.iter().all(|list| list.allows(&packet, &host())) && !(v6_off && packet.peer.is_ipv6());
+            let decided = table.decide(&packet);
+            prop_assert_eq!(decided.outcome.passes(), specified, "{:?} under {:?}: {:?}\n{}", packet, texts, decided.rule, table);
+        }
+    }
+
+    #[test]
+    fn the_order_of_entries_never_matters(text in list(), packets in prop::collection::vec(packet(Direction::Egress), 20), seed in any::<u64>()) {
+        let mut entries: Vec<&str> = text.split(", ").collect();
+        let by = (seed as usize) % entries.len();
+        entries.rotate_left(by);
+        let (one, other) = (parse(&text), parse(&entries.join(" ")));
+        for packet in packets {
+            prop_assert_eq!(one.allows(&packet, &host()), other.allows(&packet, &host()));
+        }
+    }
+
+    #[test]
+    fn metadata_is_reached_only_where_a_list_names_it_and_allows_it(text in list(), port in 1u16..12) {
+        let list = parse(&text);
+        let layers = layers::always_denied([Group::Metadata], &[&list], Denial::Reject, &host(), "always-denied").into_iter()
+            .chain([layers::of_list("annotation", Direction::Egress, &list, Denial::Reject, &host())]).collect();
+        let table = build(&Filter { ipv6: Ipv6Traffic::Filtered, router_advertisements: false, layers }, String::new()).unwrap();
+        for peer in netlatch::policy::group::metadata() {
+            let packet = Packet { direction: Direction::Egress, peer, payload: Payload::Transport { protocol: Transport::Tcp, port } };
+            prop_assert_eq!(table.decide(&packet).outcome.passes(), list.names(peer) && list.allows(&packet, &host()));
+        }
+    }
+}
