@@ -12,8 +12,8 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use support::container::Dialect;
 use egress::EGRESS;
+use support::container::Dialect;
 use support::world::FAR;
 use support::{Container, Outcome, Probe, World, hook};
 
