@@ -9,4 +9,5 @@ pub mod nft;
 pub mod oci;
 pub mod plan;
 pub mod policy;
+pub mod settings;
 pub mod sysctl;

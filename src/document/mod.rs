@@ -20,7 +20,7 @@ mod suggest;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 pub use decode::{Fields, Place, Report, shown};
 pub use suggest::suggest;
@@ -119,6 +119,7 @@ pub fn parse(file: &str, bytes: &[u8], findings: &mut Vec<Finding>) -> Vec<Node>
         granit_parser::options! { emit_comments: false, flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH };
     let mut builder = Builder {
         parser: Parser::new_from_str_with_options(text, options),
+        text,
         file,
         findings,
         anchors: HashMap::new(),
@@ -140,8 +141,8 @@ fn capped(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn place_of(span: &Span) -> (u32, u32) {
-    (capped(span.start.line()), capped(span.start.col()).saturating_add(1))
+fn place_at(marker: &Marker) -> (u32, u32) {
+    (capped(marker.line()), capped(marker.col()).saturating_add(1))
 }
 
 /// Why building a document stopped.
@@ -163,6 +164,7 @@ struct Anchored {
 
 struct Builder<'t, 'f> {
     parser: Parser<'t, StrInput<'t>>,
+    text: &'t str,
     file: &'f str,
     findings: &'f mut Vec<Finding>,
     anchors: HashMap<usize, Anchored>,
@@ -202,7 +204,14 @@ impl<'t> Builder<'t, '_> {
                 }
                 Err(Stop::Syntax(error)) => {
                     let at = *error.marker();
-                    self.refuse((capped(at.line()), capped(at.col()).saturating_add(1)), one_line(&error.info()));
+                    let hint = match at.byte_offset().and_then(|at| self.text.as_bytes().get(at)) {
+                        // What a list's entries begin with, and YAML has other uses for.
+                        Some(sign @ (b'*' | b'@' | b'`' | b'%')) => {
+                            format!("; quote a text that begins with {}", char::from(*sign))
+                        }
+                        Some(_) | None => String::new(),
+                    };
+                    self.refuse(place_at(&at), one_line(&error.info()) + &hint);
                     match self.parser.proceed_next_document() {
                         Ok(true) => {}
                         Ok(false) | Err(_) => return roots,
@@ -236,14 +245,15 @@ impl<'t> Builder<'t, '_> {
 
     /// Builds the node that begins with `event`, which is content. `depth` counts from 1.
     fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Built, Stop> {
-        let (line, column) = place_of(&span);
+        let (line, column) = place_at(&span.start);
         self.count((line, column), 1)?;
         if depth > MAX_DEPTH {
             return Err(Stop::Limit((line, column), format!("nests deeper than {MAX_DEPTH} levels (MAX_DEPTH)")));
         }
         let (anchor, built) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let value = self.scalar(text, style, tag.as_deref(), (line, column));
+                let tag_place = span.tag_start().map_or((line, column), |at| place_at(&at));
+                let value = self.scalar(text, style, tag.as_deref(), tag_place);
                 (anchor, Built { node: Node { value, line, column }, count: 1, depth: 1 })
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -365,16 +375,18 @@ impl<'t> Builder<'t, '_> {
     }
 
     fn scalar(&mut self, text: Cow<'t, str>, style: ScalarStyle, tag: Option<&Tag>, place: (u32, u32)) -> Value {
-        // `!` alone is the non-specific tag: "this is a string, whatever it looks like".
-        let string = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str") || tag.parts() == ("", "!"));
-        if !string {
-            self.check_tag(tag, "str", place);
-        }
-        let plain = matches!(style, ScalarStyle::Plain);
-        if plain && !string {
-            scalar::resolve(text.into_owned())
-        } else {
-            Value::Str { text: text.into_owned(), plain: false }
+        let text = text.into_owned();
+        let quoted = |text| Value::Str { text, plain: false };
+        match tag {
+            None if matches!(style, ScalarStyle::Plain) => scalar::resolve(text),
+            None => quoted(text),
+            // `!` alone is the non-specific tag: "this is a string, whatever it looks like".
+            Some(tag) if tag.is_yaml_core_schema_tag("str") || tag.parts() == ("", "!") => quoted(text),
+            Some(tag) => {
+                self.refuse_tag(tag, place);
+                // What was probably meant, so that one mistake is not told twice.
+                quoted(tag.original() + &text)
+            }
         }
     }
 
@@ -382,8 +394,13 @@ impl<'t> Builder<'t, '_> {
         if let Some(tag) = tag
             && !tag.is_yaml_core_schema_tag(fitting)
         {
-            self.refuse(place, format!("the tag {} is not supported; leave it out", shown(&tag.original())));
+            self.refuse_tag(tag, place);
         }
+    }
+
+    fn refuse_tag(&mut self, tag: &Tag, place: (u32, u32)) {
+        let tag = shown(&tag.original());
+        self.refuse(place, format!("the tag {tag} is not supported; quote a text that begins with !"));
     }
 }
 
