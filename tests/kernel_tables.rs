@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use netlatch::error::Failure;
 use netlatch::kernel::netns::unshared;
 use netlatch::kernel::process::Deadline;
 use netlatch::kernel::tables::{Installed, Tables};
@@ -18,8 +19,12 @@ use netlatch::plan::layers;
 use netlatch::policy::group::Group;
 use netlatch::policy::list::List;
 
+fn origin() -> Origin {
+    Origin::Annotation { key: "io.netlatch.egress".into() }
+}
+
 fn list(text: &str) -> List {
-    List::parse(text, &Origin::Annotation { key: "io.netlatch.egress".into() }).unwrap()
+    List::parse(text, &origin()).unwrap()
 }
 
 fn filter(egress: &[(&str, Denial)], ingress: &[(&str, Denial)], ipv6: Ipv6Traffic) -> Filter {
@@ -29,10 +34,11 @@ fn filter(egress: &[(&str, Denial)], ingress: &[(&str, Denial)], ipv6: Ipv6Traff
         lists
             .iter()
             .zip(names)
-            .map(|((text, denial), name)| layers::of_list(name, direction, &list(text), *denial, &host))
+            .map(|((text, denial), name)| layers::of_list(name, direction, &list(text), *denial, &host, &origin()))
             .collect::<Vec<_>>()
     };
-    let always = layers::always_denied([Group::Metadata], &[], Denial::Reject, &host, "built-in always-denied");
+    let always =
+        layers::always_denied([Group::Metadata], &[], |_| false, Denial::Reject, &host, "built-in always-denied");
     let layers: Vec<_> = always
         .filter(|_| !egress.is_empty())
         .into_iter()
@@ -75,6 +81,11 @@ fn listing() -> serde_json::Value {
         }
     }
     listing
+}
+
+fn install(tables: &mut Tables<'_>, table: &Table) -> Result<Installed, Failure> {
+    let present = tables.comment()?;
+    tables.install(table, present.as_deref())
 }
 
 fn deadline() -> Deadline {
@@ -126,7 +137,7 @@ fn what_we_load_lists_like_what_we_print_loaded_by_nft() {
         let ours = in_own_namespace(move || {
             let inside = unshared().unwrap();
             let mut tables = Tables::open(&inside, deadline()).unwrap();
-            assert_eq!(tables.install(&table).unwrap(), Installed::Loaded);
+            assert_eq!(install(&mut tables, &table).unwrap(), Installed::Loaded);
             listing()
         });
         let theirs = in_own_namespace({
@@ -149,9 +160,9 @@ fn installing_twice_changes_nothing_and_tampering_is_seen_and_mended() {
         let mut tables = Tables::open(&inside, deadline()).unwrap();
         for world in worlds() {
             let table = table(&world);
-            assert_eq!(tables.install(&table).unwrap(), Installed::Loaded);
+            assert_eq!(install(&mut tables, &table).unwrap(), Installed::Loaded);
             let before = listing();
-            assert_eq!(tables.install(&table).unwrap(), Installed::Unchanged);
+            assert_eq!(install(&mut tables, &table).unwrap(), Installed::Unchanged);
             assert_eq!(listing(), before);
             tables.verify(&table).unwrap();
         }
@@ -160,7 +171,7 @@ fn installing_twice_changes_nothing_and_tampering_is_seen_and_mended() {
             &[("10.0.0.0/8:80-90 10.1.0.0/16:85", Denial::Drop)],
             Ipv6Traffic::Filtered,
         ));
-        tables.install(&table).unwrap();
+        install(&mut tables, &table).unwrap();
         let first_set = table
             .sets
             .iter()
@@ -179,11 +190,11 @@ fn installing_twice_changes_nothing_and_tampering_is_seen_and_mended() {
             "add set inet netlatch extra { type ipv4_addr; }",
             "delete table inet netlatch",
         ] {
-            tables.install(&table).unwrap();
+            install(&mut tables, &table).unwrap();
             nft(&["-f", "-"], tampering);
             let failure = tables.verify(&table).expect_err(tampering);
             assert_eq!(failure.exit_code(), 34, "{tampering}: {failure}");
-            assert_eq!(tables.install(&table).unwrap(), Installed::Loaded, "{tampering}");
+            assert_eq!(install(&mut tables, &table).unwrap(), Installed::Loaded, "{tampering}");
             tables.verify(&table).unwrap();
         }
     });
@@ -201,8 +212,8 @@ fn another_tables_rules_are_left_alone() {
             nft(&["-s", "list", "table", "inet", "other"], "") + &nft(&["list", "table", "ip", "netlatch"], "");
         let mut tables = Tables::open(&inside, deadline()).unwrap();
         let table = table(&filter(&[("none", Denial::Drop)], &[], Ipv6Traffic::Dropped));
-        tables.install(&table).unwrap();
-        assert_eq!(tables.install(&table).unwrap(), Installed::Unchanged);
+        install(&mut tables, &table).unwrap();
+        assert_eq!(install(&mut tables, &table).unwrap(), Installed::Unchanged);
         let after = nft(&["-s", "list", "table", "inet", "other"], "") + &nft(&["list", "table", "ip", "netlatch"], "");
         assert_eq!(before, after);
     });
@@ -214,13 +225,13 @@ fn a_refused_batch_names_the_object_and_leaves_the_old_table_whole() {
         let inside = unshared().unwrap();
         let mut tables = Tables::open(&inside, deadline()).unwrap();
         let good = table(&filter(&[("10.0.0.0/8", Denial::Reject)], &[], Ipv6Traffic::Filtered));
-        tables.install(&good).unwrap();
+        install(&mut tables, &good).unwrap();
         let before = listing();
         let mut bad = good.clone();
         bad.comment = "another".into();
         let layer = bad.chains.iter_mut().find(|c| c.name == "egress_baseline").unwrap();
         layer.rules[0].verdict = Some(netlatch::nft::ruleset::Verdict::Jump("nowhere".into()));
-        let failure = tables.install(&bad).unwrap_err();
+        let failure = install(&mut tables, &bad).unwrap_err();
         let line = failure.to_string();
         assert_eq!(failure.exit_code(), 33);
         for part in [
@@ -244,8 +255,8 @@ fn a_hundred_thousand_prefixes_load_and_read_back() {
             .map(|n| format!("{}.{}.{}.{}/31", 1 + (n >> 16), (n >> 8) & 255, n & 255, 4 * (n & 1)))
             .collect();
         let table = table(&filter(&[(&blocks.join(","), Denial::Reject)], &[], Ipv6Traffic::Filtered));
-        assert_eq!(tables.install(&table).unwrap(), Installed::Loaded);
-        assert_eq!(tables.install(&table).unwrap(), Installed::Unchanged);
+        assert_eq!(install(&mut tables, &table).unwrap(), Installed::Loaded);
+        assert_eq!(install(&mut tables, &table).unwrap(), Installed::Unchanged);
         nft(&["-f", "-"], "delete element inet netlatch egress_baseline_allow4 { 1.1.1.4/31 }");
         assert!(tables.verify(&table).is_err());
     });

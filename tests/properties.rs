@@ -75,8 +75,12 @@ fn packet(direction: Direction) -> impl Strategy<Value = Packet> {
     (peer, payload).prop_map(move |(peer, payload)| Packet { direction, peer, payload })
 }
 
+fn origin() -> Origin {
+    Origin::Annotation { key: "io.netlatch.egress".into() }
+}
+
 fn parse(text: &str) -> List {
-    List::parse(text, &Origin::Annotation { key: "io.netlatch.egress".into() }).unwrap()
+    List::parse(text, &origin()).unwrap()
 }
 
 fn direction() -> impl Strategy<Value = Direction> {
@@ -99,7 +103,7 @@ proptest! {
         let lists: Vec<List> = texts.iter().map(|text| parse(text)).collect();
         let direction = packets[0].direction;
         let layers = lists.iter().zip(["baseline", "annotation"])
-            .map(|(list, name)| layers::of_list(name, direction, list, denial, &host())).collect();
+            .map(|(list, name)| layers::of_list(name, direction, list, denial, &host(), &origin())).collect();
         let ipv6 = if v6_off { Ipv6Traffic::Dropped } else { Ipv6Traffic::Filtered };
         let table = build(&Filter { ipv6, router_advertisements: false, layers }, String::new()).unwrap();
         for packet in packets {
@@ -123,8 +127,8 @@ proptest! {
     #[test]
     fn metadata_is_reached_only_where_a_list_names_it_and_allows_it(text in list(), port in 1u16..12) {
         let list = parse(&text);
-        let layers = layers::always_denied([Group::Metadata], &[&list], Denial::Reject, &host(), "always-denied").into_iter()
-            .chain([layers::of_list("annotation", Direction::Egress, &list, Denial::Reject, &host())]).collect();
+        let layers = layers::always_denied([Group::Metadata], &[&list], |addr| list.names(addr), Denial::Reject, &host(), "always-denied").into_iter()
+            .chain([layers::of_list("annotation", Direction::Egress, &list, Denial::Reject, &host(), &origin())]).collect();
         let table = build(&Filter { ipv6: Ipv6Traffic::Filtered, router_advertisements: false, layers }, String::new()).unwrap();
         for peer in netlatch::policy::group::metadata() {
             let packet = Packet { direction: Direction::Egress, peer, payload: Payload::Transport { protocol: Transport::Tcp, port } };

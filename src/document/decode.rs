@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use super::{Key, Node, Value, describe, scalar, suggest};
+use super::{Key, MAX_FINDINGS, Node, Value, describe, scalar, suggest};
 use crate::error::Finding;
 use crate::net::Origin;
 
@@ -28,6 +28,13 @@ impl Report {
     /// The root of a document, to be read.
     pub fn read<'a>(&'a self, root: &'a Node) -> Place<'a> {
         Place { node: root, path: None, report: self }
+    }
+
+    fn push(&self, into: &RefCell<Vec<Finding>>, finding: impl FnOnce() -> Finding) {
+        let mut findings = into.borrow_mut();
+        if findings.len() < MAX_FINDINGS {
+            findings.push(finding());
+        }
     }
 
     /// What was found: errors, then warnings.
@@ -77,6 +84,16 @@ pub fn shown(text: &str) -> String {
     }
 }
 
+/// A message of bearable length: it may quote what somebody else wrote, and goes into one line.
+pub fn clipped(mut message: String) -> String {
+    const LONGEST: usize = 400;
+    if let Some((cut, _)) = message.char_indices().nth(LONGEST) {
+        message.truncate(cut);
+        message.push_str("...");
+    }
+    message
+}
+
 /// A node with its path: a value about to be read.
 #[derive(Clone, Debug)]
 pub struct Place<'a> {
@@ -103,16 +120,18 @@ impl<'a> Place<'a> {
 
     /// Reports a problem with this value.
     pub fn refuse(&self, message: impl Into<String>) {
-        self.report.findings.borrow_mut().push(self.finding((self.node.line, self.node.column), message.into()));
+        let place = (self.node.line, self.node.column);
+        self.report.push(&self.report.findings, || self.finding(place, message.into()));
     }
 
     /// Reports something that is allowed and probably not meant.
     pub fn warn(&self, message: impl Into<String>) {
-        self.report.warnings.borrow_mut().push(self.finding((self.node.line, self.node.column), message.into()));
+        let place = (self.node.line, self.node.column);
+        self.report.push(&self.report.warnings, || self.finding(place, message.into()));
     }
 
     fn finding(&self, position: (u32, u32), message: String) -> Finding {
-        Finding { file: self.report.file.clone(), position: Some(position), at: self.path(), message }
+        Finding { file: self.report.file.clone(), position: Some(position), at: self.path(), message: clipped(message) }
     }
 
     fn expected<T>(&self, what: &str) -> Option<T> {
@@ -275,11 +294,12 @@ impl<'a> Fields<'a> {
     /// Reports every field that was not asked for.
     pub fn finish(self) {
         for ((key, _), _) in self.entries.iter().zip(&self.taken).filter(|(_, taken)| !**taken) {
-            let hint = suggest(&key.text, self.asked.iter().copied())
-                .map_or_else(String::new, |word| format!("; did you mean {word}?"));
-            let message = format!("unknown field {}{hint}", shown(&key.text));
-            let finding = self.object.finding((key.line, key.column), message);
-            self.object.report.findings.borrow_mut().push(finding);
+            let report = self.object.report;
+            report.push(&report.findings, || {
+                let hint = suggest(&key.text, self.asked.iter().copied())
+                    .map_or_else(String::new, |word| format!("; did you mean {word}?"));
+                self.object.finding((key.line, key.column), format!("unknown field {}{hint}", shown(&key.text)))
+            });
         }
     }
 }

@@ -10,19 +10,19 @@
 //! The parser underneath is `granit-parser`, the maintained successor of `saphyr-parser` (MIT or Apache-2.0), chosen
 //! over it because it forbids unsafe code and arithmetic panics by lint, is fuzzed for panics, bounds nesting and keys
 //! in the scanner, joins JSON's surrogate pairs, and can go on with the next document after a syntax error. JSON takes
-//! the same road: it is a subset of YAML's flow style but for limits that no manifest reaches (a key of 1024
-//! characters).
+//! the same road: it is a subset of YAML's flow style but for a bare U+007F in a string and keys beyond 1024
+//! characters, which no manifest holds and which are refused.
 
 mod decode;
 mod scalar;
 mod suggest;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
-pub use decode::{Fields, Place, Report, shown};
+pub use decode::{Fields, Place, Report, clipped, shown};
 pub use suggest::suggest;
 
 use crate::error::Finding;
@@ -35,6 +35,8 @@ pub const MAX_DEPTH: usize = 64;
 pub const MAX_NODES: usize = 500_000;
 /// Most nodes of one text that are held for anchors or copied by aliases: what an alias may cost beyond its own text.
 pub const MAX_ALIASED: usize = 10_000;
+/// Most problems told of one text. The text is hostile long before.
+pub const MAX_FINDINGS: usize = 1000;
 
 /// A value and where its text begins.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,26 @@ pub struct Node {
     pub line: u32,
     /// Column in characters, counted from 1.
     pub column: u32,
+}
+
+impl Node {
+    /// The value of the field `name`, where this is an object that has it.
+    pub fn field(&self, name: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int { .. }
+            | Value::Float { .. }
+            | Value::Str { .. }
+            | Value::Seq(_) => None,
+        }
+    }
+
+    /// Whether this is a manifest, as opposed to a configuration: it has `apiVersion` and `kind`.
+    pub fn is_manifest(&self) -> bool {
+        self.field("apiVersion").is_some() && self.field("kind").is_some()
+    }
 }
 
 /// What a node is, by the core schema.
@@ -122,7 +144,7 @@ pub fn parse(file: &str, bytes: &[u8], findings: &mut Vec<Finding>) -> Vec<Node>
         text,
         file,
         findings,
-        anchors: HashMap::new(),
+        anchors: BTreeMap::new(),
         nodes: 0,
         aliased: 0,
     };
@@ -167,7 +189,7 @@ struct Builder<'t, 'f> {
     text: &'t str,
     file: &'f str,
     findings: &'f mut Vec<Finding>,
-    anchors: HashMap<usize, Anchored>,
+    anchors: BTreeMap<usize, Anchored>,
     nodes: usize,
     aliased: usize,
 }
@@ -187,13 +209,20 @@ impl Built {
 
 impl<'t> Builder<'t, '_> {
     fn refuse(&mut self, position: (u32, u32), message: impl Into<String>) {
+        if self.findings.len() >= MAX_FINDINGS {
+            return;
+        }
         let file = self.file.to_owned();
-        self.findings.push(Finding { file, position: Some(position), at: String::new(), message: message.into() });
+        let message = clipped(message.into());
+        self.findings.push(Finding { file, position: Some(position), at: String::new(), message });
     }
 
     fn documents(&mut self) -> Vec<Node> {
         let mut roots = Vec::new();
         loop {
+            if self.findings.len() >= MAX_FINDINGS {
+                return roots;
+            }
             match self.document() {
                 Ok(Some(root)) if root.value != Value::Null => roots.push(root),
                 Ok(Some(_)) => {}
@@ -211,7 +240,11 @@ impl<'t> Builder<'t, '_> {
                         }
                         Some(_) | None => String::new(),
                     };
-                    self.refuse(place_at(&at), one_line(&error.info()) + &hint);
+                    let message = match error.kind() {
+                        ErrorKind::RecursionLimitExceeded => too_deep(),
+                        _ => error.info().replace('\n', ", ") + &hint,
+                    };
+                    self.refuse(place_at(&at), message);
                     match self.parser.proceed_next_document() {
                         Ok(true) => {}
                         Ok(false) | Err(_) => return roots,
@@ -248,7 +281,7 @@ impl<'t> Builder<'t, '_> {
         let (line, column) = place_at(&span.start);
         self.count((line, column), 1)?;
         if depth > MAX_DEPTH {
-            return Err(Stop::Limit((line, column), format!("nests deeper than {MAX_DEPTH} levels (MAX_DEPTH)")));
+            return Err(Stop::Limit((line, column), too_deep()));
         }
         let (anchor, built) = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -293,7 +326,8 @@ impl<'t> Builder<'t, '_> {
     /// The mapping whose start at `line` and `column` was just read.
     fn mapping(&mut self, (line, column): (u32, u32), depth: usize) -> Result<Built, Stop> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
-        let mut seen: HashSet<String> = HashSet::new();
+        // Not a HashMap: its random seed is a system call on the hook's way.
+        let mut seen: BTreeMap<String, u32> = BTreeMap::new();
         let (mut count, mut below) = (1, 0);
         loop {
             let (event, span) = self.next()?;
@@ -332,12 +366,12 @@ impl<'t> Builder<'t, '_> {
                     continue;
                 }
             };
-            if !seen.insert(text.clone()) {
-                let first = entries.iter().find(|(key, _)| key.text == text);
-                let first = first.map_or(0, |(key, _)| key.line);
-                self.refuse(place, format!("the key {} stands twice, first in line {first}", shown(&text)));
+            if let Some(first) = seen.get(&text) {
+                let message = format!("the key {} stands twice, first in line {first}", shown(&text));
+                self.refuse(place, message);
                 continue;
             }
+            seen.insert(text.clone(), place.0);
             entries.push((Key { text, line: place.0, column: place.1 }, value.node));
         }
     }
@@ -349,7 +383,7 @@ impl<'t> Builder<'t, '_> {
             return Ok(Built::null(place));
         };
         if depth + levels - 1 > MAX_DEPTH {
-            return Err(Stop::Limit(place, format!("nests deeper than {MAX_DEPTH} levels (MAX_DEPTH)")));
+            return Err(Stop::Limit(place, too_deep()));
         }
         self.charge(place, count)?;
         self.count(place, count)?;
@@ -408,8 +442,8 @@ const fn is_content(event: &Event<'_>) -> bool {
     matches!(event, Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_))
 }
 
-fn one_line(text: &str) -> String {
-    text.replace('\n', ", ")
+fn too_deep() -> String {
+    format!("nests deeper than {MAX_DEPTH} levels (MAX_DEPTH)")
 }
 
 /// A value as a message names it: `the integer 0x10`.

@@ -18,10 +18,7 @@ fn string(text: &str) -> Value {
 }
 
 fn value_of<'n>(node: &'n Node, name: &str) -> &'n Node {
-    match &node.value {
-        Value::Map(entries) => &entries.iter().find(|(key, _)| key.text == name).unwrap().1,
-        other => panic!("{other:?}"),
-    }
+    node.field(name).unwrap_or_else(|| panic!("{name} of {node:?}"))
 }
 
 #[test]
@@ -131,7 +128,17 @@ fn hostile_texts_end_in_an_error_with_the_limit_named() {
     for text in
         ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000), "? ".repeat(100_000), "[{".repeat(50_000)]
     {
-        assert_eq!(bad(text.as_bytes()).len(), 1, "{}", &text[..10]);
+        limit(&text, "MAX_DEPTH");
+    }
+    assert_eq!(bad("---\n[\n".repeat(100_000).as_bytes()).len(), MAX_FINDINGS);
+    assert_eq!(bad("a: 1\n".repeat(100_000).as_bytes()).len(), MAX_FINDINGS);
+    let found =
+        read(&(0..5000).map(|n| format!("a{n}: 1\n")).collect::<String>(), |root| root.fields().unwrap().finish());
+    assert_eq!(found.len(), MAX_FINDINGS);
+    for number in ["9".repeat(1 << 20), format!("0x{}", "f".repeat(1 << 20)), "1e999999999999".to_owned()] {
+        let root = &good(&format!("- {number}"))[0];
+        let Value::Seq(items) = &root.value else { panic!("{root:?}") };
+        assert!(matches!(items[0].value, Value::Float { value, .. } if value == f64::INFINITY));
     }
     // Depth also counts through aliases, which no scanner sees.
     let chain = (1..MAX_DEPTH).fold("- &a0 [x]\n".to_owned(), |text, n| text + &format!("- &a{n} [*a{}]\n", n - 1));
@@ -276,4 +283,18 @@ fn json(depth: u32) -> impl proptest::strategy::Strategy<Value = serde_json::Val
                 .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
         ]
     })
+}
+
+#[test]
+fn a_manifest_is_told_from_a_configuration() {
+    assert!(good("apiVersion: v1\nkind: Pod")[0].is_manifest());
+    for text in ["kind: Pod", "egress: none", "[apiVersion, kind]", "x"] {
+        assert!(!good(text)[0].is_manifest(), "{text}");
+    }
+}
+
+#[test]
+fn what_json_lets_stand_in_a_string_is_read_but_for_del() {
+    assert_eq!(value_of(&good("{\"a\": \"\u{85}\u{2028}\"}")[0], "a").value, string("\u{85}\u{2028}"));
+    assert!(bad("{\"a\": \"\u{7f}\"}".as_bytes())[0].starts_with("f:1:8:"));
 }

@@ -1,8 +1,8 @@
 //! The capabilities this process holds, phase by phase, and what each is for.
 //!
-//! "Held" means over the user namespace this process is in: the host's root, or the root of the user namespace in which a
-//! rootless engine runs its hooks (`podman unshare`, `unshare -Ur`). Namespaces below it are covered by the same
-//! capabilities.
+//! "Held" means over the user namespace this process is in: the host's root, or the root of the user namespace in
+//! which a rootless engine runs its hooks (`podman unshare`, `unshare -Ur`). Namespaces below it are covered by the
+//! same capabilities.
 //!
 //! Not supported is a runtime that an unprivileged user starts outside any user namespace (`runc run` as uid 1000): its
 //! hook holds nothing over the namespace it would have to change and ends with the names of what it lacks.
@@ -21,9 +21,10 @@ pub const REQUIRED: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CA
 ///
 /// Beside [`REQUIRED`]:
 ///
-/// * `CAP_SYS_PTRACE`: setns on a pidfd and /proc/PID/ns ask `ptrace_may_access`. A container's first process is not dumpable and
-///   holds more than we then do (`cap_ptrace_access_check`), so without it both say EPERM, to root as well. Seen with runc
-///   and crun, with and without user namespaces. Before anything is dropped root passes by holding as much.
+/// * `CAP_SYS_PTRACE`: setns on a pidfd and /proc/PID/ns ask `ptrace_may_access`. A container's first process is not
+///   dumpable and holds more than we then do (`cap_ptrace_access_check`), so without it both say EPERM, to root as
+///   well. Seen with runc and crun, with and without user namespaces. Before anything is dropped root passes by
+///   holding as much.
 /// * `CAP_DAC_READ_SEARCH`: a bundle below a home directory of mode 0700, Debian's default, is out of root's reach
 ///   without it. (The bundles of podman's `--userns` belong to root and do not need it.)
 ///
@@ -60,8 +61,8 @@ pub fn keep_only(kept: &[Capability]) -> Result<(), Failure> {
         }
     }
 
-    // capset only ever shrinks a set here, which the kernel grants to all. Effective goes first: a permitted set that is smaller
-    // than the effective one is refused. The ambient set follows: the kernel keeps it within permitted and
+    // capset only ever shrinks a set here, which the kernel grants to all. Effective goes first: a permitted set that
+    // is smaller than the effective one is refused. The ambient set follows: the kernel keeps it within permitted and
     // inheritable (`cap_capset`).
     caps::set(None, CapSet::Effective, &keep)
         .and_then(|()| caps::set(None, CapSet::Permitted, &keep))

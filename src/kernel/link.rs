@@ -254,8 +254,8 @@ impl Route {
         })
     }
 
-    /// Asks with `requests`, from the start again where the kernel says that what it listed changed meanwhile. `start` makes
-    /// an empty result and what adds a reply to it.
+    /// Asks with `requests`, from the start again where the kernel says that what it listed changed meanwhile.
+    /// `start` makes an empty result and what adds a reply to it.
     fn dump<T, F>(
         &mut self,
         requests: &[Request],
@@ -323,8 +323,8 @@ impl Route {
     }
 }
 
-// Only headers and the attributes that are needed are read: netlink-packet-route's full parsers fail on an attribute whose
-// length a newer kernel has changed.
+// Only headers and the attributes that are needed are read: netlink-packet-route's full parsers fail on an attribute
+// whose length a newer kernel has changed.
 
 fn unreadable(_: netlink_packet_core::DecodeError) -> Cause {
     Cause::Netlink { call: "reading a netlink reply", errno: Errno::EPROTO }
@@ -368,7 +368,8 @@ fn parse_address(reply: Reply<'_>) -> Result<Option<Address>, Cause> {
     for attribute in NlasIterator::new(&reply.payload[ADDRESS_HEADER..]) {
         let attribute = attribute.map_err(unreadable)?;
         match attribute.kind() {
-            // Of a point-to-point link IFA_ADDRESS is the other end and IFA_LOCAL this one; without a peer IPv6 has no IFA_LOCAL.
+            // Of a point-to-point link IFA_ADDRESS is the other end and IFA_LOCAL this one; without a peer IPv6 has
+            // no IFA_LOCAL.
             IFA_LOCAL => own = parse_ip(attribute.value()).ok(),
             IFA_ADDRESS => peer = parse_ip(attribute.value()).ok(),
             _ => {}

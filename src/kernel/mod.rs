@@ -3,6 +3,7 @@
 //! A function that changes a network namespace takes an [`netns::Inside`], and an `Inside` exists only on a thread that
 //! has been compared with the host's namespace and found elsewhere. "Applied to the host by mistake" does not compile.
 
+pub mod apply;
 pub mod capability;
 pub mod files;
 pub mod link;

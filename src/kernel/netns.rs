@@ -1,9 +1,9 @@
 //! The way into the container's network namespace, past the host's.
 //!
-//! Supported are a hook that is root on the host, whatever user namespaces the container has, and a hook that is root of a
-//! user namespace which owns the container's network namespace, itself or through a child (rootless podman). setns with
-//! `CLONE_NEWNET` alone suffices for both; the user namespace is never joined, because that would put this process in
-//! reach of the container (CVE-2016-9962). See [`crate::kernel::capability`] for what is not supported.
+//! Supported are a hook that is root on the host, whatever user namespaces the container has, and a hook that is root
+//! of a user namespace which owns the container's network namespace, itself or through a child (rootless podman).
+//! setns with `CLONE_NEWNET` alone suffices for both; the user namespace is never joined, because that would put this
+//! process in reach of the container (CVE-2016-9962). See [`crate::kernel::capability`] for what is not supported.
 
 use std::cell::Cell;
 use std::fmt;
@@ -37,7 +37,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Process(pid) => write!(f, "the network namespace of process {pid}"),
-            Target::Path(path) => write!(f, "the network namespace {}", path.display()),
+            Target::Path(path) => write!(f, "the network namespace {}", shown(path)),
         }
     }
 }
@@ -126,7 +126,8 @@ thread_local! {
 ///
 /// ```compile_fail,E0451
 /// let id = netlatch::kernel::netns::NamespaceId { dev: 0, ino: 0 };
-/// let inside = netlatch::kernel::netns::Inside { id, target: String::new(), on_this_thread: std::marker::PhantomData };
+/// let on_this_thread = std::marker::PhantomData;
+/// let inside = netlatch::kernel::netns::Inside { id, target: String::new(), on_this_thread };
 /// ```
 #[derive(Debug)]
 pub struct Inside {
@@ -181,9 +182,9 @@ pub fn unshared() -> Result<Inside, Failure> {
 ///
 /// # Errors
 ///
-/// [`Cause::PidZero`], [`Cause::PidOne`], [`Cause::State`] for pids that name no process; [`Cause::ProcessGone`] for dead ones and
-/// zombies; [`Cause::HostNamespace`]; [`Cause::NotANamespace`] for paths; [`Cause::CapabilityMissing`] or [`Cause::Join`] where
-/// the kernel refuses.
+/// [`Cause::PidZero`], [`Cause::PidOne`], [`Cause::State`] for pids that name no process; [`Cause::ProcessGone`] for
+/// dead ones and zombies; [`Cause::HostNamespace`]; [`Cause::NotANamespace`] for paths; [`Cause::CapabilityMissing`]
+/// or [`Cause::Join`] where the kernel refuses.
 pub fn enter(target: &Target, own: &Own) -> Result<Inside, Failure> {
     let doing = || format!("join {target}");
     not_twice(&doing())?;
@@ -277,8 +278,16 @@ fn enter_by_procfs(pid: i32, own: &Own) -> Result<NamespaceId, Cause> {
     Ok(id)
 }
 
+/// A path as it goes into a message, which is one line.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().escape_debug().to_string()
+}
+
 fn enter_path(path: &Path, own: &Own) -> Result<NamespaceId, Cause> {
-    let shown = path.display().to_string();
+    let shown = shown(path);
+    if !path.is_absolute() {
+        return Err(Cause::NotANamespace { path: shown, found: "the path is not absolute".into() });
+    }
     // O_NONBLOCK: a FIFO or a device must not hold the hook up.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     match open(path, flags, Mode::empty()) {

@@ -76,16 +76,14 @@ impl Deadline {
         if self.remaining().is_zero() { Err(self.missed(doing)) } else { Ok(()) }
     }
 
-    /// Waits until `fd` can be read, has ended or has failed. `doing` follows the word "cannot".
-    ///
-    /// Returns what poll saw; never the empty set.
-    pub fn wait_readable(&self, fd: impl AsFd, doing: &str) -> Result<PollFlags, Failure> {
+    /// Waits until reading `fd` would not block: there is something, it has ended or it has failed. `doing` follows the
+    /// word "cannot".
+    pub fn wait_readable(&self, fd: impl AsFd, doing: &str) -> Result<(), Failure> {
         loop {
             let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
             match poll(&mut polled, self.poll_timeout()) {
                 Ok(0) => self.check(doing)?,
-                // Bits that nix does not know are as good as "look at it".
-                Ok(_) => return Ok(polled[0].revents().unwrap_or(PollFlags::POLLIN)),
+                Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Failure::new(doing, Cause::Io { path: "poll".into(), errno })),
             }
@@ -108,8 +106,8 @@ const CHUNK: usize = 4096;
 ///
 /// # Errors
 ///
-/// [`Cause::State`] where `fd` is closed or not open for reading, [`Cause::Limit`] past `limit`, [`Cause::Deadline`] where
-/// the writer does not come to an end in time.
+/// [`Cause::State`] where `fd` is closed or not open for reading, [`Cause::Limit`] past `limit`, [`Cause::Deadline`]
+/// where the writer does not come to an end in time.
 pub fn drain(fd: impl AsFd, limit: usize, deadline: &Deadline) -> Result<Vec<u8>, Failure> {
     const DOING: &str = "read the container's state from stdin";
     let closed = || Failure::new(DOING, Cause::State("stdin is closed or not open for reading (EBADF)".into()));
@@ -118,11 +116,9 @@ pub fn drain(fd: impl AsFd, limit: usize, deadline: &Deadline) -> Result<Vec<u8>
     let mut length = 0_usize;
     let mut chunk = [0_u8; CHUNK];
     loop {
-        // Also before a blocking read of a fast endless writer: poll alone would never run into the deadline.
+        // Of a fast endless writer poll alone would never run into the deadline.
         deadline.check(DOING)?;
-        if deadline.wait_readable(&fd, DOING)?.contains(PollFlags::POLLNVAL) {
-            return Err(closed());
-        }
+        deadline.wait_readable(&fd, DOING)?;
         match read(&fd, &mut chunk) {
             Ok(0) => break,
             Ok(n) => {
@@ -131,6 +127,7 @@ pub fn drain(fd: impl AsFd, limit: usize, deadline: &Deadline) -> Result<Vec<u8>
                     state.extend_from_slice(&chunk[..n]);
                 }
             }
+            // poll(2) may promise what a descriptor that does not block then does not hold.
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(Errno::EBADF) => return Err(closed()),
             Err(errno) => return Err(Failure::new(DOING, Cause::Io { path: "stdin".into(), errno })),

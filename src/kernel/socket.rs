@@ -13,8 +13,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::error::{Cause, Failure, errno_of};
 use crate::kernel::process::Deadline;
 
-/// A buffer of this length, in bytes, takes any dump reply: `netlink_dump` never allocates a message longer than the buffer that
-/// was last received into, and starts with less than 8 KiB (`NLMSG_GOODSIZE`).
+/// A buffer of this length, in bytes, takes any dump reply: `netlink_dump` never allocates a message longer than the
+/// buffer that was last received into, and starts with less than 8 KiB (`NLMSG_GOODSIZE`).
 pub const BUFFER: usize = 8192;
 
 // recvmsg(2); netlink-sys takes the plain numbers, and both are the same on every Linux.
@@ -34,8 +34,8 @@ impl Socket {
         Ok(Socket { raw })
     }
 
-    /// Asks for `NETLINK_EXT_ACK`, the offset of the attribute at fault, and for `NETLINK_CAP_ACK`, errors that do not echo the
-    /// message they are about.
+    /// Asks for `NETLINK_EXT_ACK`, the offset of the attribute at fault, and for `NETLINK_CAP_ACK`, errors that do
+    /// not echo the message they are about.
     pub fn explain_errors(&self) -> Result<(), Failure> {
         self.raw.set_ext_ack(true).map_err(|error| failed("setsockopt(NETLINK_EXT_ACK)", errno_of(&error)))?;
         self.raw.set_cap_ack(true).map_err(|error| failed("setsockopt(NETLINK_CAP_ACK)", errno_of(&error)))
@@ -50,7 +50,8 @@ impl Socket {
     /// Makes room for one message of `bytes` bytes to be sent.
     ///
     /// `SO_SNDBUFFORCE` passes net.core.wmem_max and needs CAP_NET_ADMIN, over the host before Linux 5.16; without it
-    /// `SO_SNDBUF` grants what wmem_max lets it, and a message that is still too long fails in [`Socket::send`] with EMSGSIZE.
+    /// `SO_SNDBUF` grants what wmem_max lets it, and a message that is still too long fails in [`Socket::send`] with
+    /// EMSGSIZE.
     pub fn make_room_to_send(&self, bytes: usize) -> Result<(), Failure> {
         setsockopt(&self.raw, sockopt::SndBufForce, &bytes)
             .or_else(|_| setsockopt(&self.raw, sockopt::SndBuf, &bytes))
@@ -83,8 +84,8 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// ENOBUFS says that replies were lost to a full queue; those that were not can still be received. EMSGSIZE says that
-    /// `buffer` was too short for this datagram, which is gone.
+    /// ENOBUFS says that replies were lost to a full queue; those that were not can still be received. EMSGSIZE says
+    /// that `buffer` was too short for this datagram, which is gone.
     pub fn receive_queued<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<Messages<'b>>, Errno> {
         loop {
             // MSG_TRUNC makes the kernel report the datagram's own length, so that a cut one is seen.
@@ -108,9 +109,7 @@ impl Socket {
         let length = loop {
             match self.receive_queued(buffer) {
                 Ok(Some(messages)) => break messages.rest.len(),
-                Ok(None) => {
-                    deadline.wait_readable(&self.raw, doing)?;
-                }
+                Ok(None) => deadline.wait_readable(&self.raw, doing)?,
                 Err(errno) => return Err(Failure::new(doing, Cause::Netlink { call: "receive from netlink", errno })),
             }
         };

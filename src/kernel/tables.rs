@@ -55,20 +55,34 @@ impl<'i> Tables<'i> {
 
     /// Puts `table` in place of whatever carries its name, and reads it back.
     ///
-    /// A table whose comment carries the same digest is compared first and left alone where it is equal.
+    /// `present` is what [`Tables::comment`] said. A table whose comment carries the same digest is compared first and
+    /// left alone where it is equal.
     ///
     /// # Errors
     /// [`Cause::Refused`] with each object the kernel did not take; nothing is changed then. [`Cause::ReadBack`] where
     /// the kernel holds something else afterwards.
-    pub fn install(&mut self, table: &Table) -> Result<Installed, Failure> {
+    pub fn install(&mut self, table: &Table, present: Option<&str>) -> Result<Installed, Failure> {
         let expected = Held::expected(table);
-        let present = self.comment()?;
-        if present.is_some() && present.as_deref() == expected.comment() && self.differences(&expected)?.is_empty() {
+        if present.is_some() && present == expected.comment() && self.differences(&expected)?.is_empty() {
             return Ok(Installed::Unchanged);
         }
         self.load(table)?;
         self.verify_against(&expected, "load the rules")?;
         Ok(Installed::Loaded)
+    }
+
+    /// Takes our table away.
+    ///
+    /// # Errors
+    /// [`Cause::Refused`].
+    pub fn remove(&mut self) -> Result<(), Failure> {
+        let batch = Batch::removal();
+        let answers = self.send(&batch)?;
+        if answers.is_refused() {
+            let none = Table { comment: String::new(), sets: Vec::new(), chains: Vec::new() };
+            return Err(Failure::new("remove the old rules", Cause::Refused(answers.refusals(&none, &batch))));
+        }
+        Ok(())
     }
 
     /// Compares the kernel's table with `table`.

@@ -61,7 +61,12 @@ const REJECT: &str = "reject_packet";
 /// # Errors
 /// [`Cause::Limit`] when port ranges and addresses multiply past [`BOX_LIMIT`].
 pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
-    let mut builder = Builder { sets: Vec::new(), chains: Vec::new(), transports: Vec::new() };
+    // Where IPv6 ends at the head of each chain, rules and sets for it would only cost time to load.
+    let families = match filter.ipv6 {
+        Ipv6Traffic::Filtered => &Family::BOTH[..],
+        Ipv6Traffic::LoopbackOnly | Ipv6Traffic::Dropped => &[Family::V4],
+    };
+    let mut builder = Builder { families, sets: Vec::new(), chains: Vec::new(), transports: Vec::new() };
     let hooks = [
         (Hook::Output, &[Direction::Egress][..]),
         (Hook::Input, &[Direction::Ingress][..]),
@@ -84,6 +89,8 @@ pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
 }
 
 struct Builder {
+    /// The families that reach the layers.
+    families: &'static [Family],
     sets: Vec<Set>,
     chains: Vec<Chain>,
     /// Which groups of transports have their `meta l4proto` set.
@@ -148,8 +155,10 @@ impl Builder {
         let mut rules = vec![
             rule(vec![Match::State(State::Established)], Verdict::Accept, "established"),
             rule(related(IPPROTO_ICMP), Verdict::Accept, "ICMP errors of established flows"),
-            rule(related(IPPROTO_ICMPV6), Verdict::Accept, "ICMPv6 errors of established flows"),
         ];
+        if self.families.contains(&Family::V6) {
+            rules.push(rule(related(IPPROTO_ICMPV6), Verdict::Accept, "ICMPv6 errors of established flows"));
+        }
         let resets = |layer: &Layer| layer.direction == Direction::Ingress && layer.denial == Denial::Reject;
         if filter.layers.iter().any(resets) {
             // nf_send_reset gives its segment the refused packet's conntrack entry (nf_ct_attach), so it is related;
@@ -178,17 +187,22 @@ impl Builder {
         let mut rules = Vec::new();
         let denial = |matches, comment: &str| counted(matches, denied(layer), comment);
         for deny in [true, false] {
-            let [v4, v6] = Family::BOTH.map(|family| questions(&layer.entries, family, deny));
-            let (Ok(v4), Ok(v6)) = (v4, v6) else {
+            let asked: Result<Vec<Vec<Question>>, _> =
+                self.families.iter().map(|family| questions(&layer.entries, *family, deny)).collect();
+            let Ok(asked) = asked else {
                 return Err(Failure::new(
                     format!("build the rules of {}", layer.origin),
                     Cause::Limit(format!("its port ranges times its addresses come to more than {BOX_LIMIT}")),
                 ));
             };
-            let both: Vec<Question> = v4.iter().filter(|q| is_family_free(q) && v6.contains(q)).cloned().collect();
-            let v4 = v4.into_iter().map(|q| (Some(Family::V4), q));
-            let v6 = v6.into_iter().map(|q| (Some(Family::V6), q));
-            let apart = v4.chain(v6).filter(|(_, q)| !both.contains(q)).collect::<Vec<_>>();
+            // What every family asks alike is asked once.
+            let everywhere =
+                |question: &Question| is_family_free(question) && asked.iter().all(|q| q.contains(question));
+            let both: Vec<Question> = asked[0].iter().filter(|q| everywhere(q)).cloned().collect();
+            let of_family = |(family, questions): (&Family, &Vec<Question>)| {
+                questions.iter().filter(|q| !both.contains(q)).map(|q| (Some(*family), q.clone())).collect::<Vec<_>>()
+            };
+            let apart: Vec<_> = self.families.iter().zip(&asked).flat_map(of_family).collect();
             for (family, question) in both.iter().map(|q| (None, q.clone())).chain(apart) {
                 let comment = cite(layer, &question);
                 let matches = self.ask(layer, deny, family, question);
@@ -292,7 +306,7 @@ impl Builder {
         let side = peer_side(layer.direction);
         let mut rules = Vec::new();
         let with_ports = self.transports(&Transport::ALL);
-        for family in Family::BOTH {
+        for family in self.families.iter().copied() {
             let key = vec![KeyType::address(family), KeyType::InetProto, KeyType::InetService];
             let kind = Kind::Dynamic { size: AUDIT_SIZE, timeout_s: AUDIT_TIMEOUT_S };
             let set = format!("{}_seen{}", chain_name(layer), if family == Family::V4 { "4" } else { "6" });

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::request::{Mode, NamedPort, OnDenied, Sourced, check_namespace, parse_labels, parse_ports};
-use crate::document::{shown, suggest};
+use crate::document::{MAX_FINDINGS, clipped, shown, suggest};
 use crate::error::{Cause, Failure, Finding};
 use crate::net::Origin;
 use crate::policy::list::List;
@@ -129,13 +129,16 @@ struct Reader {
 
 impl Reader {
     fn refuse(&mut self, key: &str, message: impl Display) {
+        if self.findings.len() >= MAX_FINDINGS {
+            return;
+        }
         // A key is as long as its author likes, and the message is one line.
         let key = if key.len() > 128 || key.contains(|c: char| c.is_control()) { shown(key) } else { key.to_owned() };
         self.findings.push(Finding {
             file: format!("annotation {key}"),
             position: None,
             at: String::new(),
-            message: message.to_string(),
+            message: clipped(message.to_string()),
         });
     }
 
@@ -401,6 +404,8 @@ mod tests {
         let long = "x".repeat(MAX_VALUE + 1);
         assert!(parse(&[("io.netlatch.labels", &long)]).unwrap_err()[0].contains("MAX_VALUE"));
         assert!(parse(&[("io.netlatch.egress", &" ".repeat(MAX_LIST + 1))]).unwrap_err()[0].contains("MAX_LIST"));
+        let entry = parse(&[("io.netlatch.egress", &"?".repeat(MAX_LIST))]).unwrap_err();
+        assert!(entry[0].len() < 1000);
         let key = format!("io.netlatch.{}\n", "x".repeat(100_000));
         let problems = parse(&[(&key, "")]).unwrap_err();
         assert!(problems[0].len() < 400 && !problems[0].contains('\n'));

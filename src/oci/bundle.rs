@@ -103,7 +103,7 @@ impl Bundle {
         if bytes.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
             return Err(fail("expected a JSON object".to_owned()));
         }
-        let document: Document = serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))?;
+        let document: Document = serde_json::from_slice(bytes).map_err(|error| fail(json::problem(&error)))?;
         let mut bundle = Bundle {
             file: file.to_owned(),
             annotations: document.annotations,

@@ -1,4 +1,5 @@
-//! Maps in which a key must not stand twice. serde keeps the last one; another reader may keep the first.
+//! What the readers of JSON share: messages, and maps in which a key must not stand twice. (serde keeps the last one;
+//! another reader may keep the first.)
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +7,14 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-use crate::document::shown;
+use crate::document::{clipped, shown};
+
+/// What a reader says, with its place. The text may quote the input, of whatever length.
+pub(super) fn problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let short = clipped(text.clone());
+    if short == text { text } else { format!("{short} at line {} column {}", error.line(), error.column()) }
+}
 
 /// An object of strings, or null.
 pub(super) fn strings<'de, D: Deserializer<'de>>(

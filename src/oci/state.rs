@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::ContainerState;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::json::Strings;
+use super::json::{Strings, problem};
 use crate::document::shown;
 use crate::error::{Cause, Failure};
 
@@ -72,7 +72,7 @@ impl State {
         if bytes.trim_ascii().is_empty() {
             return Err(fail("it is empty; expected one JSON object".to_owned()));
         }
-        serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| fail(problem(&error)))
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
         State::parse(text.as_bytes()).unwrap_or_else(|failure| panic!("{text}: {failure}"))
     }
 
-    fn problem(text: impl AsRef<[u8]>) -> String {
+    fn refused(text: impl AsRef<[u8]>) -> String {
         let failure = State::parse(text.as_ref()).expect_err("a refusal");
         assert_eq!(failure.exit_code(), 12);
         let line = failure.to_string();
@@ -262,19 +262,21 @@ mod tests {
             (r#"{"ociVersion":"1","id":"c"}{}"#, "trailing characters"),
             (r#"{"ociVersion":"1","id":"\ud83d"}"#, "at line 1"),
         ] {
-            let found = problem(text);
+            let found = refused(text);
             assert!(found.contains(wanted), "{text}: {found}");
         }
-        problem(b"{\"ociVersion\":\"1\",\"id\":\"\xff\"}");
-        problem(format!(r#"{{"ociVersion":"1","id":"c","x":{}"#, "[".repeat(100_000)));
-        problem(format!(r#"{{"ociVersion":"1","id":"c","annotations":{}"#, "{\"a\":".repeat(100_000)));
-        assert!(problem(vec![b' '; MAX_STATE + 1]).contains("MAX_STATE"));
+        refused(b"{\"ociVersion\":\"1\",\"id\":\"\xff\"}");
+        refused(format!(r#"{{"ociVersion":"1","id":"c","x":{}"#, "[".repeat(100_000)));
+        refused(format!(r#"{{"ociVersion":"1","id":"c","annotations":{}"#, "{\"a\":".repeat(100_000)));
+        let long = format!(r#"{{"ociVersion":"1","id":"c","pid":"{}"}}"#, "x".repeat(300_000));
+        assert!(refused(&long).len() < 1000 && refused(&long).contains("at line 1 column 300"), "{}", refused(&long));
+        assert!(refused(vec![b' '; MAX_STATE + 1]).contains("MAX_STATE"));
     }
 
     #[test]
     fn an_id_must_be_a_file_name() {
         for id in ["../x", "a/b", ".", "..", "a b", "a\\u0000", "a\\n", "ü", "a,b", "a:b", &"x".repeat(MAX_ID + 1)] {
-            problem(format!(r#"{{"ociVersion":"1","id":"{id}"}}"#));
+            refused(format!(r#"{{"ociVersion":"1","id":"{id}"}}"#));
         }
         for id in ["...", "a..b", ".x", "-", &"x".repeat(MAX_ID)] {
             parse(&format!(r#"{{"ociVersion":"1","id":"{id}"}}"#));

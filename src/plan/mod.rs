@@ -1,3 +1,199 @@
 //! From what is wanted to an ordered list of steps: a plain value that can be printed, compared and applied.
+//!
+//! Close before open: the table goes first, so that whatever fails later leaves the namespace filtered; then the
+//! sysctls, so that `::1` and duplicate address detection never appear where IPv6 is to be off; then `lo`.
 
 pub mod layers;
+mod print;
+
+use std::net::IpAddr;
+
+use crate::error::{Cause, Failure};
+use crate::net::{Direction, Origin};
+use crate::nft::build::{build, table_comment};
+use crate::nft::filter::{Denial, Filter, Ipv6Traffic, Layer};
+use crate::nft::ruleset::Table;
+use crate::nft::wire::batch::Batch;
+use crate::oci::{Bundle, Mode, OnDenied, State};
+use crate::policy::group::Group;
+use crate::settings::{LayerSource, ListLayer, NetAdmin, RouterAdvertisements, Settings};
+use crate::sysctl::devconf::{LeftAlone, Source, writes};
+use crate::sysctl::ipv6::{Ipv6, Write, steps};
+use crate::sysctl::{contradictions, disagreements, give_way};
+
+/// What must be known of this host and cannot be asked from inside the container's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The host's addresses, for `@host`; empty where nothing asks for them.
+    pub host: Vec<IpAddr>,
+    /// The host's side of `devconf`.
+    pub devconf: Source,
+}
+
+/// Which facts a container's settings ask for.
+pub fn needs_host_addresses(settings: &Settings) -> bool {
+    settings.always_denied.value.contains(&Group::Host) || settings.lists.iter().any(|layer| layer.list.mentions_host())
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Put the table in place of whatever carries its name, in one batch, and read it back.
+    ReplaceTable(Box<Table>),
+    /// Take away a table of an earlier plan: this one has nothing to filter.
+    NoTable,
+    /// Bring sysctls about, in this order, and read them back.
+    Sysctls(Vec<Write>),
+    /// Bring `lo` up as runc does, and read it back: flags, 127.0.0.1/8, and ::1/128 precisely where IPv6 is on.
+    RaiseLoopback,
+}
+
+/// What will be done for one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// The layers of the table, for people.
+    pub layers: Vec<Layer>,
+    /// What was decided otherwise, and what could not be looked at.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// The table, where there is one.
+    pub fn table(&self) -> Option<&Table> {
+        self.steps.iter().find_map(|step| match step {
+            Step::ReplaceTable(table) => Some(table.as_ref()),
+            Step::NoTable | Step::Sysctls(_) | Step::RaiseLoopback => None,
+        })
+    }
+
+    /// The sysctls, in order.
+    pub fn sysctls(&self) -> impl Iterator<Item = &Write> {
+        self.steps.iter().flat_map(|step| match step {
+            Step::Sysctls(writes) => writes.as_slice(),
+            Step::ReplaceTable(_) | Step::NoTable | Step::RaiseLoopback => &[],
+        })
+    }
+}
+
+/// Plans for a container. `bundle` is `None` where config.json is missing.
+///
+/// # Errors
+/// [`Cause::NetAdmin`], [`Cause::Contradiction`] and [`Cause::Bundle`] where config.json stands against the settings;
+/// [`Cause::Limit`] where lists multiply past what can be loaded.
+pub fn plan(state: &State, bundle: Option<&Bundle>, settings: &Settings, facts: &Facts) -> Result<Plan, Failure> {
+    let mut notes = Vec::new();
+    let table = table(settings, facts)?;
+    let (writes, left_alone) = sysctls(settings, facts)?;
+    if table.is_some() || !writes.is_empty() {
+        check_bundle(bundle, settings, &writes, &mut notes)?;
+    }
+    notes.extend(left_alone.iter().map(|left| format!("{} is left alone: {}", left.name, left.reason)));
+
+    let (table, layers) = table.map_or((None, Vec::new()), |(table, layers)| (Some(table), layers));
+    let first = table.map_or(Step::NoTable, |table| Step::ReplaceTable(Box::new(table)));
+    let sysctls = (!writes.is_empty()).then_some(Step::Sysctls(writes));
+    let steps = std::iter::once(first).chain(sysctls).chain([Step::RaiseLoopback]).collect();
+    Ok(Plan { id: state.id.clone(), steps, layers, notes })
+}
+
+/// Looks at what config.json says against the plan.
+fn check_bundle(
+    bundle: Option<&Bundle>,
+    settings: &Settings,
+    writes: &[Write],
+    notes: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let required = !matches!(settings.net_admin.origin, Origin::Builtin(_));
+    match (bundle, settings.net_admin.value) {
+        // A missing config.json is tolerated where nobody asked for a check of it: crun before 1.30 passes "/" as the
+        // bundle of some containers (containers/crun#2025). An admin who wrote `net-admin: refuse` did ask.
+        (None, NetAdmin::Refuse) if required => {
+            let problem =
+                format!("it is missing (ENOENT), and {} asks for its capabilities", settings.net_admin.origin);
+            Err(Failure::new("look for CAP_NET_ADMIN", Cause::Bundle { file: "config.json".to_owned(), problem }))
+        }
+        (None, NetAdmin::Refuse | NetAdmin::Allow) => {
+            notes.push("config.json is missing: its capabilities and sysctls were not looked at".to_owned());
+            Ok(())
+        }
+        (Some(bundle), net_admin) => {
+            if let Some(set) = bundle.holds_capability("CAP_NET_ADMIN") {
+                if net_admin == NetAdmin::Refuse {
+                    return Err(Failure::new("protect the container", Cause::NetAdmin(format!("{set} set"))));
+                }
+                notes.push(format!(
+                    "unprotected: the container's {set} set holds CAP_NET_ADMIN, which the admin allows"
+                ));
+            }
+            contradictions(writes, &bundle.sysctls, &bundle.file)
+        }
+    }
+}
+
+/// Devconf gives way to what is named, and both to what `ipv6` says: its writes come before the named ones, so that
+/// `default` is closed before anything that could wake an interface.
+fn sysctls(settings: &Settings, facts: &Facts) -> Result<(Vec<Write>, Vec<LeftAlone>), Failure> {
+    let carried = writes(&facts.devconf, settings.ipv6.value, &settings.devconf.origin);
+    let ipv6 = steps(settings.ipv6.value, &settings.ipv6.origin);
+    disagreements(&ipv6, &settings.sysctls)?;
+    let mut devconf = carried.writes;
+    give_way(&mut devconf, &settings.sysctls);
+    let named = settings.sysctls.iter().cloned().map(Write::One);
+    Ok((ipv6.into_iter().chain(devconf).chain(named).collect(), carried.left_alone))
+}
+
+fn table(settings: &Settings, facts: &Facts) -> Result<Option<(Table, Vec<Layer>)>, Failure> {
+    let ipv6 = match settings.ipv6.value {
+        Ipv6::Leave | Ipv6::Enable => Ipv6Traffic::Filtered,
+        Ipv6::Disable => Ipv6Traffic::Dropped,
+        Ipv6::LoopbackOnly => Ipv6Traffic::LoopbackOnly,
+    };
+    let always = always_denied(settings, facts);
+    let lists = settings.lists.iter().map(|layer| {
+        let name = match layer.source {
+            LayerSource::Baseline => "baseline",
+            LayerSource::Annotation => "annotation",
+        };
+        layers::of_list(
+            name,
+            layer.direction,
+            &layer.list,
+            denial(layer.mode, layer.on_denied),
+            &facts.host,
+            &layer.origin,
+        )
+    });
+    let layers: Vec<Layer> = always.into_iter().chain(lists).collect();
+    if layers.is_empty() && ipv6 == Ipv6Traffic::Filtered {
+        return Ok(None);
+    }
+    let router_advertisements = settings.router_advertisements.value == RouterAdvertisements::Accept;
+    let filter = Filter { ipv6, router_advertisements, layers };
+    let mut table = build(&filter, String::new())?;
+    table.comment = table_comment(Batch::digest(&table));
+    Ok(Some((table, filter.layers)))
+}
+
+const fn denial(mode: Mode, on_denied: OnDenied) -> Denial {
+    match (mode, on_denied) {
+        (Mode::Audit, _) => Denial::Audit,
+        (Mode::Enforce, OnDenied::Reject) => Denial::Reject,
+        (Mode::Enforce, OnDenied::Drop) => Denial::Drop,
+    }
+}
+
+/// The always-denied groups answer as the first egress list does.
+fn always_denied(settings: &Settings, facts: &Facts) -> Option<Layer> {
+    let mode = settings.denies_always()?;
+    let egress: Vec<&ListLayer> = settings.lists.iter().filter(|l| l.direction == Direction::Egress).collect();
+    let on_denied = egress.first().map_or(OnDenied::Reject, |layer| layer.on_denied);
+    let opens = |addr| settings.opens(addr);
+    let origin = settings.always_denied.origin.to_string();
+    let lists: Vec<_> = egress.iter().map(|layer| &layer.list).collect();
+    let groups = settings.always_denied.value.iter().copied();
+    layers::always_denied(groups, &lists, opens, denial(mode, on_denied), &facts.host, &origin)
+}

@@ -1,6 +1,6 @@
 //! The configuration file: what the admin wants for every container of this host.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::document::{self, Fields, Place, Report, Value, shown};
@@ -85,6 +85,59 @@ impl Config {
             (None, errors, _) => Err(Failure::new("follow the configuration", Cause::Config(errors))),
         }
     }
+
+    /// Reads one document. Problems go to the place's report, and what was read is then good for nothing else than
+    /// finding more; `None` where the document is no configuration at all.
+    pub fn read(root: &Place<'_>) -> Option<Config> {
+        let mut fields = root.fields()?;
+        if root.node().is_manifest() {
+            root.refuse(
+                "this is a manifest (apiVersion, kind), not a configuration; this version does not understand policies",
+            );
+            return None;
+        }
+        let config = Config {
+            egress: list(&mut fields, "egress"),
+            ingress: list(&mut fields, "ingress"),
+            ipv6: word(&mut fields, "ipv6", &Ipv6::ALL.map(|mode| (mode.name(), mode))),
+            devconf: word(&mut fields, "devconf", &Devconf::ALL.map(|mode| (mode.name(), mode))),
+            mode: word(&mut fields, "mode", &Mode::WORDS),
+            on_denied: word(&mut fields, "on-denied", &OnDenied::WORDS),
+            sysctls: fields.optional("sysctl").map(|place| sysctls(&place)).unwrap_or_default(),
+            allow_sysctls: words(&mut fields, "allow-sysctls", |place| {
+                let text = place.string()?;
+                Pattern::parse(text).map_err(|error| place.refuse(error.to_string())).ok()
+            })
+            .map(|patterns| Sourced::new(AllowList::new(patterns.value), patterns.origin)),
+            allow_annotations: set(&mut fields, "allow-annotations", &Annotation::ALL),
+            always_denied: set(&mut fields, "always-denied", &Group::ALL.map(|group| (group.name(), group))),
+            net_admin: word(&mut fields, "net-admin", &[("refuse", NetAdmin::Refuse), ("allow", NetAdmin::Allow)]),
+            host_network: word(
+                &mut fields,
+                "host-network",
+                &[("skip", HostNetwork::Skip), ("refuse", HostNetwork::Refuse)],
+            ),
+            router_advertisements: word(
+                &mut fields,
+                "router-advertisements",
+                &[("drop", RouterAdvertisements::Drop), ("accept", RouterAdvertisements::Accept)],
+            ),
+            policies: fields.optional("policies").and_then(|place| folder(&place)),
+        };
+        if let Some(mode) = &config.ipv6
+            && let Err(failure) = disagreements(&ipv6::steps(mode.value, &mode.origin), &config.sysctls)
+            && let Some(place) = fields.optional("sysctl")
+        {
+            place.refuse(failure.cause.to_string());
+        }
+        if let Some(place) = fields.optional("mode")
+            && config.mode.as_ref().is_some_and(|mode| mode.value == Mode::Audit)
+        {
+            place.warn("in audit mode nothing that this file or a policy denies is dropped");
+        }
+        fields.finish();
+        Some(config)
+    }
 }
 
 /// What `netlatch check` says of a configuration: the configuration where there is no error, errors, warnings.
@@ -97,7 +150,7 @@ pub fn check(name: &str, bytes: &[u8]) -> (Option<Config>, Vec<Finding>, Vec<Fin
         let place = report.read(root);
         if index > 0 {
             place.refuse("a configuration is one document, and this is another");
-        } else if let Some(read) = read(&place) {
+        } else if let Some(read) = Config::read(&place) {
             config = read;
         }
     }
@@ -105,63 +158,6 @@ pub fn check(name: &str, bytes: &[u8]) -> (Option<Config>, Vec<Finding>, Vec<Fin
     errors.extend(found);
     errors.sort_by_key(|finding| finding.position);
     (errors.is_empty().then_some(config), errors, warnings)
-}
-
-/// `None` where the document is no configuration at all.
-fn read(root: &Place<'_>) -> Option<Config> {
-    let mut fields = root.fields()?;
-    if is_manifest(root) {
-        root.refuse(
-            "this is a manifest (apiVersion, kind), not a configuration; manifests belong into the policies folder",
-        );
-        return None;
-    }
-    let config = Config {
-        egress: list(&mut fields, "egress"),
-        ingress: list(&mut fields, "ingress"),
-        ipv6: word(&mut fields, "ipv6", &Ipv6::ALL.map(|mode| (mode.name(), mode))),
-        devconf: word(&mut fields, "devconf", &Devconf::ALL.map(|mode| (mode.name(), mode))),
-        mode: word(&mut fields, "mode", &Mode::WORDS),
-        on_denied: word(&mut fields, "on-denied", &OnDenied::WORDS),
-        sysctls: fields.optional("sysctl").map(|place| sysctls(&place)).unwrap_or_default(),
-        allow_sysctls: words(&mut fields, "allow-sysctls", |place| {
-            let text = place.string()?;
-            Pattern::parse(text).map_err(|error| place.refuse(error.to_string())).ok()
-        })
-        .map(|patterns| Sourced::new(AllowList::new(patterns.value), patterns.origin)),
-        allow_annotations: set(&mut fields, "allow-annotations", &Annotation::ALL),
-        always_denied: set(&mut fields, "always-denied", &Group::ALL.map(|group| (group.name(), group))),
-        net_admin: word(&mut fields, "net-admin", &[("refuse", NetAdmin::Refuse), ("allow", NetAdmin::Allow)]),
-        host_network: word(
-            &mut fields,
-            "host-network",
-            &[("skip", HostNetwork::Skip), ("refuse", HostNetwork::Refuse)],
-        ),
-        router_advertisements: word(
-            &mut fields,
-            "router-advertisements",
-            &[("drop", RouterAdvertisements::Drop), ("accept", RouterAdvertisements::Accept)],
-        ),
-        policies: fields.optional("policies").and_then(|place| folder(&place)),
-    };
-    if let Some(mode) = &config.ipv6
-        && let Err(failure) = disagreements(&ipv6::steps(mode.value, &mode.origin), &config.sysctls)
-        && let Some(place) = fields.optional("sysctl")
-    {
-        place.refuse(failure.cause.to_string());
-    }
-    if let Some(place) = fields.optional("mode")
-        && config.mode.as_ref().is_some_and(|mode| mode.value == Mode::Audit)
-    {
-        place.warn("in audit mode nothing that this file or a policy denies is dropped");
-    }
-    fields.finish();
-    Some(config)
-}
-
-fn is_manifest(root: &Place<'_>) -> bool {
-    let has = |name| root.entries().is_some_and(|mut entries| entries.any(|(key, _)| key.text == name));
-    has("apiVersion") && has("kind")
 }
 
 fn word<T: Copy>(fields: &mut Fields<'_>, name: &'static str, words: &[(&str, T)]) -> Option<Sourced<T>> {
@@ -198,42 +194,35 @@ fn set<T: Copy + Ord>(
 /// A list in one string, or its entries apart.
 fn list(fields: &mut Fields<'_>, name: &'static str) -> Option<Sourced<List>> {
     let place = fields.optional(name)?;
-    let origin = place.origin();
-    let mut places: HashMap<Origin, Place<'_>> = HashMap::new();
     let parsed = match &place.node().value {
-        Value::Seq(_) => {
-            let items: Vec<Place<'_>> = place.items()?.collect();
-            let mut entries = Vec::with_capacity(items.len());
-            let mut whole = true;
-            for item in items {
-                match item.string() {
-                    Some(text) => entries.push((text, item)),
-                    None => whole = false,
-                }
-            }
-            // An item that is no string is reported; a list without it is not the list that was meant.
-            if !whole && entries.is_empty() {
-                return None;
-            }
-            let parsed = List::from_entries(entries.iter().map(|(text, item)| (*text, item.origin())));
-            places.extend(entries.into_iter().map(|(_, item)| (item.origin(), item)));
-            if !whole && parsed.is_ok() {
-                return None;
-            }
-            parsed
-        }
-        Value::Str { .. } => List::parse(place.string()?, &origin),
+        Value::Seq(_) => return entries(&place),
+        Value::Str { .. } => List::parse(place.string()?, &place.origin()),
         Value::Null | Value::Bool(_) | Value::Int { .. } | Value::Float { .. } | Value::Map(_) => {
             let found = document::describe(&place.node().value);
             place.refuse(format!("expected a list of entries, or none, found {found}"));
             return None;
         }
     };
-    let refuse = |problem: Problem| places.get(&problem.origin).unwrap_or(&place).refuse(problem.to_string());
-    match parsed {
-        Ok(list) => Some(Sourced::new(list, origin)),
+    let refuse = |problems: Vec<Problem>| problems.iter().for_each(|problem| place.refuse(problem.to_string()));
+    Some(Sourced::new(parsed.map_err(refuse).ok()?, place.origin()))
+}
+
+fn entries(place: &Place<'_>) -> Option<Sourced<List>> {
+    let items = place.items()?;
+    let written = items.len();
+    let entries: Vec<_> = items.filter_map(|item| Some((item.string()?, item))).collect();
+    // An item that is no string is reported; a list without it is not the list that was meant.
+    let whole = entries.len() == written;
+    if !whole && entries.is_empty() {
+        return None;
+    }
+    match List::from_entries(entries.iter().map(|(text, item)| (*text, item.origin()))) {
+        Ok(list) => whole.then(|| Sourced::new(list, place.origin())),
         Err(problems) => {
-            problems.into_iter().for_each(refuse);
+            let items: BTreeMap<Origin, &Place<'_>> = entries.iter().map(|(_, item)| (item.origin(), item)).collect();
+            for problem in problems {
+                items.get(&problem.origin).copied().unwrap_or(place).refuse(problem.to_string());
+            }
             None
         }
     }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 pub use config::{Config, DEFAULT_FILE, HostNetwork, NetAdmin, RouterAdvertisements, check};
 
+use crate::document::clipped;
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Family, Origin, Packet};
 use crate::oci::{Annotation, Mode, NamedPort, OnDenied, Requests, Sourced};
@@ -96,9 +97,9 @@ impl Settings {
     /// [`Cause::NotPermitted`] where an annotation asks for what the file does not grant, [`Cause::Contradiction`]
     /// where two places want different values of one sysctl.
     pub fn decide(config: Option<Config>, requests: Requests) -> Result<Settings, Failure> {
-        let config = config.unwrap_or_default();
+        let (mut config, mut requests) = (config.unwrap_or_default(), requests);
         check_permitted(&config, &requests)?;
-        let lists = layers(&config, &requests);
+        let lists = layers(&mut config, &mut requests);
         let ipv6 = decide_ipv6(config.ipv6, requests.ipv6)?;
         let devconf = decide_devconf(config.devconf, requests.devconf)?;
         let sysctls = decide_sysctls(config.sysctls, requests.sysctls, config.allow_sysctls, &ipv6)?;
@@ -172,7 +173,10 @@ impl Settings {
 }
 
 fn not_permitted(asked: String, against: String) -> Failure {
-    Failure::new("do what the container's annotations ask for", Cause::NotPermitted { asked, against })
+    Failure::new(
+        "do what the container's annotations ask for",
+        Cause::NotPermitted { asked: clipped(asked), against: clipped(against) },
+    )
 }
 
 fn check_permitted(config: &Config, requests: &Requests) -> Result<(), Failure> {
@@ -193,21 +197,21 @@ fn check_permitted(config: &Config, requests: &Requests) -> Result<(), Failure> 
 }
 
 /// The admin's lists under the admin's mode, the container's under its own and, where it says none, the admin's.
-fn layers(config: &Config, requests: &Requests) -> Vec<ListLayer> {
+fn layers(config: &mut Config, requests: &mut Requests) -> Vec<ListLayer> {
     let admins_mode = config.mode.as_ref().map(|mode| mode.value);
     let admins_answer = config.on_denied.as_ref().map(|on_denied| on_denied.value);
     let own_mode = requests.mode.as_ref().map(|mode| mode.value).or(admins_mode);
     let own_answer = requests.on_denied.as_ref().map(|on_denied| on_denied.value).or(admins_answer);
     let (baseline, own) = (LayerSource::Baseline, LayerSource::Annotation);
     [
-        (Direction::Egress, baseline, &config.egress, admins_mode, admins_answer),
-        (Direction::Ingress, baseline, &config.ingress, admins_mode, admins_answer),
-        (Direction::Egress, own, &requests.egress, own_mode, own_answer),
-        (Direction::Ingress, own, &requests.ingress, own_mode, own_answer),
+        (Direction::Egress, baseline, config.egress.take(), admins_mode, admins_answer),
+        (Direction::Ingress, baseline, config.ingress.take(), admins_mode, admins_answer),
+        (Direction::Egress, own, requests.egress.take(), own_mode, own_answer),
+        (Direction::Ingress, own, requests.ingress.take(), own_mode, own_answer),
     ]
     .into_iter()
     .filter_map(|(direction, source, list, mode, answer)| {
-        let list = list.as_ref()?;
+        let Sourced { value: list, origin } = list?;
         let usual = match direction {
             // The container's own program should fail at once; a stranger should learn nothing.
             Direction::Egress => OnDenied::Reject,
@@ -216,10 +220,10 @@ fn layers(config: &Config, requests: &Requests) -> Vec<ListLayer> {
         Some(ListLayer {
             direction,
             source,
-            list: list.value.clone(),
+            list,
             mode: mode.unwrap_or_default(),
             on_denied: answer.unwrap_or(usual),
-            origin: list.origin.clone(),
+            origin,
         })
     })
     .collect()
@@ -276,6 +280,10 @@ fn decide_sysctls(
     allowed: Option<Sourced<AllowList>>,
     ipv6: &DecidedIpv6,
 ) -> Result<Vec<Setting>, Failure> {
+    if asked.is_empty() {
+        disagreements(&ipv6::steps(ipv6.effective.value, &ipv6.effective.origin), &admins)?;
+        return Ok(admins);
+    }
     let allowed = allowed.unwrap_or_else(|| Sourced::builtin(AllowList::default(), "allow-sysctls"));
     let as_writes = |settings: &[Setting]| settings.iter().cloned().map(Write::One).collect::<Vec<_>>();
     let admins_writes = as_writes(&admins);

@@ -38,6 +38,15 @@ pub fn disagreements(planned: &[Write], settings: &[Setting]) -> Result<(), Fail
     settings.iter().try_for_each(|setting| against(planned, setting))
 }
 
+/// Takes out of `writes` what `settings` set otherwise: a key that somebody named goes before a whole mode that
+/// somebody chose (`io.netlatch.devconf`), and a plan that held both could not be verified.
+pub fn give_way(writes: &mut Vec<Write>, settings: &[Setting]) {
+    writes.retain(|write| {
+        let changes = |setting: &Setting| reach(setting, write).is_some_and(|got| !same_value(got, value(write)));
+        !settings.iter().any(changes)
+    });
+}
+
 const DOING: &str = "settle the container's sysctls";
 
 fn against(planned: &[Write], theirs: &Setting) -> Result<(), Failure> {
@@ -200,6 +209,16 @@ mod tests {
         assert_eq!(against(&planned, "net.ipv6.conf.all.force_forwarding", "1"), Ok(()));
         let planned = [one("net.ipv6.conf.eth0.force_forwarding", "0")];
         assert_eq!(against(&planned, "net.ipv6.conf.all.force_forwarding", "1").unwrap_err().exit_code(), 18);
+    }
+
+    #[test]
+    fn a_mode_gives_way_to_a_key_that_somebody_named() {
+        let names = ["net.ipv4.conf.all.rp_filter", "net.ipv4.conf.lo.rp_filter", "net.ipv4.conf.default.forwarding"];
+        let mut writes: Vec<Write> = names.iter().map(|name| one(name, "0")).collect();
+        let settings = [("net.ipv4.conf.all.rp_filter", "1"), ("net.ipv4.ip_forward", "1"), ("net.core.x", "1")]
+            .map(|(name, value)| Setting::new(Key::parse(name).unwrap(), value, Origin::Builtin("test")).unwrap());
+        give_way(&mut writes, &settings);
+        assert_eq!(writes, [one("net.ipv4.conf.lo.rp_filter", "0")]);
     }
 
     #[test]

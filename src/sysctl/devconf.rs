@@ -65,9 +65,10 @@ impl FromStr for Devconf {
 }
 
 /// A mode with what it needs to know of this host, read before the container's namespace is joined.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
     /// Nothing is written.
+    #[default]
     Leave,
     /// The host's values.
     Host(Snapshot),
@@ -350,20 +351,20 @@ mod tests {
     #[test]
     fn the_host_s_values_go_to_all_then_default_then_lo() {
         let conf = Conf {
-            all: map(&[("rp_filter", "2"), ("forwarding", "1")]),
-            default: map(&[("rp_filter", "1"), ("forwarding", "0")]),
+            all: map(&[("accept_redirects", "2"), ("forwarding", "1")]),
+            default: map(&[("accept_redirects", "1"), ("forwarding", "0")]),
         };
         let source = Source::Host(Snapshot { ipv4: conf, ipv6: Conf::default() });
         assert_eq!(
             text(&writes(&source, Ipv6::Leave, &origin())),
             [
                 "net.ipv4.conf.all.forwarding = 1",
-                "net.ipv4.conf.all.rp_filter = 2",
+                "net.ipv4.conf.all.accept_redirects = 2",
                 "net.ipv4.conf.default.forwarding = 0",
-                "net.ipv4.conf.default.rp_filter = 1",
+                "net.ipv4.conf.default.accept_redirects = 1",
                 "net.ipv4.conf.lo.forwarding = 0",
                 "net.ipv4.conf.*.forwarding = 0",
-                "net.ipv4.conf.lo.rp_filter = 1",
+                "net.ipv4.conf.lo.accept_redirects = 1",
             ]
         );
     }

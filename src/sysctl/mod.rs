@@ -10,7 +10,7 @@ pub mod ipv6;
 pub mod key;
 
 pub use allow::{AllowList, Pattern};
-pub use conflict::{contradictions, disagreements};
+pub use conflict::{contradictions, disagreements, give_way};
 pub use devconf::Devconf;
 pub use ipv6::{Ipv6, Write};
 pub use key::{Key, KeyError, Setting, ValueError, check_value, same_value};

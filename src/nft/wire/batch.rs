@@ -100,6 +100,15 @@ impl Batch {
         Batch { bytes: packer.w.into_bytes(), objects: packer.objects }
     }
 
+    /// The batch that takes our table away; to be sent only where there is one.
+    pub fn removal() -> Batch {
+        let mut packer = Packer { w: Writer::with_capacity(128), objects: Vec::with_capacity(3) };
+        packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
+        packer.table(Object::Removal, NFT_MSG_DELTABLE, 0, None);
+        packer.frame(NFNL_MSG_BATCH_END, NLM_F_ACK);
+        Batch { bytes: packer.w.into_bytes(), objects: packer.objects }
+    }
+
     /// The sequence number of the end, whose acknowledgement is the commit.
     pub fn end_seq(&self) -> u32 {
         self.objects.len() as u32 - 1

@@ -1,0 +1,141 @@
+//! The command line of people. Help, completions and the man page come from these definitions.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::{Outcome, check, last_error, plan, print};
+use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
+use crate::registry::RUN_DIR;
+
+/// Locks a container's network before its first instruction.
+///
+/// A container runtime calls netlatch as an OCI hook: it joins the container's network namespace, brings lo up, sets
+/// network sysctls and installs egress and ingress rules in one atomic netlink batch. If any of that cannot be done,
+/// the container does not start.
+#[derive(Debug, Parser)]
+#[command(name = "netlatch", version, subcommand_required = true, arg_required_else_help = false, after_help = exits())]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Protect a container that is being created (OCI stage; state on stdin)
+    #[command(name = "createRuntime")]
+    CreateRuntime(StageOptions),
+    /// The older name of createRuntime
+    #[command(name = "prestart")]
+    Prestart(StageOptions),
+    /// Verify the protection and complete late interfaces (OCI stage; state on stdin)
+    #[command(name = "poststart")]
+    Poststart(StageOptions),
+    /// Forget a container (OCI stage; state on stdin)
+    #[command(name = "poststop")]
+    Poststop(StageOptions),
+    /// Validate configuration files: FILE:LINE:COLUMN: MESSAGE each
+    Check {
+        /// Files and folders; without any, /etc/netlatch/config.yaml and /etc/netlatch/policies
+        paths: Vec<PathBuf>,
+        /// Exit with 1 on warnings too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Print what a start would do
+    Plan {
+        /// The container's state, a file or - for stdin
+        #[arg(long, value_name = "FILE")]
+        state: PathBuf,
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// For people, for `nft -f`, or for programs
+        #[arg(long, value_enum, default_value_t)]
+        format: plan::Format,
+    },
+    /// Print why the last start failed
+    #[command(name = "last-error")]
+    LastError {
+        /// The container; without it, the last failure of any
+        id: Option<String>,
+        /// The state directory
+        #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+        run_dir: PathBuf,
+    },
+    /// Print a completion script
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+/// Parsed by [`super::hook`] before this parser is built; here for the help.
+#[derive(Debug, clap::Args)]
+struct StageOptions {
+    /// The configuration file; the default one may be absent
+    #[arg(long, value_name = "FILE", default_value = crate::settings::DEFAULT_FILE)]
+    config: PathBuf,
+    /// The state directory
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    run_dir: PathBuf,
+}
+
+/// The exit codes as the help and the man page show them.
+fn exits() -> String {
+    let rows = EXITS.iter().chain([&EXIT_INTERNAL]).map(|exit| format!("  {}  {}\n", exit.code, exit.meaning));
+    format!(
+        "Exit codes:\n   0  done\n   1  check: something was found; last-error: nothing is recorded\n{}",
+        rows.collect::<String>()
+    )
+}
+
+pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
+    let name = OsString::from("netlatch");
+    let cli = match Cli::try_parse_from(std::iter::once(&name).chain(args)) {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            print(&error.render().to_string())?;
+            return Ok(Outcome::Done);
+        }
+        Err(error) => {
+            super::hook::drain_quietly();
+            let text = error.render().to_string();
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            return Err(Failure::new("read the command line", Cause::Usage(first)));
+        }
+    };
+    match cli.command {
+        Command::CreateRuntime(_) | Command::Prestart(_) | Command::Poststart(_) | Command::Poststop(_) => {
+            let problem = "a stage's name must be the first argument".to_owned();
+            Err(Failure::new("read the command line", Cause::Usage(problem)))
+        }
+        Command::Check { paths, strict } => check::run(&paths, strict),
+        Command::Plan { state, config, format } => plan::run(&state, config, format),
+        Command::LastError { id, run_dir } => last_error::run(&run_dir, id.as_deref()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "netlatch", &mut script);
+            print(&String::from_utf8_lossy(&script)).map(|()| Outcome::Done)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
+            rendered.map_err(|error| Failure::new("print the man page", Cause::Internal(error.to_string())))?;
+            print(&String::from_utf8_lossy(&page)).map(|()| Outcome::Done)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,311 @@
+//! A stage, start to finish: what a runtime calls.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::load::{self, ConfigFile, Inputs};
+use super::{Outcome, finish};
+use crate::error::{Cause, Failure};
+use crate::kernel::apply::{Present, apply, complete, is_gone};
+use crate::kernel::files::Trust;
+use crate::kernel::link::addresses_here;
+use crate::kernel::netns::{Inside, Own, Target, enter};
+use crate::kernel::proc::Procfs;
+use crate::kernel::process::{self, DEADLINE, Deadline, STATE_LIMIT};
+use crate::kernel::tables::Tables;
+use crate::kernel::{capability, netns};
+use crate::nft::ruleset::TABLE;
+use crate::oci::{NetworkNamespace, State};
+use crate::plan::{Facts, Plan, needs_host_addresses, plan};
+use crate::registry::{Fault, RUN_DIR, Record, Registry, boot_ms};
+use crate::settings::{HostNetwork, Settings};
+
+/// A stage at which a runtime may call us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The namespaces exist, the process does not run yet: the work is done here.
+    CreateRuntime,
+    /// Its older name.
+    Prestart,
+    /// The process is about to run (runc up to 1.5) or runs: verify and complete.
+    Poststart,
+    /// The container is gone: forget it.
+    Poststop,
+}
+
+impl Stage {
+    /// The stage of that name.
+    pub fn from_name(name: &str) -> Option<Stage> {
+        [Stage::CreateRuntime, Stage::Prestart, Stage::Poststart, Stage::Poststop]
+            .into_iter()
+            .find(|s| s.name() == name)
+    }
+
+    /// The name as runtime-spec writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::CreateRuntime => "createRuntime",
+            Stage::Prestart => "prestart",
+            Stage::Poststart => "poststart",
+            Stage::Poststop => "poststop",
+        }
+    }
+}
+
+/// What may follow a stage's name. Hook files on disk outlive upgrades, so these are a contract.
+#[derive(Debug)]
+struct Options {
+    config: ConfigFile,
+    run_dir: PathBuf,
+}
+
+/// Runs a stage: arguments behind its name, the state on stdin.
+pub fn run(stage: Stage, args: &[OsString]) -> ExitCode {
+    let deadline = Deadline::after(DEADLINE);
+    let options = match options(args) {
+        Ok(options) => options,
+        Err(failure) => {
+            drain_quietly();
+            return finish(Err(failure));
+        }
+    };
+    crate::logging::install(&options.run_dir);
+    let registry = Registry::at(&options.run_dir);
+    let mut id = String::new();
+    let result = harden()
+        .and_then(|()| process::drain(io::stdin(), STATE_LIMIT, &deadline))
+        .and_then(|bytes| of_stage(stage, &bytes, &options, &registry, &deadline, &mut id));
+    if let Err(failure) = &result {
+        report(stage, &id, failure, &registry);
+    }
+    finish(result.map(|()| Outcome::Done))
+}
+
+/// Before the first byte of input is looked at. Descriptors were closed by main.
+fn harden() -> Result<(), Failure> {
+    process::reset_signal_mask()?;
+    process::lock_down()?;
+    capability::keep_only(&capability::BEFORE_JOIN)
+}
+
+fn of_stage(
+    stage: Stage,
+    bytes: &[u8],
+    options: &Options,
+    registry: &Registry,
+    deadline: &Deadline,
+    id: &mut String,
+) -> Result<(), Failure> {
+    if stage == Stage::Poststop {
+        // Nothing but the id counts: the namespace is gone or about to be, and its rules with it.
+        let state = State::parse(bytes)?;
+        id.clone_from(&state.id);
+        registry.forget(&state.id).unwrap_or_else(|failure| log::warn!("{failure}"));
+        return Ok(());
+    }
+    // The id first, so that whatever fails next is recorded under it.
+    id.clone_from(&State::parse(bytes)?.id);
+    let inputs = load::inputs(bytes, &options.config, Trust::Guarded)?;
+    match stage {
+        Stage::CreateRuntime | Stage::Prestart => protect(&inputs, registry, deadline),
+        Stage::Poststart => verify(&inputs, registry, deadline),
+        Stage::Poststop => Ok(()),
+    }
+}
+
+/// createRuntime: all of it, before the container's first instruction.
+fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
+    let procfs = Procfs::open()?;
+    let facts = facts(&inputs.settings, &procfs, None, deadline)?;
+    let Some(inside) = join(inputs)? else { return Ok(()) };
+    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts)?;
+    let mut tables = Tables::open(&inside, *deadline)?;
+    let present = present(&plan, &inputs.settings, &mut tables, &inside, registry)?;
+    let report = apply(&plan, &inside, &mut tables, &procfs, &present, deadline)?;
+    registry.put(&record(inputs, &plan, &facts, &inside))?;
+    for note in &plan.notes {
+        log::warn!("container {}: {note}", plan.id);
+    }
+    log::info!("container {}: protected, {report:?}", plan.id);
+    Ok(())
+}
+
+/// poststart: everything once more, with what came after us.
+fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
+    let procfs = Procfs::open()?;
+    let before = registry.record(&inputs.state.id);
+    let facts = facts(&inputs.settings, &procfs, before.as_ref(), deadline)?;
+    let inside = match join(inputs) {
+        Ok(Some(inside)) => inside,
+        Ok(None) => return Ok(()),
+        // crun, and runc from 1.6 on, call poststart behind the process's start: it may have done its work and gone.
+        Err(failure) if is_gone(&failure) => {
+            log::info!("container {}: ended before it could be verified", inputs.state.id);
+            return Ok(());
+        }
+        Err(failure) => return Err(failure),
+    };
+    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts)?;
+    let planned = plan.table().map(|table| table.comment.clone());
+    if let Some(before) = before.filter(|before| before.table != planned) {
+        let held = before.table.as_deref().unwrap_or("no table");
+        let problem = format!("the configuration changed since createRuntime (then {held}); create the container anew");
+        return Err(Failure::new("verify the container's protection", Cause::ReadBack(problem)));
+    }
+    let mut tables = Tables::open(&inside, *deadline)?;
+    let present = present(&plan, &inputs.settings, &mut tables, &inside, registry)?;
+    let completion = complete(&plan, &inside, &mut tables, &procfs, &present, deadline)?;
+    for report in &completion.sysctls {
+        log::warn!("container {}: {} was set again to {}", plan.id, report.key, report.value);
+    }
+    Ok(())
+}
+
+/// What can only be learned before the container's namespace is joined. The addresses a rule names are those recorded
+/// at createRuntime, where they were.
+fn facts(settings: &Settings, procfs: &Procfs, before: Option<&Record>, deadline: &Deadline) -> Result<Facts, Failure> {
+    let host = match (needs_host_addresses(settings), before) {
+        (false, _) => Vec::new(),
+        (true, Some(record)) => record.host.clone(),
+        (true, None) => host_addresses(deadline)?,
+    };
+    Ok(Facts { host, devconf: procfs.source(settings.devconf.value)? })
+}
+
+/// The host's own addresses, loopback's left out: inside the container those are the container's.
+pub(super) fn host_addresses(deadline: &Deadline) -> Result<Vec<std::net::IpAddr>, Failure> {
+    let addresses = addresses_here(deadline)?.into_iter().map(|address| address.address);
+    let mut host: Vec<_> = addresses.filter(|address| !address.is_loopback()).collect();
+    host.sort_unstable();
+    host.dedup();
+    Ok(host)
+}
+
+/// Joins the container's namespace; `None` where it is the host's and nobody asked for anything there.
+fn join(inputs: &Inputs) -> Result<Option<Inside>, Failure> {
+    capability::require(&capability::REQUIRED, "protect the container")?;
+    let target = target(inputs)?;
+    let inside = match enter(&target, &Own::read()?) {
+        Ok(inside) => inside,
+        Err(Failure { cause: Cause::HostNamespace(what), .. })
+            if !inputs.settings.explicit && inputs.settings.host_network.value == HostNetwork::Skip =>
+        {
+            log::warn!("container {}: skipped, {what}", inputs.state.id);
+            return Ok(None);
+        }
+        Err(failure) => return Err(failure),
+    };
+    capability::keep_only(&capability::AFTER_JOIN)?;
+    Ok(Some(inside))
+}
+
+/// The process's namespace; without a pid the one config.json names by path.
+fn target(inputs: &Inputs) -> Result<Target, Failure> {
+    if let Some(pid) = inputs.state.pid {
+        return Ok(Target::Process(pid));
+    }
+    match inputs.bundle.as_ref().and_then(|bundle| bundle.network.as_ref()) {
+        Some(NetworkNamespace::Path(path)) => Ok(Target::Path(path.clone())),
+        Some(NetworkNamespace::New) | None => {
+            Err(Failure::new("find the container's network namespace", Cause::NoProcess))
+        }
+    }
+}
+
+/// Decides about a table that is there already, with other rules than the plan's.
+///
+/// Rules belong to the namespace, not to one of its containers. A container without annotations of its own leaves a
+/// live neighbour's rules alone: they hold the same baseline and more. Two that ask for different rules cannot both
+/// have them.
+fn present(
+    plan: &Plan,
+    settings: &Settings,
+    tables: &mut Tables<'_>,
+    inside: &Inside,
+    registry: &Registry,
+) -> Result<Present, Failure> {
+    let comment = tables.comment()?;
+    let planned = plan.table().map(|table| table.comment.as_str());
+    if comment.is_none() || comment.as_deref() == planned {
+        return Ok(Present::Replaceable(comment));
+    }
+    let netns::NamespaceId { dev, ino } = inside.id();
+    let neighbours = registry.sharing(netns::NamespaceId { dev, ino }, &plan.id);
+    match neighbours.iter().find(|other| other.explicit && other.table == comment) {
+        None => Ok(Present::Replaceable(comment)),
+        Some(_) if !settings.explicit => Ok(Present::Kept),
+        Some(other) => Err(Failure::new(
+            "protect the container",
+            Cause::NotPermitted {
+                asked: format!("container {} asks for rules of its own in {}", plan.id, inside.target()),
+                against: format!("container {} lives there with others (table {TABLE})", other.id),
+            },
+        )),
+    }
+}
+
+fn record(inputs: &Inputs, plan: &Plan, facts: &Facts, inside: &Inside) -> Record {
+    let identity = &inputs.settings.identity;
+    Record {
+        id: plan.id.clone(),
+        pid: inputs.state.pid,
+        netns: (inside.id().dev, inside.id().ino),
+        table: plan.table().map(|table| table.comment.clone()),
+        explicit: inputs.settings.explicit,
+        host: facts.host.clone(),
+        namespace: identity.namespace.value.clone(),
+        labels: identity.labels.value.clone(),
+        recorded_ms: boot_ms(),
+    }
+}
+
+/// Keeps a failure where it can be found: crun shows the exit code and nothing else.
+fn report(stage: Stage, id: &str, failure: &Failure, registry: &Registry) {
+    log::error!("{} of container {id:?}: {failure}", stage.name());
+    let fault = Fault {
+        id: id.to_owned(),
+        stage: stage.name().to_owned(),
+        code: failure.exit_code(),
+        message: failure.to_string(),
+        time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    };
+    registry.put_fault(&fault).unwrap_or_else(|failure| log::warn!("{failure}"));
+}
+
+/// Reads stdin to its end where a runtime may be writing to it, and throws it away: crun before 1.17 fails on EPIPE
+/// and then shows that instead of our message. A terminal is not read.
+pub(super) fn drain_quietly() {
+    if !std::io::IsTerminal::is_terminal(&io::stdin()) {
+        let _ = process::drain(io::stdin(), STATE_LIMIT, &Deadline::after(Duration::from_secs(1)));
+    }
+}
+
+fn options(args: &[OsString]) -> Result<Options, Failure> {
+    let usage = |problem: String| Failure::new("read the command line", Cause::Usage(problem));
+    let (mut config, mut run_dir) = (None, None);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let text = arg.to_str().unwrap_or("\u{fffd}");
+        let (name, inline) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        let slot = match name {
+            "--config" => &mut config,
+            "--run-dir" => &mut run_dir,
+            _ => return Err(usage(format!("unknown argument {text:?} behind a stage"))),
+        };
+        let value = match inline {
+            Some(value) => PathBuf::from(value),
+            None => PathBuf::from(args.next().ok_or_else(|| usage(format!("{name} needs a value")))?),
+        };
+        if value.as_os_str().is_empty() {
+            return Err(usage(format!("{name} needs a value")));
+        }
+        if slot.replace(value).is_some() {
+            return Err(usage(format!("{name} is given twice")));
+        }
+    }
+    let run_dir = run_dir.unwrap_or_else(|| Path::new(RUN_DIR).to_owned());
+    Ok(Options { config: ConfigFile::new(config), run_dir })
+}

@@ -1,0 +1,24 @@
+//! `netlatch last-error`: why a start failed. crun shows its user an exit code and nothing else.
+
+use std::path::Path;
+
+use super::{Outcome, print};
+use crate::error::Failure;
+use crate::logging::printable;
+use crate::registry::Registry;
+
+pub(super) fn run(run_dir: &Path, id: Option<&str>) -> Result<Outcome, Failure> {
+    match Registry::at(run_dir).fault(id) {
+        Some(fault) => {
+            let who = if fault.id.is_empty() { "a container whose state could not be read" } else { &fault.id };
+            let said =
+                format!("{who}: {} exited with {} at {}\n{}\n", fault.stage, fault.code, fault.time, fault.message);
+            print(&said.lines().map(|line| printable(line) + "\n").collect::<String>())?;
+            Ok(Outcome::Done)
+        }
+        None => {
+            print("no failure is recorded\n")?;
+            Ok(Outcome::Found)
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The only file reads: hands bytes to parsers.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::error::{Cause, Failure, Finding};
+use crate::kernel::files::{ReadError, Trust, read_regular};
+use crate::oci::bundle::MAX_BUNDLE;
+use crate::oci::{Bundle, Requests, State, annotations};
+use crate::settings::{Config, DEFAULT_FILE, Settings};
+
+/// Longest configuration file in bytes: 100,000 prefixes with room to spare.
+pub(super) const MAX_CONFIG: usize = 16 << 20;
+
+/// Where the configuration is: the default may be absent, a named one may not.
+#[derive(Clone, Debug)]
+pub(super) struct ConfigFile {
+    pub(super) path: PathBuf,
+    pub(super) named: bool,
+}
+
+impl ConfigFile {
+    pub(super) fn new(named: Option<PathBuf>) -> ConfigFile {
+        ConfigFile { named: named.is_some(), path: named.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)) }
+    }
+
+    pub(super) fn read(&self, trust: Trust) -> Result<Option<Config>, Failure> {
+        let name = self.path.display().to_string();
+        match read_regular(&self.path, (MAX_CONFIG, "MAX_CONFIG"), trust) {
+            Ok(bytes) => Config::parse(&name, &bytes).map(Some),
+            Err(ReadError::Missing) if !self.named => Ok(None),
+            Err(error) => {
+                let finding = Finding { file: name, position: None, at: String::new(), message: error.to_string() };
+                Err(Failure::new("read the configuration", Cause::Config(vec![finding])))
+            }
+        }
+    }
+}
+
+/// config.json; `None` where it is missing, for the bundle is a hint (containers/crun#2025).
+pub(super) fn bundle(state: &State) -> Result<Option<Bundle>, Failure> {
+    let Some(dir) = &state.bundle else { return Ok(None) };
+    let path = dir.join("config.json");
+    let name = path.display().to_string();
+    match read_regular(&path, (MAX_BUNDLE, "MAX_BUNDLE"), Trust::Guarded) {
+        Ok(bytes) => Bundle::parse(&name, &bytes).map(Some),
+        Err(ReadError::Missing) => Ok(None),
+        Err(error) => Err(Failure::new(
+            "read the container's specification",
+            Cause::Bundle { file: name, problem: error.to_string() },
+        )),
+    }
+}
+
+/// Everything that says what one container is to get.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    pub(super) state: State,
+    pub(super) bundle: Option<Bundle>,
+    pub(super) settings: Settings,
+}
+
+/// Reads and decides.
+pub(super) fn inputs(state: &[u8], config: &ConfigFile, trust: Trust) -> Result<Inputs, Failure> {
+    let state = State::parse(state)?;
+    let bundle = bundle(&state)?;
+    let requests = match annotations(&state, bundle.as_ref()) {
+        Some(annotations) => Requests::parse(annotations)?,
+        None => Requests::default(),
+    };
+    let settings = Settings::decide(config.read(trust)?, requests)?;
+    refuse_policies(&settings.policies.value)?;
+    Ok(Inputs { state, bundle, settings })
+}
+
+/// Policy documents are not understood by this version. Passing over them in silence would start containers without
+/// the protection their author wrote down.
+fn refuse_policies(dir: &Path) -> Result<(), Failure> {
+    let findings: Vec<Finding> = documents(dir)?
+        .into_iter()
+        .map(|path| Finding {
+            file: path.display().to_string(),
+            position: None,
+            at: String::new(),
+            message: POLICIES_COME_LATER.to_owned(),
+        })
+        .collect();
+    if findings.is_empty() { Ok(()) } else { Err(Failure::new("follow the policies", Cause::Policy(findings))) }
+}
+
+const POLICIES_COME_LATER: &str =
+    "policy documents are not supported by this version; move the file away to start containers without it";
+
+/// The documents of a folder: every `*.yaml`, `*.yml`, `*.json` directly in it, by name, dot files skipped. A folder
+/// that is not there holds none.
+pub(super) fn documents(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error: std::io::Error| {
+        let cause = Cause::Io { path: dir.display().to_string(), errno: crate::error::errno_of(&error) };
+        Failure::new("list the documents of a folder", cause)
+    };
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if crate::error::errno_of(&error) == Errno::ENOENT => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let wanted = path.extension().is_some_and(|ext| ["yaml", "yml", "json"].iter().any(|known| ext == *known));
+        if wanted && !hidden {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,69 @@
+//! The commands. [`run`] is the whole program but for the process's own ends; [`hook`] is the screenful to read first.
+
+mod args;
+mod check;
+pub mod hook;
+mod last_error;
+mod load;
+mod plan;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::error::{Cause, Failure};
+use crate::logging::printable;
+
+/// Runs the program with its arguments, the name not among them.
+///
+/// The stages are matched before any parser is built: they are on every container's start path.
+pub fn run(args: &[OsString]) -> ExitCode {
+    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or("\u{fffd}")).collect();
+    if let Some(stage) = words.first().copied().and_then(hook::Stage::from_name) {
+        return hook::run(stage, &args[1..]);
+    }
+    match words.first().copied() {
+        Some(refused @ ("createContainer" | "startContainer")) => {
+            hook::drain_quietly();
+            finish(Err(Failure::new("run as a container's hook", Cause::StageRefused(refused.to_owned()))))
+        }
+        None => {
+            hook::drain_quietly();
+            let problem = "no stage and no command given; stages are createRuntime, prestart, poststart and poststop";
+            finish(Err(Failure::new("tell what to do", Cause::Usage(problem.to_owned()))))
+        }
+        Some(_) => finish(args::run(args)),
+    }
+}
+
+/// What a command came to, when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Done.
+    Done,
+    /// `check`: there are findings.
+    Found,
+}
+
+/// The one line on stderr, and the exit code.
+fn finish(result: Result<Outcome, Failure>) -> ExitCode {
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Found) => ExitCode::from(1),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "netlatch: {}", printable(&failure.to_string()));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Writes to stdout. A reader that went away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let cause = Cause::Io { path: "stdout".to_owned(), errno: crate::error::errno_of(&error) };
+            Err(Failure::new("print", cause))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,94 @@
+//! The `log` sink: the system's log socket where there is one, else a bounded file in the state directory.
+//!
+//! It never blocks and never fails: a log that cannot be written must not decide whether a container starts.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// syslog(3)'s datagram socket; journald listens on it too.
+const SOCKET: &str = "/dev/log";
+/// The file's greatest size; then it becomes `log.1`, whose predecessor goes.
+const FILE_LIMIT: u64 = 1 << 20;
+/// facility daemon (3).
+const FACILITY: u8 = 3 << 3;
+
+struct Sink {
+    file: PathBuf,
+}
+
+/// Installs the sink. The file is `log` in `run_dir`. Only the first call counts.
+pub fn install(run_dir: &std::path::Path) {
+    if log::set_boxed_logger(Box::new(Sink { file: run_dir.join("log") })).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+impl Log for Sink {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Info
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let line = printable(&record.args().to_string());
+        let pid = std::process::id();
+        if self.send(&format!("<{}>netlatch[{pid}]: {line}", FACILITY | severity(record.level()))).is_none() {
+            let _ = self.append(&format!("{} netlatch[{pid}]: {line}\n", record.level()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Sink {
+    fn send(&self, datagram: &str) -> Option<()> {
+        let socket = UnixDatagram::unbound().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        socket.send_to(datagram.as_bytes(), SOCKET).ok().map(drop)
+    }
+
+    fn append(&self, line: &str) -> std::io::Result<()> {
+        if fs::symlink_metadata(&self.file).is_ok_and(|meta| meta.len() > FILE_LIMIT) {
+            fs::rename(&self.file, self.file.with_extension("1"))?;
+        }
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+        options.open(&self.file)?.write_all(line.as_bytes())
+    }
+}
+
+/// syslog(3) severities.
+const fn severity(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// One line without control and bidirectional characters: messages hold strings that others chose.
+pub fn printable(text: &str) -> String {
+    let safe = |c: char| match c {
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => true,
+        c => c.is_control(),
+    };
+    text.chars().map(|c| if safe(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_could_move_a_terminal_is_replaced() {
+        assert_eq!(printable("a\nb\u{1b}[31m\u{202e}c\u{2028}é"), "a\u{fffd}b\u{fffd}[31m\u{fffd}c\u{fffd}é");
+    }
+}

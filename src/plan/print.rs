@@ -1,0 +1,96 @@
+//! A plan for people and for programs.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::{Plan, Step};
+use crate::nft::filter::{Denial, Layer};
+use crate::nft::ruleset::Table;
+use crate::nft::text::comment;
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "container {}", self.id)?;
+        writeln!(f, "\nsteps")?;
+        for (n, step) in self.steps.iter().enumerate() {
+            writeln!(f, "  {}. {}", n + 1, headline(step))?;
+            if let Step::Sysctls(writes) = step {
+                for write in writes {
+                    writeln!(f, "       {write}    ({})", write.origin())?;
+                }
+            }
+        }
+        if !self.layers.is_empty() {
+            writeln!(f, "\nlayers (a packet passes only if every layer of its direction lets it)")?;
+        }
+        for layer in &self.layers {
+            writeln!(f, "  {}", layer_headline(layer))?;
+            for entry in &layer.entries {
+                writeln!(f, "       {}    {}", if entry.deny { "deny " } else { "allow" }, entry.origin)?;
+            }
+        }
+        if !self.notes.is_empty() {
+            writeln!(f, "\nnotes")?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "  - {note}"))
+    }
+}
+
+fn headline(step: &Step) -> String {
+    match step {
+        Step::ReplaceTable(table) => format!("replace table inet netlatch: {}, and read it back", size(table)),
+        Step::NoTable => "no rules: nothing is filtered".to_owned(),
+        Step::Sysctls(writes) => format!("set {} sysctls, and read them back", writes.len()),
+        Step::RaiseLoopback => "bring lo up, and read it back".to_owned(),
+    }
+}
+
+fn size(table: &Table) -> String {
+    let rules: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
+    let elements: usize = table.sets.iter().map(|set| set.len()).sum();
+    format!("{} chains, {rules} rules, {} sets with {elements} elements", table.chains.len(), table.sets.len())
+}
+
+const fn denial(denial: Denial) -> &'static str {
+    match denial {
+        Denial::Reject => "reject",
+        Denial::Drop => "drop",
+        Denial::Audit => "audit",
+    }
+}
+
+fn layer_headline(layer: &Layer) -> String {
+    format!("{} {}: {} what is denied    ({})", layer.direction, layer.name, denial(layer.denial), layer.origin)
+}
+
+impl Plan {
+    /// The plan as JSON: `id`, `steps`, `layers`, `notes`.
+    pub fn to_json(&self) -> Value {
+        let step = |step: &Step| match step {
+            Step::ReplaceTable(table) => json!({
+                "step": "replace-table", "family": "inet", "table": "netlatch", "comment": comment(&table.comment),
+                "nft": table.to_string(),
+            }),
+            Step::NoTable => json!({ "step": "no-table" }),
+            Step::Sysctls(writes) => {
+                let each = writes.iter().map(|w| json!({ "write": w.to_string(), "origin": w.origin().to_string() }));
+                json!({ "step": "sysctls", "writes": each.collect::<Vec<_>>() })
+            }
+            Step::RaiseLoopback => json!({ "step": "raise-loopback", "link": "lo" }),
+        };
+        let layer = |layer: &Layer| {
+            let entry = |entry: &crate::nft::filter::Entry| json!({ "deny": entry.deny, "origin": entry.origin });
+            json!({
+                "direction": layer.direction.name(), "name": layer.name, "on-denied": denial(layer.denial),
+                "origin": layer.origin, "entries": layer.entries.iter().map(entry).collect::<Vec<_>>(),
+            })
+        };
+        json!({
+            "id": self.id,
+            "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
+            "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
+            "notes": self.notes,
+        })
+    }
+}
