@@ -70,7 +70,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 namespace() { # sets $holder: a process in a fresh network namespace that has no name and dies with it
-    unshare --net sleep 3600 &
+    # The parent-death signal covers the one end that no trap can: SIGKILL.
+    setpriv --pdeathsig KILL unshare --net sleep 3600 </dev/null >/dev/null 2>&1 &
     holder=$!
     disown "$holder"
     holders+=("$holder")
@@ -101,7 +102,9 @@ END
 mkdir "$dir/www"
 echo hello >"$dir/www/index.html"
 for port in 80 443; do
-    inside "$far" busybox httpd -f -p "$port" -h "$dir/www" &
+    # Not by inside(): a function in the background is a shell, and killing it would leave the server behind.
+    setpriv --pdeathsig KILL nsenter --net="/proc/$far/ns/net" busybox httpd -f -p "$port" -h "$dir/www" \
+        </dev/null >/dev/null 2>&1 &
     holders+=($!)
     disown $!
 done
