@@ -90,10 +90,11 @@ impl Bundle {
     /// The hook's entry for a stage.
     pub(crate) fn entry(&self, stage: &str) -> Value {
         let config = self.path().join("netlatch.yaml");
+        // No "timeout": crun 1.8.1 waits it out and fails the hook where the container ends at the same moment as a
+        // poststart hook (one SIGCHLD stands for both).
         json!({
             "path": binary(),
             "args": ["netlatch", stage, "--config", config, "--run-dir", self.run_dir()],
-            "timeout": 30,
         })
     }
 
@@ -119,13 +120,12 @@ impl Bundle {
         self.path().join("run")
     }
 
-    /// Whether a record of `id` is in the run directory.
+    /// Whether a file of the run directory is named after `id`. The log may go on naming it.
     pub(crate) fn remembers(&self, id: &str) -> bool {
         let mut todo = vec![self.run_dir()];
         while let Some(dir) = todo.pop() {
             for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
-                if path.to_string_lossy().contains(id) || fs::read_to_string(&path).is_ok_and(|text| text.contains(id))
-                {
+                if path.file_name().is_some_and(|name| name.to_string_lossy().contains(id)) {
                     return true;
                 }
                 if path.is_dir() {
