@@ -1,0 +1,237 @@
+#!/usr/bin/env bash
+# Runs every test there is, and says of each tier: ok, FAILED, or not run and why.
+#
+#   ./scripts/test.sh               install what the tests need (Debian, Ubuntu), then run all tiers
+#   REQUIRE="packets runc" ...      a named tier that cannot run here counts as failed
+#   NETLATCH_STARTS=20 ...          fewer container starts than 200
+#   NO_INSTALL=1 ...                install nothing
+#
+# Needs cargo, and root or sudo for most tiers; without either the kernel tiers run in a user namespace. The last line
+# is "N passed, N failed"; the exit code is 1 when anything failed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+PATH=$PATH:/usr/sbin:/sbin
+export CARGO_TERM_COLOR=never
+
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+passed=0 failed=0 unrun=0
+
+# --- What the machine has -----------------------------------------------------------------------------------------
+
+root=()
+if [ "$(id -u)" -ne 0 ]; then
+    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then root=(sudo -n); else root=(false); fi
+fi
+
+missing() { # COMMAND PACKAGE ...: the packages whose command is not there
+    while [ $# -gt 0 ]; do
+        command -v "$1" >/dev/null || echo "$2"
+        shift 2
+    done
+}
+
+install_missing() {
+    local packages
+    packages=$(missing cc gcc nft nftables ip iproute2 unshare util-linux busybox busybox-static \
+        runc runc crun crun podman podman containerd containerd conntrack conntrack strace strace tar tar | sort -u | tr '\n' ' ')
+    [ -n "${packages// /}" ] || return 0
+    [ -z "${NO_INSTALL:-}" ] || return 0
+    command -v apt-get >/dev/null || { echo "no apt-get here; please install: $packages"; return 0; }
+    [ "${root[*]:-}" != false ] || { echo "neither root nor sudo; please install: $packages"; return 0; }
+    echo "installing $packages"
+    local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+    "${apt[@]}" update >"$logs/apt" 2>&1 || true
+    # One by one where all at once fails: a package that a release lacks must not keep the others away.
+    # shellcheck disable=SC2086
+    "${apt[@]}" install -y --no-install-recommends $packages >>"$logs/apt" 2>&1 ||
+        for package in $packages; do
+            "${apt[@]}" install -y --no-install-recommends "$package" >>"$logs/apt" 2>&1 || echo "  $package: not available"
+        done
+    hash -r
+}
+
+# --- Running a tier -----------------------------------------------------------------------------------------------
+
+line() { printf '%-9s %-10s %s\n' "$1" "$2" "$3"; }
+
+not_run() { # TIER WHY [TESTS]
+    if [[ " ${REQUIRE:-} " == *" $1 "* ]]; then
+        line FAILED "$1" "required, but not run: $2"
+        failed=$((failed + 1))
+    else
+        line "not run:" "$1" "$2"
+        unrun=$((unrun + ${3:-1}))
+    fi
+}
+
+tier() { # TIER COMMAND...: counts what `cargo test` counts; any other command counts as one test
+    local name=$1 log=$logs/$1 status=0 good bad start=$SECONDS
+    shift
+    "$@" >"$log" 2>&1 || status=$?
+    good=$(sed -n 's/^test result: .* \([0-9]*\) passed; .*/\1/p' "$log" | paste -sd+ | bc_)
+    bad=$(sed -n 's/^test result: .* \([0-9]*\) failed; .*/\1/p' "$log" | paste -sd+ | bc_)
+    grep -q '^test result: ' "$log" || good=$((status == 0))
+    # Not even compiled, or killed: one failure at least.
+    [ "$status" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+    passed=$((passed + good)) failed=$((failed + bad))
+    if [ "$status" -eq 0 ] && [ "$bad" -eq 0 ]; then
+        line ok "$name" "$good passed, $((SECONDS - start)) s"
+    else
+        line FAILED "$name" "$good passed, $bad failed, $((SECONDS - start)) s"
+        sed 's/^/    /' "$log"
+    fi
+}
+
+bc_() { local sum; read -r sum; echo $((${sum:-0})); }
+
+tests() { # GLOB...: the `--test NAME` arguments of the files in tests/ that match
+    local glob file
+    for glob in "$@"; do
+        for file in tests/$glob.rs; do
+            [ ! -f "$file" ] || printf -- '--test\n%s\n' "$(basename "$file" .rs)"
+        done
+    done
+}
+
+as_root() { # COMMAND...: with the tests' binaries run as root, or as root of a user namespace
+    local triple
+    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif [ "${root[*]}" != false ]; then
+        env "CARGO_TARGET_${triple}_RUNNER=sudo -n --preserve-env=NETLATCH_STARTS,NETLATCH_BIN,CARGO_MANIFEST_DIR" "$@"
+    else
+        env "CARGO_TARGET_${triple}_RUNNER=unshare -rnm" "$@"
+    fi
+}
+
+try() { "${root[@]}" "$@" >"$logs/try" 2>&1; }
+why() { tail -n 1 "$logs/try" | cut -c 1-150; }
+
+# What kernel tests need: namespaces, veth and nf_tables. Prints what is missing.
+kernel_lacks() {
+    local check='ip link add veth-a type veth peer name veth-b && nft add table inet t'
+    command -v nft >/dev/null && command -v ip >/dev/null || { echo "nft or ip is not installed"; return; }
+    if [ "${root[*]:-}" = false ]; then
+        unshare -rnm sh -c "$check" >"$logs/try" 2>&1 || echo "neither root nor a user namespace: $(why)"
+    else
+        try unshare -n sh -c "$check" || echo "$(why)"
+    fi
+}
+
+# Whether a runtime can start a container here at all. Prints why not.
+runtime_lacks() { # runc | crun
+    command -v "$1" >/dev/null || { echo "$1 is not installed"; return; }
+    command -v busybox >/dev/null || { echo "busybox-static is not installed"; return; }
+    local dir start="exec $1"
+    dir=$(mktemp -d)
+    mkdir -p "$dir/rootfs/bin" "$dir/rootfs/proc" "$dir/rootfs/dev"
+    cp "$(command -v busybox)" "$dir/rootfs/bin/true"
+    cat >"$dir/config.json" <<END
+{"ociVersion": "1.0.2", "process": {"cwd": "/", "args": ["/bin/true"], "user": {"uid": 0, "gid": 0}},
+ "root": {"path": "rootfs"}, "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+ "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "network"}]}}
+END
+    # crun does not start beside a cgroup v2 mounted under v1; see tests/support/bundle.rs.
+    [ "$1" != crun ] || start="umount /sys/fs/cgroup/unified 2>/dev/null; exec crun"
+    try unshare --mount sh -c "$start --root $dir/state run --bundle $dir netlatch-check-$$" </dev/null ||
+        echo "$1 starts no container here: $(why)"
+    "${root[@]}" rm -rf "$dir"
+}
+
+podman_lacks() {
+    command -v podman >/dev/null || { echo "podman is not installed"; return; }
+    local dir
+    dir=$(mktemp -d)
+    try podman --root "$dir/s" --runroot "$dir/r" --tmpdir "$dir/t" --storage-driver vfs --cgroup-manager cgroupfs \
+        --runtime runc info || echo "podman does not work here: $(why)"
+    "${root[@]}" rm -rf "$dir"
+}
+
+runtime_tier() { # TIER PREFIX WHY_NOT: the tests of tests/runtimes.rs whose name starts so
+    if [ -z "$3" ]; then
+        tier "$1" as_root cargo test -q --test runtimes -- --ignored "$2"
+    else
+        not_run "$1" "$3" "$(cargo test -q --test runtimes -- --ignored --list "$2" 2>/dev/null | grep -c ': test$')"
+    fi
+}
+
+# The host's network, as text; what changes by itself is left out.
+host_state() {
+    "${root[@]}" nft -a list ruleset
+    ip -d addr | sed 's/valid_lft.*//'
+    ip -4 route
+    ip -6 route | sed 's/ expires [0-9]*sec//'
+    ls /run/netns 2>/dev/null
+    "${root[@]}" sysctl -a -r '^net\.' 2>/dev/null | grep -v nf_conntrack_count
+}
+
+# --- The tiers ----------------------------------------------------------------------------------------------------
+
+install_missing
+command -v cargo >/dev/null || { echo "cargo is not installed: see https://rustup.rs"; echo "0 passed, 1 failed"; exit 1; }
+lacks=$(kernel_lacks)
+if [ -z "$lacks" ] && [ "${root[*]:-}" != false ]; then
+    # The first use loads modules, which add files to /proc/sys/net. They are no change of ours.
+    try unshare -n nft add table inet t '; add chain inet t c; add rule inet t c ct state new counter'
+    host_state >"$logs/host-before"
+fi
+
+tier format cargo fmt --check
+if cargo clippy --version >/dev/null 2>&1; then
+    tier lints cargo clippy -q --all-targets -- -D warnings
+else
+    not_run lints "cargo clippy is not installed"
+fi
+tier docs env RUSTDOCFLAGS=-Dwarnings cargo doc -q --no-deps
+tier unit cargo test -q --lib --bins
+pure=()
+for file in tests/*.rs; do
+    case $(basename "$file" .rs) in
+    kernel* | packet* | runtimes* | host*) ;;
+    *) pure+=("$(basename "$file" .rs)") ;;
+    esac
+done
+[ ${#pure[@]} -eq 0 ] || mapfile -t pure < <(tests "${pure[@]}")
+[ ${#pure[@]} -eq 0 ] || tier laws cargo test -q --no-fail-fast "${pure[@]}"
+
+mapfile -t kernel < <(tests 'kernel*')
+mapfile -t packets < <(tests 'packet*')
+if [ -z "$lacks" ]; then
+    [ ${#kernel[@]} -eq 0 ] || tier kernel as_root cargo test -q --no-fail-fast "${kernel[@]}" -- --include-ignored
+    tier packets as_root cargo test -q --no-fail-fast "${packets[@]}"
+else
+    not_run kernel "$lacks"
+    not_run packets "$lacks"
+fi
+
+if [ "${root[*]:-}" = false ]; then
+    runc="needs root" crun="needs root" podman="needs root"
+else
+    runc=${lacks:-$(runtime_lacks runc)} crun=${lacks:-$(runtime_lacks crun)}
+    podman=${runc:-$(podman_lacks)}
+fi
+cargo build -q --example prober 2>"$logs/prober" || cat "$logs/prober"
+runtime_tier runc runc_ "$runc"
+runtime_tier crun crun_ "$crun"
+runtime_tier podman podman_ "$podman"
+
+# Last, so that its second half sees what every tier before it has left behind.
+if [ -f "$logs/host-before" ]; then
+    host_state >"$logs/host-after"
+    unchanged() {
+        as_root cargo test -q --test host
+        local status=$?
+        echo "what the host had before these tests and has no more:"
+        sort "$logs/host-after" >"$logs/host-sorted"
+        ! sort "$logs/host-before" | comm -23 - "$logs/host-sorted" | grep . && [ $status -eq 0 ]
+    }
+    tier host unchanged
+else
+    not_run host "${lacks:-needs root}"
+fi
+
+[ "$unrun" -eq 0 ] || echo "$unrun not run"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,22 @@
+//! What the integration tests stand on: namespaces that die with the test, a far side that owns every address and
+//! hears every packet, senders, and the hook run the way a runtime runs it.
+//!
+//! The judge is always the other side: a packet that must not leave is looked for where it would arrive. `ip` and
+//! `nft` are used here as tools and as second opinions; the hook itself uses neither.
+
+// Every test file compiles this module and uses its own part of it.
+#![allow(dead_code, unused_imports)]
+
+pub(crate) mod bundle;
+pub(crate) mod container;
+pub(crate) mod host;
+pub(crate) mod namespace;
+pub(crate) mod probe;
+pub(crate) mod raw;
+pub(crate) mod sniffer;
+pub(crate) mod world;
+
+pub(crate) use container::{Container, hook};
+pub(crate) use namespace::Namespace;
+pub(crate) use probe::{Outcome, Probe};
+pub(crate) use world::World;

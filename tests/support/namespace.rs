@@ -1,0 +1,146 @@
+//! A network namespace without a name: a process holds it, and the process ends with the test.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+/// A network namespace and the process that stands in it, as a container's first process would.
+pub(crate) struct Namespace {
+    holder: Child,
+    net: File,
+}
+
+impl Namespace {
+    /// A fresh one, `lo` down, nothing loaded.
+    pub(crate) fn new() -> Namespace {
+        Namespace::held_by(&["--net"])
+    }
+
+    /// A fresh one that belongs to a user namespace of its own, as with `podman --userns`.
+    pub(crate) fn in_user_namespace() -> Namespace {
+        Namespace::held_by(&["--user", "--map-root-user", "--net"])
+    }
+
+    /// The holder is `cat`: it ends when its standard input does, so also when the test is killed with SIGKILL.
+    /// The byte it echoes says that it has left our namespaces.
+    fn held_by(unshare: &[&str]) -> Namespace {
+        let mut holder = Command::new("unshare")
+            .args(unshare)
+            .args(["--", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare starts");
+        holder.stdin.as_mut().expect("a pipe").write_all(b"?").expect("the holder reads");
+        let mut echo = [0];
+        holder.stdout.as_mut().expect("a pipe").read_exact(&mut echo).expect("unshare made the namespace");
+        let net = File::open(format!("/proc/{}/ns/net", holder.id())).expect("the holder's namespace opens");
+        Namespace { holder, net }
+    }
+
+    /// The process inside.
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.holder.id()).expect("a pid")
+    }
+
+    /// The namespace as config.json names it.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.holder.id())
+    }
+
+    /// Runs `work` inside. Sockets made there stay there; `/proc/sys/net` and child processes follow the thread.
+    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(&self.net, CloneFlags::CLONE_NEWNET).expect("the namespace can be joined");
+                work()
+            });
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs a program inside with `input` on its standard input.
+    pub(crate) fn try_run(&self, program: &str, args: &[&str], input: &str) -> Output {
+        self.within(|| run_with_input(Command::new(program).args(args), input.as_bytes()))
+    }
+
+    /// The same; a failing program fails the test. Returns its standard output.
+    pub(crate) fn run(&self, program: &str, args: &[&str], input: &str) -> String {
+        let output = self.try_run(program, args, input);
+        assert!(
+            output.status.success(),
+            "{program} {args:?} with input\n{input}\n{}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Loads rules with `nft -f`, the second opinion.
+    pub(crate) fn nft_load(&self, rules: &str) {
+        self.run("nft", &["-f", "-"], rules);
+    }
+
+    /// `nft -j list ruleset`, without the line about nft itself and without handles, which only count creations.
+    pub(crate) fn nft_json(&self) -> Vec<serde_json::Value> {
+        let text = self.run("nft", &["-j", "list", "ruleset"], "");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("nft prints JSON");
+        let mut objects = json["nftables"].as_array().expect("an array").clone();
+        objects.retain(|object| object.get("metainfo").is_none());
+        objects.iter_mut().flat_map(|o| o.as_object_mut()).flat_map(|o| o.values_mut()).for_each(|body| {
+            if let Some(body) = body.as_object_mut() {
+                body.remove("handle");
+            }
+        });
+        objects
+    }
+
+    /// `ip -j ARGS`.
+    pub(crate) fn ip_json(&self, args: &[&str]) -> serde_json::Value {
+        let text = self.run("ip", &[&["-j"], args].concat(), "");
+        serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).expect("ip prints JSON")
+    }
+
+    /// Many `ip` commands in one process.
+    pub(crate) fn ip_batch(&self, commands: &str) {
+        self.run("ip", &["-batch", "-"], commands);
+    }
+
+    /// A sysctl by its path below /proc/sys, such as `net/ipv4/ip_forward`.
+    pub(crate) fn sysctl(&self, path: &str) -> String {
+        let file = format!("/proc/sys/{path}");
+        self.within(|| std::fs::read_to_string(&file)).unwrap_or_else(|e| panic!("{file}: {e}")).trim().to_owned()
+    }
+
+    /// Writes one.
+    pub(crate) fn set_sysctl(&self, path: &str, value: &str) {
+        let file = format!("/proc/sys/{path}");
+        self.within(|| std::fs::write(&file, value)).unwrap_or_else(|e| panic!("{file} = {value}: {e}"));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Already gone is as good: the test may have ended it.
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// Runs `command` with `input`; a reader that stops early (EPIPE) is its own affair.
+pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input));
+        child.wait_with_output().expect("the program ends")
+    })
+}
