@@ -114,7 +114,7 @@ fn judges(filter: &Filter, direction: Direction) -> bool {
 impl Builder {
     fn base_chain(&mut self, filter: &Filter, hook: Hook, directions: &[Direction], layered: bool) {
         let mut rules = Vec::new();
-        let ipv6_off = || counted(vec![Match::Family(Family::V6)], Verdict::Drop, "IPv6 is off");
+        let ipv6_off = || rule(vec![Match::Family(Family::V6)], Verdict::Drop, "IPv6 is off");
         if filter.ipv6 == Ipv6Traffic::Dropped {
             rules.push(ipv6_off());
         }
