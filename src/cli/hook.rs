@@ -128,7 +128,8 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     for note in &plan.notes {
         log::warn!("container {}: {note}", plan.id);
     }
-    log::info!("container {}: protected, {report:?}", plan.id);
+    let table = if report.table.is_some() { "rules in place" } else { "no rules of its own" };
+    log::info!("container {}: protected, {table}, {} sysctls set", plan.id, report.sysctls.len());
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use crate::error::Failure;
-use crate::kernel::link::{Links, Raised, check_loopback};
+use crate::kernel::link::{Links, check_loopback};
 use crate::kernel::netns::Inside;
 use crate::kernel::proc::{Procfs, Report as SysctlReport, Written};
 use crate::kernel::process::Deadline;
@@ -20,8 +20,6 @@ pub struct Report {
     pub table: Option<Installed>,
     /// Sysctls written, with what they were.
     pub sysctls: Vec<SysctlReport>,
-    /// What became of lo.
-    pub loopback: Option<Raised>,
 }
 
 /// What to do with the table that is there.
@@ -60,9 +58,8 @@ pub fn apply(
                     procfs.apply(inside, writes)?.into_iter().filter(|r| r.written != Written::Already).collect();
             }
             (Step::RaiseLoopback, _) => {
-                let (raised, found) = Links::open(inside)?.raise_loopback(deadline)?;
+                let found = Links::open(inside)?.raise_loopback(deadline)?;
                 check_loopback(&found, ipv6_on_lo(inside, procfs)?)?;
-                report.loopback = Some(raised);
             }
         }
     }

@@ -102,7 +102,7 @@ pub(super) fn questions(entries: &[Entry], family: Family, deny: bool) -> Result
     for (protocol, items) in classes {
         let mut of_this = Vec::new();
         of_class(protocol, &items, family, &mut of_this)?;
-        let mut of_this: Vec<Question> = of_this.into_iter().flat_map(split).collect();
+        let mut of_this: Vec<Question> = of_this.into_iter().flat_map(|q| split(q, entries, family)).collect();
         if let (Protocol::Transports(several), [only]) = (protocol, of_this.as_slice())
             && several.len() > 1
         {
@@ -117,14 +117,22 @@ pub(super) fn questions(entries: &[Entry], family: Family, deny: bool) -> Result
 /// At most this many ranges are asked for one by one.
 const INLINE: usize = 2;
 
-/// One question per range where there are few.
-fn split(question: Question) -> Vec<Question> {
-    match &question.peers {
-        Peers::Set(ranges) if (2..=INLINE).contains(&ranges.len()) => {
-            ranges.iter().map(|r| Question { peers: Peers::Set(vec![*r]), ..question.clone() }).collect()
-        }
-        Peers::Any | Peers::Set(_) | Peers::WithPorts(_) | Peers::Exact(_) => vec![question],
-    }
+/// One question per range where there are few, each with the entries it is about.
+fn split(question: Question, entries: &[Entry], family: Family) -> Vec<Question> {
+    let ranges = match &question.peers {
+        Peers::Set(ranges) if (2..=INLINE).contains(&ranges.len()) => ranges.clone(),
+        Peers::Any | Peers::Set(_) | Peers::WithPorts(_) | Peers::Exact(_) => return vec![question],
+    };
+    let meets = |index: &usize, range: AddrRange| {
+        let theirs = entries.get(*index).map_or(&[][..], |entry| entry.ranges(family));
+        theirs.iter().any(|other| other.first <= range.last && range.first <= other.last)
+    };
+    let of = |range: &AddrRange| Question {
+        peers: Peers::Set(vec![*range]),
+        entries: question.entries.iter().filter(|index| meets(index, *range)).copied().collect(),
+        ..question.clone()
+    };
+    ranges.iter().map(of).collect()
 }
 
 fn number(transport: Transport) -> AddrRange {

@@ -70,7 +70,7 @@ impl KeyType {
     }
 
     /// Bytes of a value in the packet.
-    pub const fn len(self) -> usize {
+    pub const fn width(self) -> usize {
         match self {
             KeyType::Ipv4Addr => 4,
             KeyType::Ipv6Addr => 16,

@@ -214,7 +214,7 @@ impl Shape {
         };
         let key_type = set.key.iter().fold(0, |id, key| (id << TYPE_BITS) | type_id(*key));
         let key_len =
-            if concat { set.key.iter().map(|k| padded(*k)).sum() } else { set.key.first().map_or(0, |k| k.len()) };
+            if concat { set.key.iter().map(|k| padded(*k)).sum() } else { set.key.first().map_or(0, |k| k.width()) };
         Shape { flags, key_type, key_len, size, timeout_ms }
     }
 }
@@ -230,7 +230,7 @@ const fn type_id(key: KeyType) -> u32 {
 
 /// Bytes of a field inside a concatenation: a whole number of 32-bit registers.
 const fn padded(key: KeyType) -> usize {
-    (key.len() + 3) & !3
+    (key.width() + 3) & !3
 }
 
 fn write_set(w: &mut Writer, set: &Set, id: u32) {
@@ -253,7 +253,7 @@ fn write_set(w: &mut Writer, set: &Set, id: u32) {
             if ranged_concat {
                 w.nest(NFTA_SET_DESC_CONCAT, |w| {
                     for key in &set.key {
-                        w.nest(NFTA_LIST_ELEM, |w| w.u32(NFTA_SET_FIELD_LEN, key.len() as u32));
+                        w.nest(NFTA_LIST_ELEM, |w| w.u32(NFTA_SET_FIELD_LEN, key.width() as u32));
                     }
                 });
             }
@@ -280,7 +280,7 @@ pub(super) fn raw_elements(set: &Set) -> impl Iterator<Item = RawElement> + '_ {
 
 /// A tree holds the first value behind an interval as its end, and none where the interval ends with the type.
 fn interval_end(element: &[AddrRange], set: &Set) -> Option<RawElement> {
-    let bits = set.key.first()?.len() as u32 * 8;
+    let bits = set.key.first()?.width() as u32 * 8;
     let last = element.first()?.last;
     let greatest = if bits >= 128 { u128::MAX } else { (1 << bits) - 1 };
     (last < greatest).then(|| RawElement {
@@ -295,7 +295,7 @@ fn pack(element: &[AddrRange], key: &[KeyType], value: impl Fn(&AddrRange) -> u1
     let mut at = 0;
     for (span, field) in element.iter().zip(key) {
         let bytes = value(span).to_be_bytes();
-        packed[at..at + field.len()].copy_from_slice(&bytes[16 - field.len()..]);
+        packed[at..at + field.width()].copy_from_slice(&bytes[16 - field.width()..]);
         at += padded(*field);
     }
     packed
