@@ -235,7 +235,8 @@ for _ in $(seq $((2 * RUNS))); do
     namespace
     state "$holder" >"$dir/state.$holder"
 done
-"$NETLATCH" plan --state "$dir/state.json" --config "$dir/netlatch.yaml" --format nft >"$dir/rules.nft"
+"$NETLATCH" plan --state "$dir/state.json" --config "$dir/netlatch.yaml" --format nft |
+    tail -n +3 >"$dir/rules.nft" # without the two lines that replace a table: waiting for the old one would be counted too
 sleep 0.2
 for i in $(seq 0 $((RUNS - 1))); do
     clock static_once; echo "$took" >>"$dir/times.static"

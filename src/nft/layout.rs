@@ -10,7 +10,7 @@
 //!
 //! One or two ranges stand in rules of their own: a set would have to be declared, filled and read back. Entries for
 //! TCP and UDP together keep one set, guarded by `meta l4proto @set`, rather than being written twice, unless there is
-//! only one rule to guard.
+//! only one rule to guard and no set behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,6 +105,7 @@ pub(super) fn questions(entries: &[Entry], family: Family, deny: bool) -> Result
         let mut of_this: Vec<Question> = of_this.into_iter().flat_map(|q| split(q, entries, family)).collect();
         if let (Protocol::Transports(several), [only]) = (protocol, of_this.as_slice())
             && several.len() > 1
+            && matches!(&only.peers, Peers::Set(ranges) if ranges.len() == 1)
         {
             let one = |t| Question { protocol: Protocol::Transports(std::slice::from_ref(t)), ..only.clone() };
             of_this = several.iter().map(one).collect();
