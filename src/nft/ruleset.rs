@@ -221,6 +221,9 @@ pub enum Match {
     Icmpv6Type(u8, u8),
     /// `ip6 hoplimit`.
     HopLimit(u8),
+    /// `meta skuid != 4294967295`: sent by a socket of some process. The kernel's own sockets have no file and so no
+    /// user; for them the expression does not match (`nft_meta_get_eval_skugid`).
+    UserSocket,
     /// `ip daddr` or `ip6 saddr`: one address, one block or one range. Cheaper than a set of one element, which would
     /// have to be declared, filled and read back.
     Address(Side, Family, AddrRange),

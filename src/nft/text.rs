@@ -145,6 +145,7 @@ impl fmt::Display for Match {
             Match::PortIn(set) => write!(f, "th dport @{set}"),
             Match::Icmpv6Type(first, last) if first == last => write!(f, "icmpv6 type {first}"),
             Match::Icmpv6Type(first, last) => write!(f, "icmpv6 type {first}-{last}"),
+            Match::UserSocket => f.write_str("meta skuid != 4294967295"),
             Match::HopLimit(limit) => write!(f, "ip6 hoplimit {limit}"),
             Match::Address(side, family, range) => {
                 write!(f, "{} ", address(*side, *family))?;

@@ -171,6 +171,10 @@ impl Lowering {
                 self.load(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, NFT_REG_1);
                 self.within(&[*first], &[*last]);
             }
+            Match::UserSocket => {
+                self.meta(NFT_META_SKUID);
+                self.push(Expr::Cmp { op: NFT_CMP_NEQ, sreg: NFT_REG_1, data: vec![0xff; 4] });
+            }
             Match::HopLimit(limit) => {
                 self.guard(Family::V6);
                 self.load(NFT_PAYLOAD_NETWORK_HEADER, 7, 1, NFT_REG_1);
