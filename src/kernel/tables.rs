@@ -6,9 +6,8 @@ use nix::errno::Errno;
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
-use crate::kernel::socket::{BUFFER, Message, Socket};
+use crate::kernel::socket::{BUFFER, Socket};
 use crate::nft::ruleset::Table;
-use crate::nft::wire::attr::Message as WireMessage;
 use crate::nft::wire::batch::{Batch, Head};
 use crate::nft::wire::dump::{Ask, Held};
 use crate::nft::wire::reply::Answers;
@@ -164,7 +163,7 @@ impl<'i> Tables<'i> {
             match self.socket.receive_queued(&mut buffer) {
                 Ok(Some(messages)) => {
                     for message in messages.flatten() {
-                        answers.take(&wire(&message), batch);
+                        answers.take(&message, batch);
                     }
                 }
                 Ok(None) => break Ok(()),
@@ -209,7 +208,7 @@ impl<'i> Tables<'i> {
                 match message.verdict() {
                     Some(Ok(())) => return Ok(whole),
                     Some(Err(errno)) => return Err(failed(errno)),
-                    None => held.take(&wire(&message)),
+                    None => held.take(&message),
                 }
                 if *ask == Ask::Table {
                     return Ok(whole);
@@ -217,8 +216,4 @@ impl<'i> Tables<'i> {
             }
         }
     }
-}
-
-fn wire<'b>(message: &Message<'b>) -> WireMessage<'b> {
-    WireMessage { kind: message.kind, flags: message.flags, seq: message.sequence, payload: message.payload }
 }

@@ -1,10 +1,11 @@
 //! What the kernel holds of our table, decoded and compared with what was asked for.
 
-use super::attr::{Attrs, Header, Message, Writer};
+use super::attr::{self, Attrs, Header, Writer};
 use super::batch::{KEY_LEN, RawElement, Shape, hooknum, raw_elements};
 use super::expr::Expr;
 use super::lower::lower;
 use super::uapi::*;
+use crate::netlink::Message;
 use crate::nft::ruleset::{Kind, TABLE, Table};
 use crate::nft::text::comment;
 
@@ -159,7 +160,7 @@ impl Held {
 
     /// Takes one message of a dump.
     pub fn take(&mut self, message: &Message<'_>) {
-        let attrs = message.attrs();
+        let attrs = attr::attrs(message);
         let text = |kind| attrs.find(kind).and_then(|attr| attr.str()).unwrap_or_default();
         if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || text(NFTA_TABLE_NAME) != TABLE {
             return;

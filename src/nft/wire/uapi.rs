@@ -4,8 +4,6 @@
 //! hold one page against the headers. tests/uapi.rs does so with the C preprocessor where the headers are installed.
 #![allow(missing_docs, reason = "the kernel's headers are the documentation of these names")]
 
-pub const NLMSG_ERROR: u16 = 2;
-pub const NLMSG_DONE: u16 = 3;
 pub const NLM_F_REQUEST: u16 = 0x1;
 pub const NLM_F_ACK: u16 = 0x4;
 pub const NLM_F_DUMP_INTR: u16 = 0x10;
