@@ -65,7 +65,7 @@ impl<'i> Tables<'i> {
         if present.is_some() && present == expected.comment() && self.differences(&expected)?.is_empty() {
             return Ok(Installed::Unchanged);
         }
-        self.load(table)?;
+        self.load(table, &expected)?;
         self.verify_against(&expected, "load the rules")?;
         Ok(Installed::Loaded)
     }
@@ -133,11 +133,11 @@ impl<'i> Tables<'i> {
         Ok(held.differences(expected))
     }
 
-    fn load(&mut self, table: &Table) -> Result<(), Failure> {
-        let batch = Batch::replace(table, Head::Destroy);
+    fn load(&mut self, table: &Table, expected: &Held) -> Result<(), Failure> {
+        let batch = Batch::replace(table, expected, Head::Destroy);
         let answers = self.send(&batch)?;
         let (batch, answers) = if answers.lacks_destroy(&batch) {
-            let older = Batch::replace(table, Head::AddDeleteAdd);
+            let older = Batch::replace(table, expected, Head::AddDeleteAdd);
             let answers = self.send(&older)?;
             (older, answers)
         } else {

@@ -64,10 +64,10 @@ struct HeldChain {
 
 /// A rule as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct HeldRule {
-    chain: String,
-    exprs: Vec<Expr>,
-    comment: String,
+pub(super) struct HeldRule {
+    pub(super) chain: String,
+    pub(super) exprs: Vec<Expr>,
+    pub(super) comment: String,
 }
 
 /// A set as the kernel has it.
@@ -86,7 +86,8 @@ pub struct Held {
     flags: u32,
     chains: Vec<HeldChain>,
     sets: Vec<HeldSet>,
-    rules: Vec<HeldRule>,
+    /// In the order of the table's chains, each with its rules in order.
+    pub(super) rules: Vec<HeldRule>,
 }
 
 impl Held {
