@@ -165,6 +165,10 @@ impl<'i> Tables<'i> {
                     for message in messages.flatten() {
                         answers.take(&message, batch);
                     }
+                    // The end's acknowledgement comes last, and only where everything was committed.
+                    if answers.committed && !answers.is_refused() {
+                        break Ok(());
+                    }
                 }
                 Ok(None) => break Ok(()),
                 // Answers were lost, not the batch; what is still queued can be read, and reading back decides.

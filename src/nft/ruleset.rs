@@ -207,7 +207,7 @@ pub enum Match {
     OutLoopback,
     /// `fib daddr type local`.
     LocalDestination,
-    /// `ct state`.
+    /// `ct state ==`: a packet is in one state (`nft_ct_get_eval`), so no mask is needed.
     State(State),
     /// `meta l4proto`, by number.
     Protocol(u8),
