@@ -104,8 +104,10 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         Err(error) => {
             super::hook::drain_quietly();
             let text = error.render().to_string();
-            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            return Err(Failure::new("read the command line", Cause::Usage(first)));
+            // One line: what is wrong with the names it is about, which stand on lines of their own; not the usage.
+            let problem = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+            let problem = problem.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+            return Err(Failure::new("read the command line", Cause::Usage(problem)));
         }
     };
     match cli.command {
