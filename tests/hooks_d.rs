@@ -116,6 +116,18 @@ fn one_set_is_for_annotated_containers_and_the_other_for_all() {
     }
 }
 
+#[test]
+fn readme_shows_the_same_hooks_for_runtimes_without_such_a_folder() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
+    let block = readme.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let config: Value = serde_json::from_str(block).expect("JSON");
+    assert_eq!(keys(&config["hooks"]).len(), STAGES.len());
+    for stage in STAGES {
+        let file = &files("always")[&format!("10-netlatch-{}.json", stage.name())];
+        assert_eq!(config["hooks"][stage.name()], json!([file["hook"]]), "{}", stage.name());
+    }
+}
+
 /// The keys that the annotated set's files answer to. Go's RE2 and Rust's regex agree on what is used here.
 fn key_expression() -> Regex {
     let files = files("annotated");
