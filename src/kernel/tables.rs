@@ -17,6 +17,11 @@ use crate::nft::wire::uapi::NLM_F_DUMP_INTR;
 /// (212,992 bytes where it was never changed, of which a datagram may take all but 32).
 const SMALL: usize = 100_000;
 
+/// A tree's dump walks it from its start for every datagram (`nft_rbtree_walk`), so large sets are read in few: the
+/// kernel fills a datagram up to the length of the buffer last received into, and to 32 KiB at most (`netlink_recvmsg`).
+const LARGE_SET: usize = 500;
+const LARGE_BUFFER: usize = 32 << 10;
+
 /// How often a dump that was changed under its reader is begun again.
 const DUMP_TRIES: usize = 8;
 
@@ -123,6 +128,9 @@ impl<'i> Tables<'i> {
         }
         for ask in [Ask::Chains, Ask::Sets, Ask::Rules] {
             self.ask(&ask, &mut held)?;
+        }
+        if expected.largest_set() > LARGE_SET {
+            self.buffer.resize(LARGE_BUFFER, 0);
         }
         for set in expected.static_sets() {
             match self.ask(&Ask::Elements(&set), &mut held) {

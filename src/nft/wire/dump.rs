@@ -128,6 +128,11 @@ impl Held {
         self.sets.iter().filter(|set| set.shape.flags & NFT_SET_EVAL == 0).map(|set| set.name.clone()).collect()
     }
 
+    /// How many elements the largest set has.
+    pub fn largest_set(&self) -> usize {
+        self.sets.iter().map(|set| set.elements.len()).max().unwrap_or(0)
+    }
+
     /// The table's comment, if there is a table.
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()
