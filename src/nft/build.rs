@@ -61,7 +61,7 @@ const REJECT: &str = "reject_packet";
 /// The table for `filter`. `comment` goes to the table.
 ///
 /// # Errors
-/// [`Cause::Limit`] when port ranges and addresses multiply past [`BOX_LIMIT`].
+/// [`Cause::Limit`] when port ranges and addresses multiply past `BOX_LIMIT`.
 pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
     // Where IPv6 ends at the head of each chain, rules and sets for it would only cost time to load.
     let families = match filter.ipv6 {
