@@ -86,6 +86,7 @@ pub mod error;
 pub mod kernel;
 pub mod logging;
 pub mod net;
+pub mod netlink;
 pub mod nft;
 pub mod oci;
 pub mod plan;

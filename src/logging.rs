@@ -37,11 +37,15 @@ impl Log for Sink {
         if !self.enabled(record.metadata()) {
             return;
         }
+        // The file is for what somebody will look for; that a start went well is not worth a write on every start.
+        let noteworthy = record.level() <= Level::Warn;
+        if !noteworthy && !std::path::Path::new(SOCKET).exists() {
+            return;
+        }
         let line = printable(&record.args().to_string());
         let pid = std::process::id();
         let sent = self.send(&format!("<{}>netlatch[{pid}]: {line}", FACILITY | severity(record.level()))).is_some();
-        // The file is for what somebody will look for; that a start went well is not worth a write on every start.
-        if !sent && record.level() <= Level::Warn {
+        if !sent && noteworthy {
             let _ = self.append(&format!("{} netlatch[{pid}]: {line}\n", record.level()));
         }
     }

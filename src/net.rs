@@ -137,7 +137,7 @@ impl Cidr {
     }
 
     /// The prefix length in bits.
-    pub const fn len(&self) -> u8 {
+    pub const fn prefix_len(&self) -> u8 {
         self.len
     }
 

@@ -174,36 +174,26 @@ impl Registry {
         read_limited(&self.path(folder, id))
     }
 
-    /// A new record is written in one call where it will stay: its reader is a later process, and a cut record counts
-    /// as none. One that is there is replaced by renaming, so that a reader sees the old content or the new.
+    /// Writes in one call, over what is there: the reader is a later process, and a record that was cut counts as none.
+    /// Renaming a new file into place would cost a start more than all else in here where /run is on a disk.
     fn write(&self, folder: &str, id: &str, bytes: &[u8]) -> Result<(), Cause> {
         self.check()?;
         let path = self.path(folder, id);
-        let mut fresh = OpenOptions::new();
-        fresh.write(true).create_new(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-        let file = match fresh.open(&path) {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let file = match options.open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.make(folder)?;
-                fresh.open(&path)
+                options.open(&path)
             }
             other => other,
         };
-        match file {
-            Ok(mut file) => file.write_all(bytes).map_err(|error| {
-                let _ = fs::remove_file(&path);
-                self.cause(&error)
-            }),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let beside = self.dir.join(folder).join(format!(".{id}.{}", std::process::id()));
-                let _ = fs::remove_file(&beside);
-                let written = fresh.open(&beside).and_then(|mut file| file.write_all(bytes));
-                written.and_then(|()| fs::rename(&beside, &path)).map_err(|error| {
-                    let _ = fs::remove_file(&beside);
-                    self.cause(&error)
-                })
-            }
-            Err(error) => Err(self.cause(&error)),
-        }
+        let written = file.and_then(|mut file| {
+            file.write_all(bytes)?;
+            let length = bytes.len() as u64;
+            if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
+        });
+        written.map_err(|error| self.cause(&error))
     }
 
     /// Whoever may write the directory could make us overwrite files elsewhere or believe false records.

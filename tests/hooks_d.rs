@@ -21,8 +21,10 @@ use support::namespace::run_with_input;
 const SETS: [&str; 2] = ["annotated", "always"];
 const STAGES: [Stage; 3] = [Stage::CreateRuntime, Stage::Poststart, Stage::Poststop];
 
+/// The annotated set lies in hooks.d itself, the other one beside it, so that pointing an engine at the folder takes one.
 fn folder(set: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks.d").join(set)
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks.d");
+    if set == "annotated" { folder } else { folder.join(set) }
 }
 
 /// A set's files by name.
@@ -33,7 +35,7 @@ fn files(set: &str) -> BTreeMap<String, Value> {
         let value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         (path.file_name().expect("a name").to_string_lossy().into_owned(), value)
     };
-    entries.map(read).collect()
+    entries.filter(|path| path.is_file()).map(read).collect()
 }
 
 fn every_file() -> impl Iterator<Item = (String, Value)> {

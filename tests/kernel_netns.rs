@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use caps::Capability;
 use netlatch::error::{Cause, Failure};
 use netlatch::kernel::capability;
-use netlatch::kernel::link::{Links, Raised};
+use netlatch::kernel::link::Links;
 use netlatch::kernel::netns::{self, Inside, Own, Target};
 use netlatch::kernel::process::{DEADLINE, Deadline};
 
@@ -377,7 +377,7 @@ fn the_phases_suffice_for_any_user_namespace() {
             capability::keep_only(&capability::BEFORE_JOIN).unwrap();
             let inside = enter(&sleeper.target()).unwrap();
             capability::keep_only(&capability::AFTER_JOIN).unwrap();
-            assert_eq!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap().0, Raised::Now);
+            assert!(Links::open(&inside).unwrap().raise_loopback(&deadline()).unwrap().up);
             // A sysctl, too, in a namespace that another user namespace owns.
             fs::write("/proc/sys/net/ipv4/ip_default_ttl", "77").unwrap();
             assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap(), "77\n");

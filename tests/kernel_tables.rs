@@ -180,6 +180,7 @@ fn installing_twice_changes_nothing_and_tampering_is_seen_and_mended() {
             &format!("add element inet netlatch {first_set} {{ 11.0.0.0/8 }}"),
             &format!("delete element inet netlatch {first_set} {{ 10.0.0.0/8 }}"),
             "flush chain inet netlatch output",
+            "add table inet netlatch { flags dormant; }",
             "add set inet netlatch extra { type ipv4_addr; }",
             "delete table inet netlatch",
         ] {

@@ -188,6 +188,21 @@ fn neighbour_discovery_works_with_an_empty_cache_and_everything_else_closed() {
 }
 
 #[test]
+fn a_process_cannot_dress_its_packets_as_neighbour_discovery() {
+    for locked in [false, true] {
+        let world = World::new();
+        if locked {
+            Container::of(&world.ctr).with("egress", "10.9.1.1").lock();
+        }
+        let forbidden: std::net::Ipv6Addr = "2001:db8::9".parse().unwrap();
+        let sent = raw::neighbour_solicitation(&world.ctr, forbidden);
+        world.settle();
+        let arrived = world.sniffer().count(|heard| heard.to == IpAddr::V6(forbidden)) > 0;
+        assert_eq!(arrived, !locked, "sender: {sent:?}");
+    }
+}
+
+#[test]
 fn a_router_advertisement_from_the_neighbour_is_ignored() {
     // A list says who may talk to the container, not who may configure its addresses and routes.
     let lists: [&[(&str, &str)]; 4] =

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::load::{self, ConfigFile, Inputs};
@@ -63,7 +62,7 @@ struct Options {
 }
 
 /// Runs a stage: arguments behind its name, the state on stdin.
-pub fn run(stage: Stage, args: &[OsString]) -> ExitCode {
+pub fn run(stage: Stage, args: &[OsString]) -> u8 {
     let deadline = Deadline::after(DEADLINE);
     let options = match options(args) {
         Ok(options) => options,
@@ -129,7 +128,8 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     for note in &plan.notes {
         log::warn!("container {}: {note}", plan.id);
     }
-    log::info!("container {}: protected, {report:?}", plan.id);
+    let table = if report.table.is_some() { "rules in place" } else { "no rules of its own" };
+    log::info!("container {}: protected, {table}, {} sysctls set", plan.id, report.sysctls.len());
     Ok(())
 }
 

@@ -9,15 +9,14 @@ mod plan;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use crate::error::{Cause, Failure};
 use crate::logging::printable;
 
-/// Runs the program with its arguments, the name not among them.
+/// Runs the program with its arguments, the name not among them, and returns its exit code.
 ///
 /// The stages are matched before any parser is built: they are on every container's start path.
-pub fn run(args: &[OsString]) -> ExitCode {
+pub fn run(args: &[OsString]) -> u8 {
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or("\u{fffd}")).collect();
     if let Some(stage) = words.first().copied().and_then(hook::Stage::from_name) {
         return hook::run(stage, &args[1..]);
@@ -46,13 +45,13 @@ pub(crate) enum Outcome {
 }
 
 /// The one line on stderr, and the exit code.
-fn finish(result: Result<Outcome, Failure>) -> ExitCode {
+fn finish(result: Result<Outcome, Failure>) -> u8 {
     match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Found) => ExitCode::from(1),
+        Ok(Outcome::Done) => 0,
+        Ok(Outcome::Found) => 1,
         Err(failure) => {
             let _ = writeln!(io::stderr(), "netlatch: {}", printable(&failure.to_string()));
-            ExitCode::from(failure.exit_code())
+            failure.exit_code()
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `netlatch plan`: the hook, stopped one arrow early. The same code, so it cannot drift from what the hook does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::load::{self, ConfigFile};
 use super::{Outcome, print};
@@ -23,7 +23,7 @@ pub(super) enum Format {
     Json,
 }
 
-pub(super) fn run(state: &PathBuf, config: Option<PathBuf>, format: Format) -> Result<Outcome, Failure> {
+pub(super) fn run(state: &Path, config: Option<PathBuf>, format: Format) -> Result<Outcome, Failure> {
     let deadline = Deadline::after(DEADLINE);
     let bytes = if state.as_os_str() == "-" {
         process::drain(std::io::stdin(), STATE_LIMIT, &deadline)?

@@ -2,8 +2,8 @@
 
 use nix::errno::Errno;
 
-use crate::error::Failure;
-use crate::kernel::link::{Links, Raised, check_loopback};
+use crate::error::{Cause, Failure};
+use crate::kernel::link::{Links, check_loopback};
 use crate::kernel::netns::Inside;
 use crate::kernel::proc::{Procfs, Report as SysctlReport, Written};
 use crate::kernel::process::Deadline;
@@ -20,8 +20,6 @@ pub struct Report {
     pub table: Option<Installed>,
     /// Sysctls written, with what they were.
     pub sysctls: Vec<SysctlReport>,
-    /// What became of lo.
-    pub loopback: Option<Raised>,
 }
 
 /// What to do with the table that is there.
@@ -56,23 +54,22 @@ pub fn apply(
             (Step::NoTable, Present::Replaceable(Some(_))) => tables.remove()?,
             (Step::NoTable, Present::Replaceable(None)) => {}
             (Step::Sysctls(writes), _) => {
-                report.sysctls =
-                    procfs.apply(inside, writes)?.into_iter().filter(|r| r.written != Written::Already).collect();
+                report.sysctls = procfs.apply(inside, writes)?;
             }
             (Step::RaiseLoopback, _) => {
-                let (raised, found) = Links::open(inside)?.raise_loopback(deadline)?;
+                let found = Links::open(inside)?.raise_loopback(deadline)?;
                 check_loopback(&found, ipv6_on_lo(inside, procfs)?)?;
-                report.loopback = Some(raised);
             }
         }
     }
+    report.sysctls.retain(|report| report.written != Written::Already);
     Ok(report)
 }
 
 /// Whether lo has IPv6: never `conf/all`, which says nothing of any interface.
-pub fn ipv6_on_lo(inside: &Inside, procfs: &Procfs) -> Result<bool, Failure> {
+fn ipv6_on_lo(inside: &Inside, procfs: &Procfs) -> Result<bool, Failure> {
     let key = Key::conf(Family::V6, "lo", DISABLE_IPV6)
-        .map_err(|error| Failure::new("look at lo", crate::error::Cause::Internal(error.to_string())))?;
+        .map_err(|error| Failure::new("look at lo", Cause::Internal(error.to_string())))?;
     Ok(procfs.read(inside, &key)?.is_some_and(|value| value.trim() == "0"))
 }
 
@@ -103,8 +100,7 @@ pub fn complete(
             (Step::ReplaceTable(table), Present::Replaceable(_)) => tables.verify(table)?,
             (Step::ReplaceTable(_), Present::Kept) | (Step::NoTable, _) => {}
             (Step::Sysctls(writes), _) => {
-                completion.sysctls =
-                    procfs.apply(inside, writes)?.into_iter().filter(|r| r.written != Written::Already).collect();
+                completion.sysctls = procfs.apply(inside, writes)?;
             }
             (Step::RaiseLoopback, _) => {
                 let found = Links::open(inside)?.loopback(deadline)?;
@@ -112,10 +108,11 @@ pub fn complete(
             }
         }
     }
+    completion.sysctls.retain(|report| report.written != Written::Already);
     Ok(completion)
 }
 
 /// Whether a failure means that the container's process has ended.
 pub fn is_gone(failure: &Failure) -> bool {
-    matches!(failure.cause, crate::error::Cause::ProcessGone(_) | crate::error::Cause::Join { errno: Errno::ESRCH, .. })
+    matches!(failure.cause, Cause::ProcessGone(_) | Cause::Join { errno: Errno::ESRCH, .. })
 }

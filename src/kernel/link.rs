@@ -35,15 +35,6 @@ const IFA_LOCAL: u16 = 2;
 /// How often a dump that changed underfoot (`NLM_F_DUMP_INTR`) is asked for anew.
 const DUMP_ATTEMPTS: u32 = 8;
 
-/// What [`Links::raise_loopback`] found to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Raised {
-    /// `lo` was up; nothing was sent.
-    Already,
-    /// `lo` was down and the kernel acknowledged that it is up.
-    Now,
-}
-
 /// What the kernel says of `lo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loopback {
@@ -116,18 +107,12 @@ impl<'i> Links<'i> {
         Ok(Links { inside, route: Route::open()? })
     }
 
-    /// Brings `lo` up exactly as runc does, and reads it back. One that is up is left alone.
-    ///
-    /// One datagram asks how `lo` is; where it is down a second one raises it and asks again.
-    pub fn raise_loopback(&mut self, deadline: &Deadline) -> Result<(Raised, Loopback), Failure> {
+    /// Brings `lo` up exactly as runc does, and reads it back, in one datagram. Like runc it does not ask first: the
+    /// kernel does nothing for a link that is up.
+    pub fn raise_loopback(&mut self, deadline: &Deadline) -> Result<Loopback, Failure> {
         let doing = format!("bring up lo in {}", self.inside.target());
-        let found = self.route.loopback(&[get_loopback(), get_addresses(LOOPBACK_INDEX)], deadline, &doing)?;
-        if found.up {
-            return Ok((Raised::Already, found));
-        }
         let requests = [set_loopback_up(), get_loopback(), get_addresses(LOOPBACK_INDEX)];
-        let raised = self.route.loopback(&requests, deadline, &doing)?;
-        Ok((Raised::Now, raised))
+        self.route.loopback(&requests, deadline, &doing)
     }
 
     /// Reads `lo`: flags and addresses.

@@ -5,13 +5,13 @@
 //! The kernel answers rtnetlink and nf_tables requests inside `sendmsg`, so a reply is there when the call returns:
 //! receiving never polls first, and waits, against a deadline, only where there is nothing yet.
 
-use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::Socket as Raw;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::error::{Cause, Failure, errno_of};
 use crate::kernel::process::Deadline;
+use crate::netlink::Messages;
 
 /// A buffer of this length, in bytes, takes any dump reply: `netlink_dump` never allocates a message longer than the
 /// buffer that was last received into, and starts with less than 8 KiB (`NLMSG_GOODSIZE`).
@@ -93,7 +93,7 @@ impl Socket {
                 // A process in this namespace may send to our port; only port 0 is the kernel.
                 Ok((_, sender)) if sender.port_number() != 0 => {}
                 Ok((n, _)) if n > buffer.len() => return Err(Errno::EMSGSIZE),
-                Ok((n, _)) => return Ok(Some(Messages { rest: &buffer[..n] })),
+                Ok((n, _)) => return Ok(Some(Messages::new(&buffer[..n]))),
                 Err(error) => match errno_of(&error) {
                     Errno::EAGAIN => return Ok(None),
                     Errno::EINTR => {}
@@ -108,12 +108,12 @@ impl Socket {
         // The length first: a borrow that leaves the loop in one arm may not be taken anew in the next round.
         let length = loop {
             match self.receive_queued(buffer) {
-                Ok(Some(messages)) => break messages.rest.len(),
+                Ok(Some(messages)) => break messages.len(),
                 Ok(None) => deadline.wait_readable(&self.raw, doing)?,
                 Err(errno) => return Err(Failure::new(doing, Cause::Netlink { call: "receive from netlink", errno })),
             }
         };
-        Ok(Messages { rest: &buffer[..length] })
+        Ok(Messages::new(&buffer[..length]))
     }
 }
 
@@ -121,75 +121,11 @@ fn failed(call: &'static str, errno: Errno) -> Failure {
     Failure::new("talk to the kernel over netlink", Cause::Netlink { call, errno })
 }
 
-/// One message of a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'b> {
-    /// `nlmsg_type`.
-    pub kind: u16,
-    /// `nlmsg_flags`.
-    pub flags: u16,
-    /// `nlmsg_seq`: that of the request it answers.
-    pub sequence: u32,
-    /// What follows the header.
-    pub payload: &'b [u8],
-}
-
-impl Message<'_> {
-    /// The kernel's verdict where the message is one, `NLMSG_ERROR` or `NLMSG_DONE`: `Ok` for 0, an acknowledgement.
-    /// `None` for any other message, and for one too short to hold a verdict an error, EPROTO.
-    pub fn verdict(&self) -> Option<Result<(), Errno>> {
-        if self.kind != NLMSG_ERROR && self.kind != NLMSG_DONE {
-            return None;
-        }
-        let code = self.payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
-        Some(match code {
-            Some(0) => Ok(()),
-            Some(code) => Err(Errno::from_raw(code.saturating_neg())),
-            None => Err(Errno::EPROTO),
-        })
-    }
-}
-
-/// `NLMSG_ERROR`: the kernel's verdict on a message, 0 for an acknowledgement.
-pub const NLMSG_ERROR: u16 = 2;
-/// `NLMSG_DONE`: the end of a dump.
-pub const NLMSG_DONE: u16 = 3;
-
-/// The messages of one datagram, in order.
-#[derive(Clone, Debug)]
-pub struct Messages<'b> {
-    rest: &'b [u8],
-}
-
-impl<'b> Iterator for Messages<'b> {
-    /// EPROTO for a header that does not fit the datagram; nothing follows it.
-    type Item = Result<Message<'b>, Errno>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let whole = std::mem::take(&mut self.rest);
-        let Ok(message) = NetlinkBuffer::new_checked(whole) else {
-            return Some(Err(Errno::EPROTO));
-        };
-        // NLMSG_ALIGN; the last message of a datagram need not be padded.
-        let aligned = (message.length() as usize).next_multiple_of(4);
-        self.rest = whole.get(aligned..).unwrap_or_default();
-        Some(Ok(Message {
-            kind: message.message_type(),
-            flags: message.flags(),
-            sequence: message.sequence_number(),
-            payload: message.payload(),
-        }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::NLMSG_ERROR;
     use netlink_sys::{SocketAddr, protocols::NETLINK_ROUTE};
-    use proptest::prelude::*;
     use std::time::Duration;
 
     fn message(length: u32, kind: u16, payload: &[u8]) -> Vec<u8> {
@@ -201,36 +137,6 @@ mod tests {
         bytes.extend(0_u32.to_ne_bytes());
         bytes.extend(payload);
         bytes
-    }
-
-    #[test]
-    fn a_datagram_is_read_message_by_message() {
-        let mut datagram = message(17, 20, &[1, 0, 0, 0]);
-        datagram.extend(message(20, NLMSG_DONE, &0_i32.to_ne_bytes()));
-        let messages: Vec<_> = Messages { rest: &datagram }.map(Result::unwrap).collect();
-        assert_eq!(messages.len(), 2);
-        assert_eq!((messages[0].kind, messages[0].sequence, messages[0].payload), (20, 7, &[1_u8][..]));
-        assert_eq!(messages[0].verdict(), None);
-        assert_eq!(messages[1].verdict(), Some(Ok(())));
-    }
-
-    #[test]
-    fn a_verdict_names_the_kernels_error() {
-        let refused = message(20, NLMSG_ERROR, &(-1_i32).to_ne_bytes());
-        let verdict = Messages { rest: &refused }.next().unwrap().unwrap().verdict();
-        assert_eq!(verdict, Some(Err(Errno::EPERM)));
-        let cut = message(18, NLMSG_ERROR, &[0, 0]);
-        assert_eq!(Messages { rest: &cut }.next().unwrap().unwrap().verdict(), Some(Err(Errno::EPROTO)));
-    }
-
-    #[test]
-    fn a_length_that_does_not_fit_ends_the_datagram_with_an_error() {
-        for length in [0, 15, 21, u32::MAX] {
-            let bytes = message(length, 20, &[0; 4]);
-            let mut messages = Messages { rest: &bytes };
-            assert_eq!(messages.next(), Some(Err(Errno::EPROTO)), "length {length}");
-            assert_eq!(messages.next(), None);
-        }
     }
 
     #[test]
@@ -275,13 +181,5 @@ mod tests {
         assert_eq!(failure.cause, Cause::Netlink { call: "send to netlink", errno: Errno::EMSGSIZE });
         socket.make_room_to_send(2 << 20).unwrap();
         socket.send(&noop).unwrap();
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_without_a_panic_and_to_an_end(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let count = Messages { rest: &bytes }.filter_map(|message| message.ok()?.verdict()).count();
-            prop_assert!(count <= bytes.len());
-        }
     }
 }

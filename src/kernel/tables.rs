@@ -6,9 +6,8 @@ use nix::errno::Errno;
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
-use crate::kernel::socket::{BUFFER, Message, Socket};
+use crate::kernel::socket::{BUFFER, Socket};
 use crate::nft::ruleset::Table;
-use crate::nft::wire::attr::Message as WireMessage;
 use crate::nft::wire::batch::{Batch, Head};
 use crate::nft::wire::dump::{Ask, Held};
 use crate::nft::wire::reply::Answers;
@@ -66,7 +65,7 @@ impl<'i> Tables<'i> {
         if present.is_some() && present == expected.comment() && self.differences(&expected)?.is_empty() {
             return Ok(Installed::Unchanged);
         }
-        self.load(table)?;
+        self.load(table, &expected)?;
         self.verify_against(&expected, "load the rules")?;
         Ok(Installed::Loaded)
     }
@@ -134,11 +133,11 @@ impl<'i> Tables<'i> {
         Ok(held.differences(expected))
     }
 
-    fn load(&mut self, table: &Table) -> Result<(), Failure> {
-        let batch = Batch::replace(table, Head::Destroy);
+    fn load(&mut self, table: &Table, expected: &Held) -> Result<(), Failure> {
+        let batch = Batch::replace(table, expected, Head::Destroy);
         let answers = self.send(&batch)?;
         let (batch, answers) = if answers.lacks_destroy(&batch) {
-            let older = Batch::replace(table, Head::AddDeleteAdd);
+            let older = Batch::replace(table, expected, Head::AddDeleteAdd);
             let answers = self.send(&older)?;
             (older, answers)
         } else {
@@ -164,7 +163,11 @@ impl<'i> Tables<'i> {
             match self.socket.receive_queued(&mut buffer) {
                 Ok(Some(messages)) => {
                     for message in messages.flatten() {
-                        answers.take(&wire(&message), batch);
+                        answers.take(&message, batch);
+                    }
+                    // The end's acknowledgement comes last, and only where everything was committed.
+                    if answers.committed && !answers.is_refused() {
+                        break Ok(());
                     }
                 }
                 Ok(None) => break Ok(()),
@@ -209,7 +212,7 @@ impl<'i> Tables<'i> {
                 match message.verdict() {
                     Some(Ok(())) => return Ok(whole),
                     Some(Err(errno)) => return Err(failed(errno)),
-                    None => held.take(&wire(&message)),
+                    None => held.take(&message),
                 }
                 if *ask == Ask::Table {
                     return Ok(whole);
@@ -217,8 +220,4 @@ impl<'i> Tables<'i> {
             }
         }
     }
-}
-
-fn wire<'b>(message: &Message<'b>) -> WireMessage<'b> {
-    WireMessage { kind: message.kind, flags: message.flags, seq: message.sequence, payload: message.payload }
 }

@@ -61,7 +61,7 @@ const REJECT: &str = "reject_packet";
 /// The table for `filter`. `comment` goes to the table.
 ///
 /// # Errors
-/// [`Cause::Limit`] when port ranges and addresses multiply past `BOX_LIMIT`.
+/// [`Cause::Limit`] when port ranges and addresses multiply past half a million.
 pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
     // Where IPv6 ends at the head of each chain, rules and sets for it would only cost time to load.
     let families = match filter.ipv6 {
@@ -114,7 +114,7 @@ fn judges(filter: &Filter, direction: Direction) -> bool {
 impl Builder {
     fn base_chain(&mut self, filter: &Filter, hook: Hook, directions: &[Direction], layered: bool) {
         let mut rules = Vec::new();
-        let ipv6_off = || counted(vec![Match::Family(Family::V6)], Verdict::Drop, "IPv6 is off");
+        let ipv6_off = || rule(vec![Match::Family(Family::V6)], Verdict::Drop, "IPv6 is off");
         if filter.ipv6 == Ipv6Traffic::Dropped {
             rules.push(ipv6_off());
         }
@@ -142,8 +142,11 @@ impl Builder {
             }
         } else {
             rules.push(rule(Vec::new(), Verdict::Jump(TRACKED.to_owned()), "flows that were let through"));
-            if filtered_v6 {
-                rules.extend(neighbours(filter, hook));
+            if filtered_v6 && hook != Hook::Forward {
+                let icmpv6 = vec![Match::Protocol(IPPROTO_ICMPV6)];
+                let chain = format!("neighbours_{}", hook.name());
+                rules.push(rule(icmpv6, Verdict::Jump(chain.clone()), "neighbour discovery"));
+                self.chains.push(Chain { name: chain, base: None, rules: neighbours(filter, hook) });
             }
             for direction in &judged {
                 let layers = format!("{direction} layers");
@@ -392,25 +395,25 @@ fn icmpv6(kind: u8) -> Match {
     Match::Icmpv6Type(kind, kind)
 }
 
-/// Neighbour discovery in its narrow form. Hop limit 255 proves that the packet comes from, and 1 that it ends on,
-/// this link (RFC 4861, 7.1; RFC 3810, 5). A container may ask and answer for addresses; routers it may only ask,
-/// and only where their answers are let in.
+/// Neighbour discovery in its narrow form. Hop limit 255 proves of what comes in that it is from, and 1 that it ends on,
+/// this link (RFC 4861, 7.1; RFC 3810, 5). Of what goes out it proves nothing: a raw socket sets any type and any hop
+/// limit towards any address. So only what the kernel itself sends is exempt; a process's own goes to the layers.
+/// Routers may be asked only where their answers are let in.
 ///
 /// Multicast listener reports belong to it: a switch that snoops sends a solicitation only where a report came from
 /// (RFC 4861, 7.2.1), so that without them neighbour discovery works for four minutes and then stops.
 fn neighbours(filter: &Filter, hook: Hook) -> Vec<Rule> {
     let on_link = |first, last| vec![Match::Icmpv6Type(first, last), Match::HopLimit(255)];
-    let both = on_link(NDISC_NEIGHBOUR_SOLICITATION, NDISC_NEIGHBOUR_ADVERTISEMENT);
     let accept = |matches| rule(matches, Verdict::Accept, "neighbour discovery");
-    let mut rules = match hook {
-        Hook::Forward => return Vec::new(),
-        Hook::Output | Hook::Input => vec![accept(both)],
-    };
-    let (listener, router) = if hook == Hook::Output {
+    let out = hook == Hook::Output;
+    let (listener, router) = if out {
         (ICMPV6_MLD2_REPORT, NDISC_ROUTER_SOLICITATION)
     } else {
         (ICMPV6_MGM_QUERY, NDISC_ROUTER_ADVERTISEMENT)
     };
+    let processes = rule(vec![Match::UserSocket], Verdict::Return, "a process's own packet");
+    let mut rules: Vec<Rule> = out.then_some(processes).into_iter().collect();
+    rules.push(accept(on_link(NDISC_NEIGHBOUR_SOLICITATION, NDISC_NEIGHBOUR_ADVERTISEMENT)));
     rules.push(accept(vec![icmpv6(listener), Match::HopLimit(1)]));
     if filter.router_advertisements {
         rules.push(accept(on_link(router, router)));

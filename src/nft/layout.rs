@@ -10,7 +10,7 @@
 //!
 //! One or two ranges stand in rules of their own: a set would have to be declared, filled and read back. Entries for
 //! TCP and UDP together keep one set, guarded by `meta l4proto @set`, rather than being written twice, unless there is
-//! only one rule to guard.
+//! only one rule to guard and no set behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,9 +102,10 @@ pub(super) fn questions(entries: &[Entry], family: Family, deny: bool) -> Result
     for (protocol, items) in classes {
         let mut of_this = Vec::new();
         of_class(protocol, &items, family, &mut of_this)?;
-        let mut of_this: Vec<Question> = of_this.into_iter().flat_map(split).collect();
+        let mut of_this: Vec<Question> = of_this.into_iter().flat_map(|q| split(q, entries, family)).collect();
         if let (Protocol::Transports(several), [only]) = (protocol, of_this.as_slice())
             && several.len() > 1
+            && matches!(&only.peers, Peers::Set(ranges) if ranges.len() == 1)
         {
             let one = |t| Question { protocol: Protocol::Transports(std::slice::from_ref(t)), ..only.clone() };
             of_this = several.iter().map(one).collect();
@@ -117,14 +118,22 @@ pub(super) fn questions(entries: &[Entry], family: Family, deny: bool) -> Result
 /// At most this many ranges are asked for one by one.
 const INLINE: usize = 2;
 
-/// One question per range where there are few.
-fn split(question: Question) -> Vec<Question> {
-    match &question.peers {
-        Peers::Set(ranges) if (2..=INLINE).contains(&ranges.len()) => {
-            ranges.iter().map(|r| Question { peers: Peers::Set(vec![*r]), ..question.clone() }).collect()
-        }
-        Peers::Any | Peers::Set(_) | Peers::WithPorts(_) | Peers::Exact(_) => vec![question],
-    }
+/// One question per range where there are few, each with the entries it is about.
+fn split(question: Question, entries: &[Entry], family: Family) -> Vec<Question> {
+    let ranges = match &question.peers {
+        Peers::Set(ranges) if (2..=INLINE).contains(&ranges.len()) => ranges.clone(),
+        Peers::Any | Peers::Set(_) | Peers::WithPorts(_) | Peers::Exact(_) => return vec![question],
+    };
+    let meets = |index: &usize, range: AddrRange| {
+        let theirs = entries.get(*index).map_or(&[][..], |entry| entry.ranges(family));
+        theirs.iter().any(|other| other.first <= range.last && range.first <= other.last)
+    };
+    let of = |range: &AddrRange| Question {
+        peers: Peers::Set(vec![*range]),
+        entries: question.entries.iter().filter(|index| meets(index, *range)).copied().collect(),
+        ..question.clone()
+    };
+    ranges.iter().map(of).collect()
 }
 
 fn number(transport: Transport) -> AddrRange {

@@ -70,7 +70,7 @@ impl KeyType {
     }
 
     /// Bytes of a value in the packet.
-    pub const fn len(self) -> usize {
+    pub const fn width(self) -> usize {
         match self {
             KeyType::Ipv4Addr => 4,
             KeyType::Ipv6Addr => 16,
@@ -207,7 +207,7 @@ pub enum Match {
     OutLoopback,
     /// `fib daddr type local`.
     LocalDestination,
-    /// `ct state`.
+    /// `ct state ==`: a packet is in one state (`nft_ct_get_eval`), so no mask is needed.
     State(State),
     /// `meta l4proto`, by number.
     Protocol(u8),
@@ -221,6 +221,9 @@ pub enum Match {
     Icmpv6Type(u8, u8),
     /// `ip6 hoplimit`.
     HopLimit(u8),
+    /// `meta skuid != 4294967295`: sent by a socket of some process. The kernel's own sockets have no file and so no
+    /// user; for them the expression does not match (`nft_meta_get_eval_skugid`).
+    UserSocket,
     /// `ip daddr` or `ip6 saddr`: one address, one block or one range. Cheaper than a set of one element, which would
     /// have to be declared, filled and read back.
     Address(Side, Family, AddrRange),

@@ -92,6 +92,7 @@ impl Table {
                 family == Family::V6
                     && matches!(packet.payload, Payload::Icmp { kind } if *first <= kind && kind <= *last)
             }
+            Match::UserSocket => packet.direction == Direction::Egress,
             // An ordinary packet's: neither neighbour discovery nor a multicast report.
             Match::HopLimit(limit) => *limit == 64,
             Match::Address(side, wanted, range) => {

@@ -294,7 +294,7 @@ fn parse_peer(text: &str) -> Result<Peer, String> {
             Err("brackets are for IPv6 addresses".to_owned())
         }
         Ok(block) => match block.first() {
-            IpAddr::V6(addr) if addr.to_ipv4_mapped().is_some() && block.len() >= 96 => {
+            IpAddr::V6(addr) if addr.to_ipv4_mapped().is_some() && block.prefix_len() >= 96 => {
                 Err("an IPv4-mapped address never appears in a packet; write the IPv4 address".to_owned())
             }
             IpAddr::V4(_) | IpAddr::V6(_) => Ok(Peer::Block(block)),

@@ -1,6 +1,7 @@
 //! Netlink messages and attributes: a writer that only appends and a reader that cannot panic.
 
 use super::uapi::{NLA_F_NESTED, NLA_TYPE_MASK};
+use crate::netlink::Message;
 
 /// Bytes of `struct nlmsghdr`.
 pub const NLMSG_HDRLEN: usize = 16;
@@ -122,59 +123,13 @@ impl Writer {
     }
 }
 
-/// A message as read.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    /// `nlmsg_type`.
-    pub kind: u16,
-    /// `nlmsg_flags`.
-    pub flags: u16,
-    /// `nlmsg_seq`.
-    pub seq: u32,
-    /// What follows the header.
-    pub payload: &'a [u8],
-}
-
-impl<'a> Message<'a> {
-    /// The attributes of an nfnetlink message.
-    pub fn attrs(&self) -> Attrs<'a> {
-        Attrs { rest: self.payload.get(NFGENMSG_LEN..).unwrap_or(&[]) }
-    }
-}
-
-/// The messages of a datagram. Ends at the first that is cut short: the kernel sends none such, and what is missing
-/// shows in the comparison.
-#[derive(Clone, Copy, Debug)]
-pub struct Messages<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Messages<'a> {
-    /// Reads `datagram`.
-    pub fn new(datagram: &'a [u8]) -> Messages<'a> {
-        Messages { rest: datagram }
-    }
+/// The attributes of an nfnetlink message.
+pub fn attrs<'a>(message: &Message<'a>) -> Attrs<'a> {
+    Attrs { rest: message.payload.get(NFGENMSG_LEN..).unwrap_or(&[]) }
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-impl<'a> Iterator for Messages<'a> {
-    type Item = Message<'a>;
-
-    fn next(&mut self) -> Option<Message<'a>> {
-        let len = u32_at(self.rest, 0)? as usize;
-        let payload = self.rest.get(NLMSG_HDRLEN..len)?;
-        let message =
-            Message { kind: u16_at(self.rest, 4)?, flags: u16_at(self.rest, 6)?, seq: u32_at(self.rest, 8)?, payload };
-        self.rest = self.rest.get(align(len)..).unwrap_or(&[]);
-        Some(message)
-    }
 }
 
 /// Attributes one after the other; ends at the first that is malformed.
@@ -242,6 +197,7 @@ impl<'a> Attr<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::Messages;
 
     #[test]
     fn what_was_written_reads_back_padded_and_nested() {
@@ -255,10 +211,10 @@ mod tests {
         });
         let bytes = w.into_bytes();
         assert_eq!(bytes.len() % 4, 0);
-        let message = Messages::new(&bytes).next().unwrap();
-        assert_eq!((message.kind, message.flags, message.seq), (0xa03, 5, 7));
-        assert_eq!(message.attrs().find(1).unwrap().str(), Some("netlatch"));
-        let nest = message.attrs().find(4).unwrap().nest();
+        let message = Messages::new(&bytes).next().unwrap().unwrap();
+        assert_eq!((message.kind, message.flags, message.sequence), (0xa03, 5, 7));
+        assert_eq!(attrs(&message).find(1).unwrap().str(), Some("netlatch"));
+        let nest = attrs(&message).find(4).unwrap().nest();
         assert_eq!(nest.find(1).unwrap().u32(), Some(3));
         assert_eq!(nest.find(2).unwrap().value, [1, 2, 3]);
     }
@@ -269,12 +225,11 @@ mod tests {
         w.message(Header { kind: 1, flags: 0, seq: 1, family: 0, res_id: 0 }, |w| w.nest(1, |w| w.str(2, "abcde")));
         let bytes = w.into_bytes();
         for end in 0..bytes.len() {
-            for message in Messages::new(&bytes[..end]) {
-                message.attrs().for_each(|attr| attr.nest().for_each(drop));
+            for message in Messages::new(&bytes[..end]).flatten() {
+                attrs(&message).for_each(|attr| attr.nest().for_each(drop));
             }
         }
         let zero = [0u8; 64];
-        assert_eq!(Messages::new(&zero).count(), 0);
         assert_eq!(Attrs::new(&zero).count(), 0);
     }
 }

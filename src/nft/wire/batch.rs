@@ -10,10 +10,10 @@
 //!   `nft` loaded from our text.
 
 use super::attr::{Header, Writer};
-use super::lower::lower;
+use super::dump::{Held, HeldRule};
 use super::uapi::*;
 use crate::net::AddrRange;
-use crate::nft::ruleset::{Chain, Hook, KeyType, Kind, Rule, Set, TABLE, Table};
+use crate::nft::ruleset::{Chain, Hook, KeyType, Kind, Set, TABLE, Table};
 use crate::nft::text::comment;
 
 /// How a batch begins.
@@ -68,8 +68,9 @@ pub(super) struct RawElement {
 }
 
 impl Batch {
-    /// The batch that makes `table`.
-    pub fn replace(table: &Table, head: Head) -> Batch {
+    /// The batch that makes `table`; `expected` is what the kernel will hold then ([`Held::expected`]), in which the rules
+    /// are expressions already.
+    pub fn replace(table: &Table, expected: &Held, head: Head) -> Batch {
         let mut packer = Packer { w: Writer::with_capacity(estimate(table)), objects: Vec::with_capacity(64) };
         packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
         let created = NLM_F_CREATE | NLM_F_EXCL;
@@ -90,11 +91,10 @@ impl Batch {
         for (index, set) in table.sets.iter().enumerate() {
             packer.elements(index, set);
         }
-        for (c, chain) in table.chains.iter().enumerate() {
-            for (r, rule) in chain.rules.iter().enumerate() {
-                let flags = NLM_F_CREATE | NLM_F_APPEND;
-                packer.message(Object::Rule(c, r), NFT_MSG_NEWRULE, flags, |w| write_rule(w, chain, rule));
-            }
+        let places = table.chains.iter().enumerate().flat_map(|(c, chain)| (0..chain.rules.len()).map(move |r| (c, r)));
+        for ((c, r), rule) in places.zip(&expected.rules) {
+            let flags = NLM_F_CREATE | NLM_F_APPEND;
+            packer.message(Object::Rule(c, r), NFT_MSG_NEWRULE, flags, |w| write_rule(w, rule));
         }
         packer.frame(NFNL_MSG_BATCH_END, NLM_F_ACK);
         Batch { bytes: packer.w.into_bytes(), objects: packer.objects }
@@ -150,7 +150,7 @@ impl Packer {
             w.str(NFTA_TABLE_NAME, TABLE);
             if let Some(said) = said {
                 w.u32(NFTA_TABLE_FLAGS, 0);
-                w.bytes(NFTA_TABLE_USERDATA, &userdata(said));
+                w.bytes(NFTA_TABLE_USERDATA, &userdata(&comment(said)));
             }
         });
     }
@@ -214,7 +214,7 @@ impl Shape {
         };
         let key_type = set.key.iter().fold(0, |id, key| (id << TYPE_BITS) | type_id(*key));
         let key_len =
-            if concat { set.key.iter().map(|k| padded(*k)).sum() } else { set.key.first().map_or(0, |k| k.len()) };
+            if concat { set.key.iter().map(|k| padded(*k)).sum() } else { set.key.first().map_or(0, |k| k.width()) };
         Shape { flags, key_type, key_len, size, timeout_ms }
     }
 }
@@ -230,7 +230,7 @@ const fn type_id(key: KeyType) -> u32 {
 
 /// Bytes of a field inside a concatenation: a whole number of 32-bit registers.
 const fn padded(key: KeyType) -> usize {
-    (key.len() + 3) & !3
+    (key.width() + 3) & !3
 }
 
 fn write_set(w: &mut Writer, set: &Set, id: u32) {
@@ -253,7 +253,7 @@ fn write_set(w: &mut Writer, set: &Set, id: u32) {
             if ranged_concat {
                 w.nest(NFTA_SET_DESC_CONCAT, |w| {
                     for key in &set.key {
-                        w.nest(NFTA_LIST_ELEM, |w| w.u32(NFTA_SET_FIELD_LEN, key.len() as u32));
+                        w.nest(NFTA_LIST_ELEM, |w| w.u32(NFTA_SET_FIELD_LEN, key.width() as u32));
                     }
                 });
             }
@@ -280,7 +280,7 @@ pub(super) fn raw_elements(set: &Set) -> impl Iterator<Item = RawElement> + '_ {
 
 /// A tree holds the first value behind an interval as its end, and none where the interval ends with the type.
 fn interval_end(element: &[AddrRange], set: &Set) -> Option<RawElement> {
-    let bits = set.key.first()?.len() as u32 * 8;
+    let bits = set.key.first()?.width() as u32 * 8;
     let last = element.first()?.last;
     let greatest = if bits >= 128 { u128::MAX } else { (1 << bits) - 1 };
     (last < greatest).then(|| RawElement {
@@ -295,7 +295,7 @@ fn pack(element: &[AddrRange], key: &[KeyType], value: impl Fn(&AddrRange) -> u1
     let mut at = 0;
     for (span, field) in element.iter().zip(key) {
         let bytes = value(span).to_be_bytes();
-        packed[at..at + field.len()].copy_from_slice(&bytes[16 - field.len()..]);
+        packed[at..at + field.width()].copy_from_slice(&bytes[16 - field.width()..]);
         at += padded(*field);
     }
     packed
@@ -313,16 +313,15 @@ fn write_element(w: &mut Writer, element: &RawElement, key_len: usize) {
     });
 }
 
-fn write_rule(w: &mut Writer, chain: &Chain, rule: &Rule) {
+fn write_rule(w: &mut Writer, rule: &HeldRule) {
     w.str(NFTA_RULE_TABLE, TABLE);
-    w.str(NFTA_RULE_CHAIN, &chain.name);
-    w.nest(NFTA_RULE_EXPRESSIONS, |w| lower(rule).iter().for_each(|expr| expr.encode(w)));
+    w.str(NFTA_RULE_CHAIN, &rule.chain);
+    w.nest(NFTA_RULE_EXPRESSIONS, |w| rule.exprs.iter().for_each(|expr| expr.encode(w)));
     w.bytes(NFTA_RULE_USERDATA, &userdata(&rule.comment));
 }
 
-/// nft's user data with a comment: type, length, text and NUL.
-pub(super) fn userdata(text: &str) -> Vec<u8> {
-    let text = comment(text);
+/// nft's user data with a comment, [`comment`] already: type, length, text and NUL.
+fn userdata(text: &str) -> Vec<u8> {
     let mut data = Vec::with_capacity(text.len() + 3);
     data.extend_from_slice(&[NFTNL_UDATA_COMMENT, text.len() as u8 + 1]);
     data.extend_from_slice(text.as_bytes());

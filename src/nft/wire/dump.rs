@@ -1,10 +1,11 @@
 //! What the kernel holds of our table, decoded and compared with what was asked for.
 
-use super::attr::{Attrs, Header, Message, Writer};
+use super::attr::{self, Attrs, Header, Writer};
 use super::batch::{KEY_LEN, RawElement, Shape, hooknum, raw_elements};
 use super::expr::Expr;
 use super::lower::lower;
 use super::uapi::*;
+use crate::netlink::Message;
 use crate::nft::ruleset::{Kind, TABLE, Table};
 use crate::nft::text::comment;
 
@@ -57,14 +58,16 @@ struct HeldChain {
     name: String,
     /// Hook number, priority, policy, type.
     base: Option<(u32, i32, u32, String)>,
+    /// `NFTA_CHAIN_FLAGS` without `NFT_CHAIN_BASE`, which `base` tells.
+    flags: u32,
 }
 
 /// A rule as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct HeldRule {
-    chain: String,
-    exprs: Vec<Expr>,
-    comment: String,
+pub(super) struct HeldRule {
+    pub(super) chain: String,
+    pub(super) exprs: Vec<Expr>,
+    pub(super) comment: String,
 }
 
 /// A set as the kernel has it.
@@ -79,9 +82,12 @@ struct HeldSet {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     comment: Option<String>,
+    /// `NFTA_TABLE_FLAGS`: none are ours. `NFT_TABLE_F_DORMANT` unhooks every chain and leaves the listing as it was.
+    flags: u32,
     chains: Vec<HeldChain>,
     sets: Vec<HeldSet>,
-    rules: Vec<HeldRule>,
+    /// In the order of the table's chains, each with its rules in order.
+    pub(super) rules: Vec<HeldRule>,
 }
 
 impl Held {
@@ -93,6 +99,7 @@ impl Held {
                 let policy = if base.accepts { NF_ACCEPT } else { NF_DROP };
                 (hooknum(base.hook), 0, policy, "filter".to_owned())
             }),
+            flags: 0,
         };
         let set = |set: &crate::nft::ruleset::Set| {
             let mut elements: Vec<RawElement> =
@@ -109,6 +116,7 @@ impl Held {
         });
         Held {
             comment: Some(comment(&table.comment)),
+            flags: 0,
             chains: table.chains.iter().map(chain).collect(),
             sets: table.sets.iter().map(set).collect(),
             rules: rules.collect(),
@@ -140,6 +148,7 @@ impl Held {
     /// Adds the answer to one question.
     pub fn adopt(&mut self, answer: Held) {
         self.comment = answer.comment.or(self.comment.take());
+        self.flags |= answer.flags;
         self.chains.extend(answer.chains);
         self.rules.extend(answer.rules);
         for set in answer.sets {
@@ -152,13 +161,16 @@ impl Held {
 
     /// Takes one message of a dump.
     pub fn take(&mut self, message: &Message<'_>) {
-        let attrs = message.attrs();
+        let attrs = attr::attrs(message);
         let text = |kind| attrs.find(kind).and_then(|attr| attr.str()).unwrap_or_default();
         if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || text(NFTA_TABLE_NAME) != TABLE {
             return;
         }
         match message.kind & 0xff {
-            NFT_MSG_NEWTABLE => self.comment = Some(comment_of(attrs, NFTA_TABLE_USERDATA)),
+            NFT_MSG_NEWTABLE => {
+                self.comment = Some(comment_of(attrs, NFTA_TABLE_USERDATA));
+                self.flags = attrs.find(NFTA_TABLE_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0);
+            }
             NFT_MSG_NEWCHAIN => {
                 let base = attrs.find(NFTA_CHAIN_HOOK).map(|hook| {
                     let number = |kind| hook.nest().find(kind).and_then(|attr| attr.u32()).unwrap_or(u32::MAX);
@@ -166,7 +178,8 @@ impl Held {
                     let priority = number(NFTA_HOOK_PRIORITY).cast_signed();
                     (number(NFTA_HOOK_HOOKNUM), priority, policy, text(NFTA_CHAIN_TYPE).to_owned())
                 });
-                self.chains.push(HeldChain { name: text(NFTA_CHAIN_NAME).to_owned(), base });
+                let flags = attrs.find(NFTA_CHAIN_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0) & !NFT_CHAIN_BASE;
+                self.chains.push(HeldChain { name: text(NFTA_CHAIN_NAME).to_owned(), base, flags });
             }
             NFT_MSG_NEWSET => self.sets.push(HeldSet {
                 name: text(NFTA_SET_NAME).to_owned(),
@@ -197,6 +210,9 @@ impl Held {
         let mut found = Vec::new();
         if self.comment != expected.comment {
             found.push("the table's comment is another".to_owned());
+        }
+        if self.flags != expected.flags {
+            found.push("the table has flags, such as dormant".to_owned());
         }
         compare(&mut found, "chain", &self.chains, &expected.chains, |chain| &chain.name);
         for set in &mut self.sets {

@@ -224,11 +224,13 @@ impl Expr {
             "bitwise" => {
                 let (sreg, dreg) = (number(NFTA_BITWISE_SREG)?, number(NFTA_BITWISE_DREG)?);
                 let xor = value(NFTA_BITWISE_XOR)?;
-                if sreg != dreg || xor.iter().any(|b| *b != 0) {
+                let other = number(NFTA_BITWISE_OP).is_some_and(|op| op != NFT_BITWISE_MASK_XOR);
+                if other || sreg != dreg || xor.iter().any(|b| *b != 0) {
                     return None;
                 }
                 Expr::Mask { reg: canonical(sreg), mask: value(NFTA_BITWISE_MASK)? }
             }
+            "ct" if data.find(NFTA_CT_DIRECTION).is_some() => return None,
             "ct" => Expr::Ct { key: number(NFTA_CT_KEY)?, dreg: canonical(number(NFTA_CT_DREG)?) },
             "fib" => Expr::Fib {
                 result: number(NFTA_FIB_RESULT)?,
@@ -237,8 +239,8 @@ impl Expr {
             },
             "lookup" => {
                 // A destination register (a map) or the inversion flag would be another expression.
-                let inverted = number(5).is_some_and(|flags| flags != 0);
-                if inverted || number(3).is_some() {
+                let inverted = number(NFTA_LOOKUP_FLAGS).is_some_and(|flags| flags != 0);
+                if inverted || number(NFTA_LOOKUP_DREG).is_some() {
                     return None;
                 }
                 Expr::Lookup { set: text(NFTA_LOOKUP_SET)?, sreg: canonical(number(NFTA_LOOKUP_SREG)?) }
@@ -261,6 +263,13 @@ impl Expr {
                 code: data.find(NFTA_REJECT_ICMP_CODE).and_then(|a| a.value.first().copied()).unwrap_or(0),
             },
             "dynset" if number(NFTA_DYNSET_OP) == Some(NFT_DYNSET_OP_UPDATE) => {
+                let more = [NFTA_DYNSET_SREG_DATA, NFTA_DYNSET_EXPR, NFTA_DYNSET_EXPRESSIONS];
+                // 0: the set's own.
+                let timeout = data.find(NFTA_DYNSET_TIMEOUT).and_then(|attr| attr.u64()).unwrap_or(0);
+                let inverted = number(NFTA_DYNSET_FLAGS).is_some_and(|flags| flags != 0);
+                if inverted || timeout != 0 || more.iter().any(|kind| data.find(*kind).is_some()) {
+                    return None;
+                }
                 Expr::Update { set: text(NFTA_DYNSET_SET_NAME)?, sreg: canonical(number(NFTA_DYNSET_SREG_KEY)?) }
             }
             _ => return None,

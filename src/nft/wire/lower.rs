@@ -149,8 +149,7 @@ impl Lowering {
                     State::Related => NF_CT_STATE_RELATED_BIT,
                 };
                 self.push(Expr::Ct { key: NFT_CT_STATE, dreg: NFT_REG_1 });
-                self.push(Expr::Mask { reg: NFT_REG_1, mask: bit.to_ne_bytes().to_vec() });
-                self.push(Expr::Cmp { op: NFT_CMP_NEQ, sreg: NFT_REG_1, data: vec![0; 4] });
+                self.equals(&bit.to_ne_bytes());
             }
             Match::Protocol(number) => self.protocol(*number),
             Match::ProtocolIn(set) => {
@@ -170,6 +169,10 @@ impl Lowering {
                 self.protocol(58);
                 self.load(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, NFT_REG_1);
                 self.within(&[*first], &[*last]);
+            }
+            Match::UserSocket => {
+                self.meta(NFT_META_SKUID);
+                self.push(Expr::Cmp { op: NFT_CMP_NEQ, sreg: NFT_REG_1, data: vec![0xff; 4] });
             }
             Match::HopLimit(limit) => {
                 self.guard(Family::V6);

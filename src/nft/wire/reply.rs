@@ -2,10 +2,11 @@
 
 use nix::errno::Errno;
 
-use super::attr::{Attrs, Message, Messages, NLMSG_HDRLEN};
+use super::attr::{self, Attrs, NLMSG_HDRLEN};
 use super::batch::{Batch, Object};
 use super::uapi::*;
 use crate::error::Refusal;
+use crate::netlink::{Message, Messages, NLMSG_ERROR};
 use crate::nft::ruleset::Table;
 
 /// The answers to a batch so far.
@@ -25,9 +26,9 @@ impl Answers {
         }
         let code = message.payload.first_chunk().map_or(-(Errno::EPROTO as i32), |bytes| i32::from_ne_bytes(*bytes));
         if code == 0 {
-            self.committed |= message.seq == batch.end_seq();
+            self.committed |= message.sequence == batch.end_seq();
         } else {
-            self.errors.push((message.seq, -code, offset(message)));
+            self.errors.push((message.sequence, -code, offset(message)));
         }
     }
 
@@ -78,9 +79,9 @@ fn offset(message: &Message<'_>) -> Option<usize> {
 
 /// The top-level attribute of the message at `start` in which `offset` lies.
 fn attribute_at(bytes: &[u8], start: usize, offset: usize) -> Option<u16> {
-    let message = Messages::new(bytes.get(start..)?).next()?;
+    let message = Messages::new(bytes.get(start..)?).next()?.ok()?;
     let mut at = NLMSG_HDRLEN + super::attr::NFGENMSG_LEN;
-    for attr in message.attrs() {
+    for attr in attr::attrs(&message) {
         let end = at + ((4 + attr.value.len() + 3) & !3);
         if (at..end).contains(&offset) {
             return Some(attr.kind);
