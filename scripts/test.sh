@@ -34,7 +34,7 @@ missing() { # COMMAND PACKAGE ...: the packages whose command is not there
 install_missing() {
     local packages
     packages=$(missing cc gcc nft nftables ip iproute2 unshare util-linux busybox busybox-static \
-        runc runc crun crun podman podman containerd containerd conntrack conntrack strace strace tar tar | sort -u | tr '\n' ' ')
+        runc runc crun crun podman podman conntrack conntrack strace strace tar tar | sort -u | tr '\n' ' ')
     [ -n "${packages// /}" ] || return 0
     [ -z "${NO_INSTALL:-}" ] || return 0
     command -v apt-get >/dev/null || { echo "no apt-get here; please install: $packages"; return 0; }
@@ -149,11 +149,12 @@ podman_lacks() {
     "${root[@]}" rm -rf "$dir"
 }
 
-runtime_tier() { # TIER PREFIX WHY_NOT: the tests of tests/runtimes.rs whose name starts so
+runtime_tier() { # TIER PREFIX WHY_NOT: the tests whose name starts so, of the files that start real containers
+    local files=(--test runtimes --test hooks_d)
     if [ -z "$3" ]; then
-        tier "$1" as_root cargo test -q --test runtimes -- --ignored "$2"
+        tier "$1" as_root cargo test -q --no-fail-fast "${files[@]}" -- --ignored "$2"
     else
-        not_run "$1" "$3" "$(cargo test -q --test runtimes -- --ignored --list "$2" 2>/dev/null | grep -c ': test$')"
+        not_run "$1" "$3" "$(cargo test -q "${files[@]}" -- --ignored --list "$2" 2>/dev/null | grep -c ': test$')"
     fi
 }
 
