@@ -1,4 +1,83 @@
 //! Netlatch: an OCI runtime hook that locks a container's network before its first instruction.
+//!
+//! A runtime (runc, crun; podman, CRI-O or containerd above them) calls the program while a container is being created,
+//! with the container's state on stdin. It joins the container's network namespace, brings `lo` up as runc does, puts the
+//! network sysctls where the operator wants them and installs rules. If any of it cannot be done, the container does not
+//! start. README.md is for those who use it; this page is for those who change it.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | stage | the hook stage that called us: [`cli::hook::Stage`] |
+//! | state | the JSON document on stdin: [`oci::State`] |
+//! | bundle | what concerns us of config.json. A hint, for it may be missing or not the container's: [`oci::Bundle`] |
+//! | requests | what the container's annotations ask for: [`oci::Requests`] |
+//! | settings | what holds for the container: built-in defaults < configuration file < annotations: [`settings::Settings`] |
+//! | list | who may be reached, or may connect, as an operator writes it: [`policy::list::List`] |
+//! | layer | one set of rules; **a packet passes only if every layer of its direction lets it**: [`nft::filter::Layer`] |
+//! | table | our picture of the nftables table: [`nft::ruleset::Table`] |
+//! | plan | the ordered steps, a plain value that can be printed, compared and applied: [`plan::Plan`] |
+//! | origin | where a value was written; it goes with the value into the kernel and back: [`net::Origin`] |
+//! | inside | the proof that this thread is in a namespace that is not the host's: [`kernel::netns::Inside`] |
+//! | record | what is known of a container on this host, below /run/netlatch: [`registry::Record`] |
+//!
+//! # The way of the data
+//!
+//! ```text
+//! bytes --parse--> State + Bundle + Requests + Config --decide--> Settings --plan--> Plan --apply--> Report
+//!                                                                             |       (the kernel only here)
+//!                                                                `netlatch plan` prints it
+//! ```
+//!
+//! Everything left of *apply* is a function of its input: no clock, no file, no kernel. What has to be asked of the
+//! machine first (the host's addresses for `@host`, its sysctls for `devconf`) goes in as [`plan::Facts`]. So `netlatch
+//! plan` and `netlatch check` run without privileges on another machine, and are the hook's own code.
+//!
+//! A thing is parsed once, at the door, into a type that cannot hold a mistake. What we would have to obey and do not
+//! understand is a failure. A table has readers that are tested against each other: [`nft::text`] prints what `nft -f` loads,
+//! [`nft::wire`] sends the same to the kernel and reads it back, and [`nft::verdict`] says what it does to a packet, which
+//! has to be what the specification says: [`policy::list::List::allows`], [`settings::Settings::passes`].
+//!
+//! # Who may know whom
+//!
+//! ```text
+//! net   error   logging                                   shared nouns; what can fail; the log's sink
+//! document   policy   sysctl   oci   settings             from text to what holds
+//! nft                                                     from layers to a table, its text and its netlink form
+//! plan                                                    where the two meet
+//! kernel   registry                                       what touches the machine
+//! cli                                                     a file for each command
+//! main                                                    arguments in, exit code out
+//! ```
+//!
+//! Arrows point up only. `policy` does not know nftables, and `nft` does not know where a rule was written but as text to
+//! cite. `kernel` carries out plans and never reads settings. tests/architecture.rs holds the exact table, reads the source and
+//! names the rule that a line broke.
+//!
+//! [`error`] alone chooses exit codes and remedies. [`kernel::netns::enter`] alone makes an `Inside`, by comparing
+//! namespaces, and whatever changes a namespace asks for one: "applied to the host by mistake" does not compile.
+//!
+//! # The order of steps, and why
+//!
+//! [`cli::hook`] is the screenful to read first.
+//!
+//! 1. **Harden** ([`kernel::process`], [`kernel::capability`]): close inherited descriptors, reset the signal mask (crun
+//!    blocks nearly all), give up every capability that is not needed. Then drain stdin, whatever comes of it: crun
+//!    before 1.17 fails a hook that leaves the pipe unread.
+//! 2. **Parse and decide** ([`oci`], [`settings`]), the id first, so that a failure is recorded under it.
+//! 3. **Learn the facts** of the host while this thread is still there.
+//! 4. **Join** ([`kernel::netns`]): pidfd, setns, and the comparison with our own namespace once more behind it, where
+//!    nothing can be swapped. pid 0, pid 1 and our own namespace are refused. `CAP_SYS_ADMIN` goes.
+//! 5. **Plan** ([`plan`]), which refuses what config.json contradicts: runc writes its sysctls after us.
+//! 6. **Apply** ([`kernel::apply`]), closing before opening: the table in one batch, then sysctls (before `lo`, so that `::1`
+//!    never appears where IPv6 is to be off), then `lo`. Whatever fails leaves the namespace filtered.
+//! 7. **Read back** what was written, each step its own. A difference is a failure.
+//! 8. **Record** ([`registry`]). No rule depends on a record.
+//!
+//! poststart goes the same way, verifies the table instead of loading it, and brings sysctls about again. poststop forgets.
+//! createRuntime may come again without a poststop, and once for every container that shares a namespace: a table that
+//! carries the plan's digest and reads back equal stays, since a replacement costs an RCU grace period.
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -14,7 +14,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     // Text and what it says. `policy` does not know nftables.
     ("document", &["error", "net"]),
     ("policy", &["document", "error", "net"]),
-    ("sysctl", &["document", "error", "net"]),
+    ("sysctl", &["error", "net"]),
     ("oci", &["document", "error", "net", "policy", "sysctl"]),
     ("settings", &["document", "error", "net", "oci", "policy", "sysctl"]),
     // Rules. `nft` knows neither where they were written nor what a policy is; the two meet in `plan`.
@@ -36,7 +36,8 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
 /// What only these modules may do; all others are functions of their input.
 const TOUCH_THE_MACHINE: [&str; 5] = ["kernel", "registry", "logging", "cli", "main"];
 
-/// Paths that reach the machine: files, clock, environment, processes, sockets. `nix::errno` is only a name.
+/// Paths that reach the machine: files, clock, environment, processes, sockets. The harmless
+/// ones are names of errors.
 const MACHINE: [&str; 17] = [
     "std::fs",
     "std::env",
@@ -56,7 +57,7 @@ const MACHINE: [&str; 17] = [
     "log::",
     "serde_yaml",
 ];
-const HARMLESS: [&str; 1] = ["nix::errno::Errno"];
+const HARMLESS: [&str; 2] = ["nix::errno::Errno", "std::io::Error"];
 
 /// One line of a module's own code: comments, strings and tests are taken away.
 struct Line {
@@ -197,7 +198,11 @@ fn nothing_takes_the_long_way_round_the_rules() {
     // `super::super::` out of a module, or a glob of the whole crate, would hide from the reader above.
     for line in lines() {
         assert!(!line.code.contains("super::super"), "{}: name it from crate::", line.place);
-        assert!(!line.code.contains("crate::*") && !line.code.contains("crate::{self"), "{}: name it", line.place);
+        assert!(
+            !line.code.contains("crate::*") && !line.code.trim_end().ends_with("crate::{"),
+            "{}: name it",
+            line.place
+        );
         // src/net.rs is its module's root, so is src/nft/mod.rs: there `super` is the crate.
         let file = line.place.split(':').next().unwrap_or_default();
         let root = file == format!("src/{}.rs", line.module) || file == format!("src/{}/mod.rs", line.module);
