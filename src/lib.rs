@@ -42,7 +42,7 @@
 //! # Who may know whom
 //!
 //! ```text
-//! net   error   logging                                   shared nouns; what can fail; the log's sink
+//! net   error   logging   netlink                         shared nouns; what can fail; the log; datagrams
 //! document   policy   sysctl   oci   settings             from text to what holds
 //! nft                                                     from layers to a table, its text and its netlink form
 //! plan                                                    where the two meet
