@@ -207,6 +207,10 @@ pub enum Match {
     OutLoopback,
     /// `fib daddr type local`.
     LocalDestination,
+    /// `fib saddr type local`.
+    LocalSource,
+    /// `fib saddr type != local`.
+    ForeignSource,
     /// `ct state`.
     State(State),
     /// `meta l4proto`, by number.
