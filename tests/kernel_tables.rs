@@ -181,6 +181,7 @@ fn installing_twice_changes_nothing_and_tampering_is_seen_and_mended() {
             &format!("delete element inet netlatch {first_set} {{ 10.0.0.0/8 }}"),
             "flush chain inet netlatch output",
             "add set inet netlatch extra { type ipv4_addr; }",
+            "add table inet netlatch { flags dormant; }",
             "delete table inet netlatch",
         ] {
             install(&mut tables, &table).unwrap();

@@ -260,6 +260,8 @@ impl Expr {
                 // The kernel does not dump a code for resets.
                 code: data.find(NFTA_REJECT_ICMP_CODE).and_then(|a| a.value.first().copied()).unwrap_or(0),
             },
+            // A flag would invert it or hang an expression on each element.
+            "dynset" if number(NFTA_DYNSET_FLAGS).is_some_and(|flags| flags != 0) => return None,
             "dynset" if number(NFTA_DYNSET_OP) == Some(NFT_DYNSET_OP_UPDATE) => {
                 Expr::Update { set: text(NFTA_DYNSET_SET_NAME)?, sreg: canonical(number(NFTA_DYNSET_SREG_KEY)?) }
             }

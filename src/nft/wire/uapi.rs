@@ -87,6 +87,12 @@ pub const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 pub const NFTA_SET_ELEM_KEY: u16 = 1;
 pub const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub const NFTA_SET_ELEM_KEY_END: u16 = 10;
+pub const NFTA_SET_ELEM_DATA: u16 = 2;
+pub const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+pub const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+pub const NFTA_SET_ELEM_EXPR: u16 = 7;
+pub const NFTA_SET_ELEM_OBJREF: u16 = 9;
+pub const NFTA_SET_ELEM_EXPRESSIONS: u16 = 11;
 pub const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
 pub const NFTA_DATA_VALUE: u16 = 1;
@@ -152,6 +158,7 @@ pub const NFT_REJECT_ICMPX_PORT_UNREACH: u8 = 1;
 pub const NFTA_DYNSET_SET_NAME: u16 = 1;
 pub const NFTA_DYNSET_OP: u16 = 3;
 pub const NFTA_DYNSET_SREG_KEY: u16 = 4;
+pub const NFTA_DYNSET_FLAGS: u16 = 9;
 pub const NFT_DYNSET_OP_UPDATE: u32 = 1;
 
 /// LOOPBACK_IFINDEX (include/net/flow.h): lo has it in every namespace.
