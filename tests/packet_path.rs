@@ -90,6 +90,67 @@ fn a_socket_bound_to_eth0_cannot_send_to_loopback_addresses() {
     }
 }
 
+/// A UDP socket bound to an address that the container does not have. IPv6 grants it to any process; IPv4 takes it back
+/// on the way out, unless the process holds CAP_NET_RAW.
+fn forger(world: &World, from: SocketAddr) -> UdpSocket {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt};
+    world.ctr.within(|| {
+        let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let forger = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        if from.is_ipv4() {
+            setsockopt(&forger, sockopt::IpTransparent, &true).unwrap();
+        } else {
+            setsockopt(&forger, sockopt::IpFreebind, &true).unwrap();
+        }
+        bind(std::os::fd::AsRawFd::as_raw_fd(&forger), &SockaddrStorage::from(from)).unwrap();
+        UdpSocket::from(forger)
+    })
+}
+
+#[test]
+fn a_forged_question_does_not_make_an_answer_of_what_is_denied() {
+    // The first packet pretends to come from the forbidden address, so conntrack takes the next for its answer.
+    let list = "10.9.0.0/16, !10.9.9.9, 2001:db8::1, fd99::/64";
+    for (own, forbidden) in [(CTR[0], "10.9.9.9"), (CTR[1], "2001:db8::9")] {
+        for locked in [false, true] {
+            let world = World::new();
+            lo_up(&world);
+            if locked {
+                Container::of(&world.ctr).with("egress", list).lock();
+            }
+            let forger = forger(&world, at(forbidden, 53));
+            let socket = world.ctr.within(|| UdpSocket::bind(at(own, 5555))).unwrap();
+            let asked = forger.send_to(b"forged", at(own, 5555));
+            let sent = socket.send_to(b"answer", at(forbidden, 53));
+            world.settle();
+            let arrived =
+                if locked { world.heard(address(forbidden), None) > 0 } else { world.hears(address(forbidden), None) };
+            assert_eq!(arrived, !locked, "{forbidden} (forger: {asked:?}, sender: {sent:?})");
+        }
+    }
+}
+
+#[test]
+fn a_forged_source_does_not_leave() {
+    for (forged, to) in [("10.9.9.9", "10.9.1.1"), ("2001:db8::9", "2001:db8::1")] {
+        for locked in [false, true] {
+            let world = World::new();
+            if locked {
+                Container::of(&world.ctr).with("egress", "10.9.1.1 2001:db8::1").lock();
+            }
+            // The neighbour's address first: while the link-local address is tentative, the kernel has none to ask for
+            // it with on a forger's behalf.
+            world.ctr.within(|| UdpSocket::bind(probe::any(at(to, 9))).unwrap().send_to(b"own", at(to, 9))).unwrap();
+            assert!(world.hears(address(to), Some(9)), "{to}");
+            let sent = forger(&world, at(forged, 53)).send_to(b"forged", at(to, 53));
+            world.settle();
+            let arrived =
+                if locked { world.heard(address(to), Some(53)) > 0 } else { world.hears(address(to), Some(53)) };
+            assert_eq!(arrived, !locked, "{to} from {forged} (sender: {sent:?})");
+        }
+    }
+}
+
 #[test]
 fn replies_to_what_was_allowed_come_in_under_ingress_none() {
     let world = World::new();

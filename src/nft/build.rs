@@ -1,10 +1,11 @@
 //! From a [`Filter`] to the [`Table`] that enforces it.
 //!
 //! ```text
-//! output   oif lo and a local destination: accept      forward  [IPv6 off: drop]
+//! output   oif lo, both addresses local: accept         forward  [IPv6 off: drop]
 //!          [IPv6 off: drop]                                     jump tracked
 //!          jump tracked                                         jump egress, jump ingress
 //!          neighbour discovery                                  accept
+//!          a foreign source: drop
 //!          jump egress
 //!          accept                                      input    as output, with iif lo and jump ingress
 //!
@@ -21,8 +22,13 @@
 //!   true of a packet that `SO_BINDTODEVICE` sends out of eth0. Both together hold only for what stays inside. What
 //!   arrives on `lo` was let onto it by that rule, so input asks for the interface alone; `lo` is always index 1
 //!   (`LOOPBACK_IFINDEX`, include/net/flow.h), in any namespace, whatever it is called.
+//! * **No flow begins with a foreign source.** A packet from a forbidden address to the container's own, or to an
+//!   allowed one, would make every packet the other way a reply, which passes as established. Any process can send
+//!   one over IPv6 (`IPV6_FREEBIND`), and with CAP_NET_RAW over IPv4. So loopback asks for the source too, and what
+//!   is left of such packets is dropped before the layers. Replies to flows of others are not asked.
 //! * **Loopback before conntrack state.** The ICMP error that `reject` sends to a local socket belongs to a flow
-//!   that was never confirmed, so its state is invalid.
+//!   that was never confirmed, so its state is invalid. (The reset that it sends has the peer's address as its
+//!   source and the flow's entry: [`Builder::tracked`] accepts it.)
 //! * **forward asks both directions.** Which side of a packet routed through the container is the outside cannot be
 //!   known before its interfaces exist. A nested namespace may reach what the container may reach and be reached by
 //!   whom the container may be reached by, and nothing else.
@@ -111,6 +117,11 @@ fn judges(filter: &Filter, direction: Direction) -> bool {
     filter.layers.iter().any(|layer| layer.direction == direction)
 }
 
+/// Whether anything in a direction is denied in earnest: `mode: audit` drops nothing.
+fn enforces(filter: &Filter, direction: Direction) -> bool {
+    filter.layers.iter().any(|layer| layer.direction == direction && layer.denial != Denial::Audit)
+}
+
 impl Builder {
     fn base_chain(&mut self, filter: &Filter, hook: Hook, directions: &[Direction], layered: bool) {
         let mut rules = Vec::new();
@@ -120,7 +131,7 @@ impl Builder {
         }
         match hook {
             Hook::Output => {
-                let own = vec![Match::OutLoopback, Match::LocalDestination];
+                let own = vec![Match::OutLoopback, Match::LocalSource, Match::LocalDestination];
                 rules.push(rule(own, Verdict::Accept, "a container always reaches itself"));
             }
             Hook::Input => {
@@ -148,6 +159,9 @@ impl Builder {
                 rules.push(rule(icmpv6, Verdict::Jump(chain.clone()), "neighbour discovery"));
                 self.chains.push(Chain { name: chain, base: None, rules: neighbours(filter, hook) });
             }
+            if hook == Hook::Output && enforces(filter, Direction::Egress) {
+                rules.push(counted(vec![Match::ForeignSource], Verdict::Drop, "not an address of the container"));
+            }
             for direction in &judged {
                 let layers = format!("{direction} layers");
                 rules.push(rule(Vec::new(), Verdict::Jump(direction.name().to_owned()), &layers));
@@ -168,10 +182,10 @@ impl Builder {
         if self.families.contains(&Family::V6) {
             rules.push(rule(related(IPPROTO_ICMPV6), Verdict::Accept, "ICMPv6 errors of established flows"));
         }
-        let resets = |layer: &Layer| layer.direction == Direction::Ingress && layer.denial == Denial::Reject;
-        if filter.layers.iter().any(resets) {
+        if filter.layers.iter().any(|layer| layer.denial == Denial::Reject) {
             // nf_send_reset gives its segment the refused packet's conntrack entry (nf_ct_attach), so it is related;
-            // no helper that could make other TCP related is ever assigned here.
+            // no helper that could make other TCP related is ever assigned here. A refused local socket's comes over
+            // lo from the peer's address.
             rules.push(rule(related(IPPROTO_TCP), Verdict::Accept, "resets that refuse a connection"));
         }
         rules.push(counted(vec![Match::State(State::Invalid)], Verdict::Drop, "invalid"));

@@ -207,6 +207,10 @@ pub enum Match {
     OutLoopback,
     /// `fib daddr type local`.
     LocalDestination,
+    /// `fib saddr type local`.
+    LocalSource,
+    /// `fib saddr type != local`.
+    ForeignSource,
     /// `ct state ==`: a packet is in one state (`nft_ct_get_eval`), so no mask is needed.
     State(State),
     /// `meta l4proto`, by number.

@@ -136,6 +136,8 @@ impl fmt::Display for Match {
             Match::InLoopback => f.write_str("iif \"lo\""),
             Match::OutLoopback => f.write_str("oif \"lo\""),
             Match::LocalDestination => f.write_str("fib daddr type local"),
+            Match::LocalSource => f.write_str("fib saddr type local"),
+            Match::ForeignSource => f.write_str("fib saddr type != local"),
             Match::State(State::Invalid) => f.write_str("ct state == invalid"),
             Match::State(State::Established) => f.write_str("ct state == established"),
             Match::State(State::Related) => f.write_str("ct state == related"),

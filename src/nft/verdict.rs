@@ -83,6 +83,9 @@ impl Table {
         match condition {
             Match::Family(wanted) => family == *wanted,
             Match::InLoopback | Match::OutLoopback | Match::LocalDestination => false,
+            // An ordinary packet's source is an address of the container.
+            Match::LocalSource => true,
+            Match::ForeignSource => false,
             Match::State(State::Established | State::Related | State::Invalid) => false,
             Match::Protocol(number) => protocol == *number,
             Match::ProtocolIn(set) => self.in_set(set, &[protocol.into()]),

@@ -152,8 +152,9 @@ impl Held {
 
     /// Adds the answer to one question.
     pub fn adopt(&mut self, answer: Held) {
-        self.comment = answer.comment.or(self.comment.take());
-        self.flags |= answer.flags;
+        if answer.comment.is_some() {
+            (self.comment, self.flags) = (answer.comment, answer.flags);
+        }
         self.chains.extend(answer.chains);
         self.rules.extend(answer.rules);
         for set in answer.sets {
@@ -174,7 +175,7 @@ impl Held {
         match message.kind & 0xff {
             NFT_MSG_NEWTABLE => {
                 self.comment = Some(comment_of(attrs, NFTA_TABLE_USERDATA));
-                self.flags = attrs.find(NFTA_TABLE_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0);
+                self.flags = attrs.find(NFTA_TABLE_FLAGS).and_then(|attr| attr.u32()).unwrap_or(u32::MAX);
             }
             NFT_MSG_NEWCHAIN => {
                 let base = attrs.find(NFTA_CHAIN_HOOK).map(|hook| {
@@ -287,10 +288,41 @@ fn element_of(attrs: Attrs<'_>) -> RawElement {
         Some(packed)
     };
     let flags = attrs.find(NFTA_SET_ELEM_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0);
+    // What expires, or asks an expression before it matches, is not an element of ours.
+    let foreign = [
+        NFTA_SET_ELEM_DATA,
+        NFTA_SET_ELEM_TIMEOUT,
+        NFTA_SET_ELEM_EXPIRATION,
+        NFTA_SET_ELEM_EXPR,
+        NFTA_SET_ELEM_OBJREF,
+        NFTA_SET_ELEM_EXPRESSIONS,
+    ];
+    let plain = foreign.into_iter().all(|kind| attrs.find(kind).is_none());
     RawElement {
         // An element without a readable key is nobody's: all ones is no key of ours (its padding would be zero).
-        key: key(NFTA_SET_ELEM_KEY).unwrap_or([0xff; KEY_LEN]),
+        key: key(NFTA_SET_ELEM_KEY).filter(|_| plain).unwrap_or([0xff; KEY_LEN]),
         end: key(NFTA_SET_ELEM_KEY_END),
         is_interval_end: flags & NFT_SET_ELEM_INTERVAL_END != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn element(more: impl FnOnce(&mut Writer)) -> RawElement {
+        let mut w = Writer::default();
+        w.nest(NFTA_SET_ELEM_KEY, |w| w.bytes(NFTA_DATA_VALUE, &[10, 0, 0, 1]));
+        more(&mut w);
+        element_of(Attrs::new(&w.into_bytes()))
+    }
+
+    #[test]
+    fn an_element_that_holds_more_than_its_key_is_another() {
+        let plain = element(|_| {});
+        assert_eq!(plain.key[..4], [10, 0, 0, 1]);
+        for kind in [NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_EXPRESSIONS, NFTA_SET_ELEM_OBJREF] {
+            assert_ne!(element(|w| w.bytes(kind, &[0; 8])), plain, "attribute {kind}");
+        }
     }
 }

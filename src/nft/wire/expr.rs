@@ -262,6 +262,7 @@ impl Expr {
                 // The kernel does not dump a code for resets.
                 code: data.find(NFTA_REJECT_ICMP_CODE).and_then(|a| a.value.first().copied()).unwrap_or(0),
             },
+            // A flag would invert it or hang an expression on each element.
             "dynset" if number(NFTA_DYNSET_OP) == Some(NFT_DYNSET_OP_UPDATE) => {
                 let more = [NFTA_DYNSET_SREG_DATA, NFTA_DYNSET_EXPR, NFTA_DYNSET_EXPRESSIONS];
                 // 0: the set's own.

@@ -122,6 +122,12 @@ impl Lowering {
         }
     }
 
+    /// Whether an address is one of the namespace's own.
+    fn address_type(&mut self, flags: u32, op: u32) {
+        self.push(Expr::Fib { result: NFT_FIB_RESULT_ADDRTYPE, flags, dreg: NFT_REG_1 });
+        self.push(Expr::Cmp { op, sreg: NFT_REG_1, data: RTN_LOCAL.to_ne_bytes().to_vec() });
+    }
+
     fn lookup(&mut self, set: &str) {
         self.push(Expr::Lookup { set: set.to_owned(), sreg: NFT_REG_1 });
     }
@@ -137,11 +143,9 @@ impl Lowering {
                 self.meta(NFT_META_OIF);
                 self.equals(&LOOPBACK_IFINDEX.to_ne_bytes());
             }
-            Match::LocalDestination => {
-                let (result, flags) = (NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR);
-                self.push(Expr::Fib { result, flags, dreg: NFT_REG_1 });
-                self.equals(&RTN_LOCAL.to_ne_bytes());
-            }
+            Match::LocalDestination => self.address_type(NFTA_FIB_F_DADDR, NFT_CMP_EQ),
+            Match::LocalSource => self.address_type(NFTA_FIB_F_SADDR, NFT_CMP_EQ),
+            Match::ForeignSource => self.address_type(NFTA_FIB_F_SADDR, NFT_CMP_NEQ),
             Match::State(state) => {
                 let bit = match state {
                     State::Invalid => NF_CT_STATE_INVALID_BIT,
