@@ -186,7 +186,7 @@ else
     not_run lints "cargo clippy is not installed"
 fi
 tier docs env RUSTDOCFLAGS=-Dwarnings cargo doc -q --no-deps
-tier unit cargo test -q --lib --bins
+tier unit cargo test -q --lib
 pure=()
 for file in tests/*.rs; do
     case $(basename "$file" .rs) in

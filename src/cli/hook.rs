@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::load::{self, ConfigFile, Inputs};
 use super::{Outcome, finish};
 use crate::error::{Cause, Failure};
-use crate::kernel::apply::{Present, apply, complete, is_gone};
+use crate::kernel::apply::{Present, Site, is_gone};
 use crate::kernel::files::Trust;
 use crate::kernel::link::addresses_here;
 use crate::kernel::netns::{Inside, Own, Target, enter};
@@ -123,7 +123,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts)?;
     let mut tables = Tables::open(&inside, *deadline)?;
     let present = present(&plan, &inputs.settings, &mut tables, &inside, registry)?;
-    let report = apply(&plan, &inside, &mut tables, &procfs, &present, deadline)?;
+    let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
     registry.put(&record(inputs, &plan, &facts, &inside))?;
     for note in &plan.notes {
         log::warn!("container {}: {note}", plan.id);
@@ -157,8 +157,8 @@ fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(
     }
     let mut tables = Tables::open(&inside, *deadline)?;
     let present = present(&plan, &inputs.settings, &mut tables, &inside, registry)?;
-    let completion = complete(&plan, &inside, &mut tables, &procfs, &present, deadline)?;
-    for report in &completion.sysctls {
+    let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.complete(&plan)?;
+    for report in &report.sysctls {
         log::warn!("container {}: {} was set again to {}", plan.id, report.key, report.value);
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::kernel::process::Deadline;
 use crate::kernel::tables::{Installed, Tables};
 use crate::net::Family;
 use crate::plan::{Plan, Step};
-use crate::sysctl::ipv6::DISABLE_IPV6;
+use crate::sysctl::ipv6::{DISABLE_IPV6, Write};
 use crate::sysctl::key::Key;
 
 /// What was done.
@@ -18,7 +18,8 @@ use crate::sysctl::key::Key;
 pub struct Report {
     /// What became of the table; `None` where the plan has none, or it was left to another container's.
     pub table: Option<Installed>,
-    /// Sysctls written, with what they were.
+    /// Sysctls that were otherwise and were set; at poststart those that the runtime wrote after createRuntime, or that
+    /// belong to interfaces that came later.
     pub sysctls: Vec<SysctlReport>,
 }
 
@@ -31,85 +32,82 @@ pub enum Present {
     Kept,
 }
 
-/// Carries `plan` out.
-///
-/// # Errors
-/// The first step that fails. What was done before it stays: the table is first, so the namespace is then filtered.
-pub fn apply(
-    plan: &Plan,
-    inside: &Inside,
-    tables: &mut Tables<'_>,
-    procfs: &Procfs,
-    present: &Present,
-    deadline: &Deadline,
-) -> Result<Report, Failure> {
-    let mut report = Report::default();
-    for step in &plan.steps {
-        deadline.check("protect the container")?;
-        match (step, present) {
-            (Step::ReplaceTable(_) | Step::NoTable, Present::Kept) => {}
-            (Step::ReplaceTable(table), Present::Replaceable(comment)) => {
-                report.table = Some(tables.install(table, comment.as_deref())?);
-            }
-            (Step::NoTable, Present::Replaceable(Some(_))) => tables.remove()?,
-            (Step::NoTable, Present::Replaceable(None)) => {}
-            (Step::Sysctls(writes), _) => {
-                report.sysctls = procfs.apply(inside, writes)?;
-            }
-            (Step::RaiseLoopback, _) => {
-                let found = Links::open(inside)?.raise_loopback(deadline)?;
-                check_loopback(&found, ipv6_on_lo(inside, procfs)?)?;
+/// A container's namespace with everything that is needed to work in it.
+#[derive(Debug)]
+pub struct Site<'i> {
+    /// The key to it.
+    pub inside: &'i Inside,
+    /// Its rules.
+    pub tables: Tables<'i>,
+    /// Its sysctls.
+    pub procfs: Procfs,
+    /// What to do with the table that is there.
+    pub present: Present,
+    /// When all of it must be done.
+    pub deadline: Deadline,
+}
+
+impl Site<'_> {
+    /// Carries `plan` out.
+    ///
+    /// # Errors
+    /// The first step that fails. What was done before it stays: the table is first, so the namespace is then filtered.
+    pub fn apply(&mut self, plan: &Plan) -> Result<Report, Failure> {
+        let mut report = Report::default();
+        for step in &plan.steps {
+            self.deadline.check("protect the container")?;
+            match (step, &self.present) {
+                (Step::ReplaceTable(_) | Step::NoTable, Present::Kept) => {}
+                (Step::ReplaceTable(table), Present::Replaceable(comment)) => {
+                    report.table = Some(self.tables.install(table, comment.as_deref())?);
+                }
+                (Step::NoTable, Present::Replaceable(Some(_))) => self.tables.remove()?,
+                (Step::NoTable, Present::Replaceable(None)) => {}
+                (Step::Sysctls(writes), _) => report.sysctls = self.sysctls(writes)?,
+                (Step::RaiseLoopback, _) => {
+                    let found = Links::open(self.inside)?.raise_loopback(&self.deadline)?;
+                    check_loopback(&found, self.ipv6_on_lo()?)?;
+                }
             }
         }
+        Ok(report)
     }
-    report.sysctls.retain(|report| report.written != Written::Already);
-    Ok(report)
-}
 
-/// Whether lo has IPv6: never `conf/all`, which says nothing of any interface.
-fn ipv6_on_lo(inside: &Inside, procfs: &Procfs) -> Result<bool, Failure> {
-    let key = Key::conf(Family::V6, "lo", DISABLE_IPV6)
-        .map_err(|error| Failure::new("look at lo", Cause::Internal(error.to_string())))?;
-    Ok(procfs.read(inside, &key)?.is_some_and(|value| value.trim() == "0"))
-}
-
-/// What poststart found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Completion {
-    /// Sysctls that the runtime wrote after createRuntime, or that belong to interfaces that came later.
-    pub sysctls: Vec<SysctlReport>,
-}
-
-/// Verifies the table and lo, and brings the sysctls about again: the runtime may have written its own after us (runc,
-/// youki), and interfaces may have come (docker, podman in a user namespace).
-///
-/// # Errors
-/// A table that differs is an error and is not mended: whoever changed it is at work.
-pub fn complete(
-    plan: &Plan,
-    inside: &Inside,
-    tables: &mut Tables<'_>,
-    procfs: &Procfs,
-    present: &Present,
-    deadline: &Deadline,
-) -> Result<Completion, Failure> {
-    let mut completion = Completion::default();
-    for step in &plan.steps {
-        deadline.check("verify the container's protection")?;
-        match (step, present) {
-            (Step::ReplaceTable(table), Present::Replaceable(_)) => tables.verify(table)?,
-            (Step::ReplaceTable(_), Present::Kept) | (Step::NoTable, _) => {}
-            (Step::Sysctls(writes), _) => {
-                completion.sysctls = procfs.apply(inside, writes)?;
-            }
-            (Step::RaiseLoopback, _) => {
-                let found = Links::open(inside)?.loopback(deadline)?;
-                check_loopback(&found, ipv6_on_lo(inside, procfs)?)?;
+    /// Verifies the table and lo, and brings the sysctls about again: the runtime may have written its own after us
+    /// (runc, youki), and interfaces may have come (docker, podman in a user namespace).
+    ///
+    /// # Errors
+    /// A table that differs is an error and is not mended: whoever changed it is at work.
+    pub fn complete(&mut self, plan: &Plan) -> Result<Report, Failure> {
+        let mut report = Report::default();
+        for step in &plan.steps {
+            self.deadline.check("verify the container's protection")?;
+            match (step, &self.present) {
+                (Step::ReplaceTable(table), Present::Replaceable(_)) => self.tables.verify(table)?,
+                (Step::ReplaceTable(_), Present::Kept) | (Step::NoTable, _) => {}
+                (Step::Sysctls(writes), _) => report.sysctls = self.sysctls(writes)?,
+                (Step::RaiseLoopback, _) => {
+                    let found = Links::open(self.inside)?.loopback(&self.deadline)?;
+                    check_loopback(&found, self.ipv6_on_lo()?)?;
+                }
             }
         }
+        Ok(report)
     }
-    completion.sysctls.retain(|report| report.written != Written::Already);
-    Ok(completion)
+
+    /// Brings sysctls about, and returns those that were not so before.
+    fn sysctls(&self, writes: &[Write]) -> Result<Vec<SysctlReport>, Failure> {
+        let mut reports = self.procfs.apply(self.inside, writes)?;
+        reports.retain(|report| matches!(report.written, Written::Changed { .. }));
+        Ok(reports)
+    }
+
+    /// Whether lo has IPv6: never `conf/all`, which says nothing of any interface.
+    fn ipv6_on_lo(&self) -> Result<bool, Failure> {
+        let key = Key::conf(Family::V6, "lo", DISABLE_IPV6)
+            .map_err(|error| Failure::new("look at lo", Cause::Internal(error.to_string())))?;
+        Ok(self.procfs.read(self.inside, &key)?.is_some_and(|value| value.trim() == "0"))
+    }
 }
 
 /// Whether a failure means that the container's process has ended.

@@ -9,7 +9,8 @@ use crate::kernel::process::Deadline;
 use crate::kernel::socket::{BUFFER, Socket};
 use crate::nft::ruleset::Table;
 use crate::nft::wire::batch::{Batch, Head};
-use crate::nft::wire::dump::{Ask, Held};
+use crate::nft::wire::dump::Ask;
+use crate::nft::wire::held::Held;
 use crate::nft::wire::reply::Answers;
 use crate::nft::wire::uapi::NLM_F_DUMP_INTR;
 

@@ -28,7 +28,7 @@
 //!   is left of such packets is dropped before the layers. Replies to flows of others are not asked.
 //! * **Loopback before conntrack state.** The ICMP error that `reject` sends to a local socket belongs to a flow
 //!   that was never confirmed, so its state is invalid. (The reset that it sends has the peer's address as its
-//!   source and the flow's entry: [`Builder::tracked`] accepts it.)
+//!   source and the flow's entry: the chain `tracked` accepts it.)
 //! * **forward asks both directions.** Which side of a packet routed through the container is the outside cannot be
 //!   known before its interfaces exist. A nested namespace may reach what the container may reach and be reached by
 //!   whom the container may be reached by, and nothing else.

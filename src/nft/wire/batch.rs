@@ -10,10 +10,9 @@
 //!   `nft` loaded from our text.
 
 use super::attr::{Header, Writer};
-use super::dump::{Held, HeldRule};
+use super::held::{Held, HeldRule, HeldSet, RawElement, hooknum};
 use super::uapi::*;
-use crate::net::AddrRange;
-use crate::nft::ruleset::{Chain, Hook, KeyType, Kind, Set, TABLE, Table};
+use crate::nft::ruleset::{Chain, Set, TABLE, Table};
 use crate::nft::text::comment;
 
 /// How a batch begins.
@@ -56,17 +55,6 @@ pub struct Batch {
 /// Elements are split over messages of about this many bytes: an attribute's length has 16 bits.
 const ELEMENT_BYTES: usize = 60_000;
 
-/// Bytes of the widest key: an IPv6 address, a protocol and a port.
-pub(super) const KEY_LEN: usize = 24;
-
-/// One element as the kernel stores it: one end of a tree's interval, one hash key, or one box.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct RawElement {
-    pub(super) key: [u8; KEY_LEN],
-    pub(super) end: Option<[u8; KEY_LEN]>,
-    pub(super) is_interval_end: bool,
-}
-
 impl Batch {
     /// The batch that makes `table`; `expected` is what the kernel will hold then ([`Held::expected`]), in which the rules
     /// are expressions already.
@@ -85,10 +73,10 @@ impl Batch {
         for (index, chain) in table.chains.iter().enumerate() {
             packer.message(Object::Chain(index), NFT_MSG_NEWCHAIN, created, |w| write_chain(w, chain));
         }
-        for (index, set) in table.sets.iter().enumerate() {
-            packer.message(Object::Set(index), NFT_MSG_NEWSET, created, |w| write_set(w, set, index as u32 + 1));
+        for (index, (set, held)) in table.sets.iter().zip(&expected.sets).enumerate() {
+            packer.message(Object::Set(index), NFT_MSG_NEWSET, created, |w| write_set(w, set, held, index as u32 + 1));
         }
-        for (index, set) in table.sets.iter().enumerate() {
+        for (index, set) in expected.sets.iter().enumerate() {
             packer.elements(index, set);
         }
         let places = table.chains.iter().enumerate().flat_map(|(c, chain)| (0..chain.rules.len()).map(move |r| (c, r)));
@@ -155,9 +143,8 @@ impl Packer {
         });
     }
 
-    fn elements(&mut self, index: usize, set: &Set) {
-        let mut elements = raw_elements(set).peekable();
-        let shape = Shape::of(set);
+    fn elements(&mut self, index: usize, set: &HeldSet) {
+        let mut elements = set.elements.iter().peekable();
         while elements.peek().is_some() {
             self.message(Object::Elements(index), NFT_MSG_NEWSETELEM, NLM_F_CREATE, |w| {
                 w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
@@ -165,7 +152,7 @@ impl Packer {
                 w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
                     let start = w.len();
                     while let Some(element) = elements.next_if(|_| w.len() - start < ELEMENT_BYTES) {
-                        write_element(w, &element, shape.key_len);
+                        write_element(w, element, set.shape.key_len);
                     }
                 });
             });
@@ -186,55 +173,8 @@ fn write_chain(w: &mut Writer, chain: &Chain) {
     }
 }
 
-pub(super) const fn hooknum(hook: Hook) -> u32 {
-    match hook {
-        Hook::Input => NF_INET_LOCAL_IN,
-        Hook::Forward => NF_INET_FORWARD,
-        Hook::Output => NF_INET_LOCAL_OUT,
-    }
-}
-
-/// A set's declaration in the kernel's terms.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) flags: u32,
-    pub(super) key_type: u32,
-    pub(super) key_len: usize,
-    pub(super) size: u32,
-    pub(super) timeout_ms: u64,
-}
-
-impl Shape {
-    pub(super) fn of(set: &Set) -> Shape {
-        let concat = set.key.len() > 1;
-        let (flags, size, timeout_ms) = match set.kind {
-            Kind::Hash => (0, set.len() as u32, 0),
-            Kind::Interval => (NFT_SET_INTERVAL | if concat { NFT_SET_CONCAT } else { 0 }, 0, 0),
-            Kind::Dynamic { size, timeout_s } => (NFT_SET_EVAL | NFT_SET_TIMEOUT, size, u64::from(timeout_s) * 1000),
-        };
-        let key_type = set.key.iter().fold(0, |id, key| (id << TYPE_BITS) | type_id(*key));
-        let key_len =
-            if concat { set.key.iter().map(|k| padded(*k)).sum() } else { set.key.first().map_or(0, |k| k.width()) };
-        Shape { flags, key_type, key_len, size, timeout_ms }
-    }
-}
-
-const fn type_id(key: KeyType) -> u32 {
-    match key {
-        KeyType::Ipv4Addr => TYPE_IPADDR,
-        KeyType::Ipv6Addr => TYPE_IP6ADDR,
-        KeyType::InetProto => TYPE_INET_PROTOCOL,
-        KeyType::InetService => TYPE_INET_SERVICE,
-    }
-}
-
-/// Bytes of a field inside a concatenation: a whole number of 32-bit registers.
-const fn padded(key: KeyType) -> usize {
-    (key.width() + 3) & !3
-}
-
-fn write_set(w: &mut Writer, set: &Set, id: u32) {
-    let shape = Shape::of(set);
+fn write_set(w: &mut Writer, set: &Set, held: &HeldSet, id: u32) {
+    let shape = &held.shape;
     w.str(NFTA_SET_TABLE, TABLE);
     w.str(NFTA_SET_NAME, &set.name);
     w.u32(NFTA_SET_FLAGS, shape.flags);
@@ -259,46 +199,6 @@ fn write_set(w: &mut Writer, set: &Set, id: u32) {
             }
         });
     }
-}
-
-/// The elements of a set as the kernel stores them.
-pub(super) fn raw_elements(set: &Set) -> impl Iterator<Item = RawElement> + '_ {
-    let tree = set.kind == Kind::Interval && set.key.len() == 1;
-    let ranged = set.kind == Kind::Interval;
-    set.elements().flat_map(move |element| {
-        let first = RawElement { key: pack(element, &set.key, |span| span.first), end: None, is_interval_end: false };
-        let (first, second) = if tree {
-            (first, interval_end(element, set))
-        } else if ranged {
-            (RawElement { end: Some(pack(element, &set.key, |span| span.last)), ..first }, None)
-        } else {
-            (first, None)
-        };
-        std::iter::once(first).chain(second)
-    })
-}
-
-/// A tree holds the first value behind an interval as its end, and none where the interval ends with the type.
-fn interval_end(element: &[AddrRange], set: &Set) -> Option<RawElement> {
-    let bits = set.key.first()?.width() as u32 * 8;
-    let last = element.first()?.last;
-    let greatest = if bits >= 128 { u128::MAX } else { (1 << bits) - 1 };
-    (last < greatest).then(|| RawElement {
-        key: pack(element, &set.key, |span| span.last + 1),
-        end: None,
-        is_interval_end: true,
-    })
-}
-
-fn pack(element: &[AddrRange], key: &[KeyType], value: impl Fn(&AddrRange) -> u128) -> [u8; KEY_LEN] {
-    let mut packed = [0; KEY_LEN];
-    let mut at = 0;
-    for (span, field) in element.iter().zip(key) {
-        let bytes = value(span).to_be_bytes();
-        packed[at..at + field.width()].copy_from_slice(&bytes[16 - field.width()..]);
-        at += padded(*field);
-    }
-    packed
 }
 
 fn write_element(w: &mut Writer, element: &RawElement, key_len: usize) {

@@ -1,13 +1,11 @@
 //! What the kernel holds of our table, decoded and compared with what was asked for.
 
 use super::attr::{self, Attrs, Header, Writer};
-use super::batch::{KEY_LEN, RawElement, Shape, hooknum, raw_elements};
 use super::expr::Expr;
-use super::lower::lower;
+use super::held::{Held, HeldChain, HeldRule, HeldSet, KEY_LEN, RawElement, Shape};
 use super::uapi::*;
 use crate::netlink::Message;
-use crate::nft::ruleset::{Kind, TABLE, Table};
-use crate::nft::text::comment;
+use crate::nft::ruleset::TABLE;
 
 /// A question to the kernel about our table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,92 +50,7 @@ impl Ask<'_> {
     }
 }
 
-/// A chain as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct HeldChain {
-    name: String,
-    /// Hook number, priority, policy, type.
-    base: Option<(u32, i32, u32, String)>,
-    /// `NFTA_CHAIN_FLAGS` without `NFT_CHAIN_BASE`, which `base` tells.
-    flags: u32,
-}
-
-/// A rule as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HeldRule {
-    pub(super) chain: String,
-    pub(super) exprs: Vec<Expr>,
-    pub(super) comment: String,
-}
-
-/// A set as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct HeldSet {
-    name: String,
-    shape: Shape,
-    elements: Vec<RawElement>,
-}
-
-/// Our table, in the kernel's terms: decoded from dumps, or derived from a [`Table`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    comment: Option<String>,
-    /// `NFTA_TABLE_FLAGS`: none are ours. `NFT_TABLE_F_DORMANT` unhooks every chain and leaves the listing as it was.
-    flags: u32,
-    chains: Vec<HeldChain>,
-    sets: Vec<HeldSet>,
-    /// In the order of the table's chains, each with its rules in order.
-    pub(super) rules: Vec<HeldRule>,
-}
-
 impl Held {
-    /// What the kernel should hold once `table` is loaded.
-    pub fn expected(table: &Table) -> Held {
-        let chain = |chain: &crate::nft::ruleset::Chain| HeldChain {
-            name: chain.name.clone(),
-            base: chain.base.map(|base| {
-                let policy = if base.accepts { NF_ACCEPT } else { NF_DROP };
-                (hooknum(base.hook), 0, policy, "filter".to_owned())
-            }),
-            flags: 0,
-        };
-        let set = |set: &crate::nft::ruleset::Set| {
-            let mut elements: Vec<RawElement> =
-                if matches!(set.kind, Kind::Dynamic { .. }) { Vec::new() } else { raw_elements(set).collect() };
-            elements.sort_unstable();
-            HeldSet { name: set.name.clone(), shape: Shape::of(set), elements }
-        };
-        let rules = table.chains.iter().flat_map(|chain| {
-            chain.rules.iter().map(|rule| HeldRule {
-                chain: chain.name.clone(),
-                exprs: lower(rule),
-                comment: comment(&rule.comment),
-            })
-        });
-        Held {
-            comment: Some(comment(&table.comment)),
-            flags: 0,
-            chains: table.chains.iter().map(chain).collect(),
-            sets: table.sets.iter().map(set).collect(),
-            rules: rules.collect(),
-        }
-    }
-
-    /// The names of the sets whose elements belong to the comparison. Rules fill the dynamic ones.
-    pub fn static_sets(&self) -> Vec<String> {
-        self.sets.iter().filter(|set| set.shape.flags & NFT_SET_EVAL == 0).map(|set| set.name.clone()).collect()
-    }
-
-    /// How many elements the largest set has.
-    pub fn largest_set(&self) -> usize {
-        self.sets.iter().map(|set| set.elements.len()).max().unwrap_or(0)
-    }
-
-    /// The table's comment, if there is a table.
-    pub fn comment(&self) -> Option<&str> {
-        self.comment.as_deref()
-    }
-
     /// What one question about `self` starts from: the sets, where their elements are asked for, else nothing.
     pub fn clone_for(&self, ask: &Ask<'_>) -> Held {
         match ask {

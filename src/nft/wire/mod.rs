@@ -1,13 +1,14 @@
 //! The netlink side: one table, one batch; and the kernel's dumps, read back.
 //!
 //! [`uapi`] spells the kernel's numbers, [`attr`] writes and reads attributes, [`expr`] knows each expression's
-//! encoding and decoding side by side, [`lower`] turns our matches into expressions, [`batch`] packs the datagram,
-//! [`dump`] decodes what the kernel holds and compares it with what was asked for, [`reply`] maps errors to objects.
+//! encoding and decoding side by side, [`lower`] turns our matches into expressions, [`held`] is a table in the kernel's
+//! terms, [`batch`] packs the datagram that makes it, [`dump`] decodes what the kernel holds and compares it with what was asked for, [`reply`] maps errors to objects.
 
 pub mod attr;
 pub mod batch;
 pub mod dump;
 pub mod expr;
+pub mod held;
 pub mod lower;
 pub mod reply;
 pub mod uapi;

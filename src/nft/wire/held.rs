@@ -1,0 +1,193 @@
+//! A table in the kernel's terms: what it stores, and so what it is sent and what it dumps.
+
+use super::expr::Expr;
+use super::lower::lower;
+use super::uapi::*;
+use crate::net::AddrRange;
+use crate::nft::ruleset::{Chain, Hook, KeyType, Kind, Set, Table};
+use crate::nft::text::comment;
+
+/// Bytes of the widest key: an IPv6 address, a protocol and a port.
+pub(super) const KEY_LEN: usize = 24;
+
+/// One element as the kernel stores it: one end of a tree's interval, one hash key, or one box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RawElement {
+    pub(super) key: [u8; KEY_LEN],
+    pub(super) end: Option<[u8; KEY_LEN]>,
+    pub(super) is_interval_end: bool,
+}
+
+/// A chain as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeldChain {
+    pub(super) name: String,
+    /// Hook number, priority, policy, type.
+    pub(super) base: Option<(u32, i32, u32, String)>,
+    /// `NFTA_CHAIN_FLAGS` without `NFT_CHAIN_BASE`, which `base` tells.
+    pub(super) flags: u32,
+}
+
+/// A rule as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeldRule {
+    pub(super) chain: String,
+    pub(super) exprs: Vec<Expr>,
+    pub(super) comment: String,
+}
+
+/// A set as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeldSet {
+    pub(super) name: String,
+    pub(super) shape: Shape,
+    pub(super) elements: Vec<RawElement>,
+}
+
+/// Our table, in the kernel's terms: decoded from dumps, or derived from a [`Table`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub(super) comment: Option<String>,
+    /// `NFTA_TABLE_FLAGS`: none are ours. `NFT_TABLE_F_DORMANT` unhooks every chain and leaves the listing as it was.
+    pub(super) flags: u32,
+    pub(super) chains: Vec<HeldChain>,
+    pub(super) sets: Vec<HeldSet>,
+    /// In the order of the table's chains, each with its rules in order.
+    pub(super) rules: Vec<HeldRule>,
+}
+
+impl Held {
+    /// What the kernel should hold once `table` is loaded.
+    pub fn expected(table: &Table) -> Held {
+        let chain = |chain: &Chain| HeldChain {
+            name: chain.name.clone(),
+            base: chain.base.map(|base| {
+                let policy = if base.accepts { NF_ACCEPT } else { NF_DROP };
+                (hooknum(base.hook), 0, policy, "filter".to_owned())
+            }),
+            flags: 0,
+        };
+        let set = |set: &Set| {
+            let mut elements: Vec<RawElement> =
+                if matches!(set.kind, Kind::Dynamic { .. }) { Vec::new() } else { raw_elements(set).collect() };
+            elements.sort_unstable();
+            HeldSet { name: set.name.clone(), shape: Shape::of(set), elements }
+        };
+        let rules = table.chains.iter().flat_map(|chain| {
+            chain.rules.iter().map(|rule| HeldRule {
+                chain: chain.name.clone(),
+                exprs: lower(rule),
+                comment: comment(&rule.comment),
+            })
+        });
+        Held {
+            comment: Some(comment(&table.comment)),
+            flags: 0,
+            chains: table.chains.iter().map(chain).collect(),
+            sets: table.sets.iter().map(set).collect(),
+            rules: rules.collect(),
+        }
+    }
+
+    /// The names of the sets whose elements belong to the comparison. Rules fill the dynamic ones.
+    pub fn static_sets(&self) -> Vec<String> {
+        self.sets.iter().filter(|set| set.shape.flags & NFT_SET_EVAL == 0).map(|set| set.name.clone()).collect()
+    }
+
+    /// How many elements the largest set has.
+    pub fn largest_set(&self) -> usize {
+        self.sets.iter().map(|set| set.elements.len()).max().unwrap_or(0)
+    }
+
+    /// The table's comment, if there is a table.
+    pub fn comment(&self) -> Option<&str> {
+        self.comment.as_deref()
+    }
+}
+
+pub(super) const fn hooknum(hook: Hook) -> u32 {
+    match hook {
+        Hook::Input => NF_INET_LOCAL_IN,
+        Hook::Forward => NF_INET_FORWARD,
+        Hook::Output => NF_INET_LOCAL_OUT,
+    }
+}
+
+/// A set's declaration in the kernel's terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) flags: u32,
+    pub(super) key_type: u32,
+    pub(super) key_len: usize,
+    pub(super) size: u32,
+    pub(super) timeout_ms: u64,
+}
+
+impl Shape {
+    pub(super) fn of(set: &Set) -> Shape {
+        let concat = set.key.len() > 1;
+        let (flags, size, timeout_ms) = match set.kind {
+            Kind::Hash => (0, set.len() as u32, 0),
+            Kind::Interval => (NFT_SET_INTERVAL | if concat { NFT_SET_CONCAT } else { 0 }, 0, 0),
+            Kind::Dynamic { size, timeout_s } => (NFT_SET_EVAL | NFT_SET_TIMEOUT, size, u64::from(timeout_s) * 1000),
+        };
+        let key_type = set.key.iter().fold(0, |id, key| (id << TYPE_BITS) | type_id(*key));
+        let key_len =
+            if concat { set.key.iter().map(|k| padded(*k)).sum() } else { set.key.first().map_or(0, |k| k.width()) };
+        Shape { flags, key_type, key_len, size, timeout_ms }
+    }
+}
+
+const fn type_id(key: KeyType) -> u32 {
+    match key {
+        KeyType::Ipv4Addr => TYPE_IPADDR,
+        KeyType::Ipv6Addr => TYPE_IP6ADDR,
+        KeyType::InetProto => TYPE_INET_PROTOCOL,
+        KeyType::InetService => TYPE_INET_SERVICE,
+    }
+}
+
+/// Bytes of a field inside a concatenation: a whole number of 32-bit registers.
+const fn padded(key: KeyType) -> usize {
+    (key.width() + 3) & !3
+}
+
+/// The elements of a set as the kernel stores them.
+fn raw_elements(set: &Set) -> impl Iterator<Item = RawElement> + '_ {
+    let tree = set.kind == Kind::Interval && set.key.len() == 1;
+    let ranged = set.kind == Kind::Interval;
+    set.elements().flat_map(move |element| {
+        let first = RawElement { key: pack(element, &set.key, |span| span.first), end: None, is_interval_end: false };
+        let (first, second) = if tree {
+            (first, interval_end(element, set))
+        } else if ranged {
+            (RawElement { end: Some(pack(element, &set.key, |span| span.last)), ..first }, None)
+        } else {
+            (first, None)
+        };
+        std::iter::once(first).chain(second)
+    })
+}
+
+/// A tree holds the first value behind an interval as its end, and none where the interval ends with the type.
+fn interval_end(element: &[AddrRange], set: &Set) -> Option<RawElement> {
+    let bits = set.key.first()?.width() as u32 * 8;
+    let last = element.first()?.last;
+    let greatest = if bits >= 128 { u128::MAX } else { (1 << bits) - 1 };
+    (last < greatest).then(|| RawElement {
+        key: pack(element, &set.key, |span| span.last + 1),
+        end: None,
+        is_interval_end: true,
+    })
+}
+
+fn pack(element: &[AddrRange], key: &[KeyType], value: impl Fn(&AddrRange) -> u128) -> [u8; KEY_LEN] {
+    let mut packed = [0; KEY_LEN];
+    let mut at = 0;
+    for (span, field) in element.iter().zip(key) {
+        let bytes = value(span).to_be_bytes();
+        packed[at..at + field.width()].copy_from_slice(&bytes[16 - field.width()..]);
+        at += padded(*field);
+    }
+    packed
+}
