@@ -190,9 +190,8 @@ fn always_denied(settings: &Settings, facts: &Facts) -> Option<Layer> {
     let mode = settings.denies_always()?;
     let egress: Vec<&ListLayer> = settings.lists.iter().filter(|l| l.direction == Direction::Egress).collect();
     let on_denied = egress.first().map_or(OnDenied::Reject, |layer| layer.on_denied);
-    let opens = |addr| settings.opens(addr);
     let origin = settings.always_denied.origin.to_string();
-    let lists: Vec<_> = egress.iter().map(|layer| &layer.list).collect();
+    let lists: Vec<_> = settings.opening_lists().collect();
     let groups = settings.always_denied.value.iter().copied();
-    layers::always_denied(groups, &lists, opens, denial(mode, on_denied), &facts.host, &origin)
+    layers::always_denied(groups, &lists, denial(mode, on_denied), &facts.host, &origin)
 }
