@@ -33,22 +33,20 @@ pub fn of_list(
     }
 }
 
-/// The layer of what is always denied: `groups`, less the addresses that an entry of `lists` names exactly and `opens`
-/// confirms.
+/// The layer of what is always denied: `groups`, less the addresses that an entry of `lists` names exactly.
 ///
 /// A list that names such an address still has to allow the packet, so an override opens what the list says and
 /// nothing more. `None` where nothing is left to deny.
 pub fn always_denied(
     groups: impl IntoIterator<Item = Group>,
     lists: &[&List],
-    opens: impl Fn(IpAddr) -> bool,
     denial: Denial,
     host: &[IpAddr],
     origin: &str,
 ) -> Option<Layer> {
     let opened = |family| {
         let candidates = lists.iter().flat_map(|list| named(list));
-        let blocks = candidates.filter(|addr| Family::of(*addr) == family && opens(*addr)).map(Cidr::host);
+        let blocks = candidates.filter(|addr| Family::of(*addr) == family).map(Cidr::host);
         merge(blocks.map(|block| block.range()).collect())
     };
     let (v4, v6) = (opened(Family::V4), opened(Family::V6));
@@ -73,7 +71,8 @@ pub fn always_denied(
     })
 }
 
-/// The single addresses that a list's entries can name: blocks of one, and the metadata services.
+/// The addresses that [`List::names`] is true of: blocks of one, and the metadata services. All at once, for a list may
+/// have 200,000 entries.
 fn named(list: &List) -> Vec<IpAddr> {
     let of = |entry: &crate::policy::list::Entry| match entry.peer {
         Peer::Block(block) if block.is_host() => vec![block.first()],
@@ -81,4 +80,25 @@ fn named(list: &List) -> Vec<IpAddr> {
         Peer::Any | Peer::Block(_) | Peer::Group(Group::Internet | Group::Private | Group::Host) => Vec::new(),
     };
     list.entries().iter().filter(|entry| !entry.deny).flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::list::ENTRY_LIMIT;
+
+    #[test]
+    fn the_longest_list_opens_what_it_names() {
+        // Compared one by one, these would take minutes.
+        let text: Vec<String> = (1..ENTRY_LIMIT as u32)
+            .map(|n| std::net::Ipv4Addr::from_bits(0x0b00_0000 + 3 * n).to_string())
+            .chain(["169.254.169.254:80".to_owned()])
+            .collect();
+        let list = List::parse(&text.join(","), &Origin::Builtin("test")).unwrap();
+        let layer = always_denied([Group::Metadata], &[&list], Denial::Reject, &[], "test").unwrap();
+        let named = Cidr::host("169.254.169.254".parse().unwrap()).range();
+        assert!(!layer.entries[0].v4.contains(&named));
+        let all = always_denied([Group::Metadata], &[], Denial::Reject, &[], "test").unwrap();
+        assert_eq!(all.entries[0].v4.len(), layer.entries[0].v4.len() + 1);
+    }
 }

@@ -167,10 +167,13 @@ fn table(settings: &Settings, facts: &Facts) -> Result<Option<(Table, Vec<Layer>
         )
     });
     let layers: Vec<Layer> = always.into_iter().chain(lists).collect();
-    if layers.is_empty() && ipv6 == Ipv6Traffic::Filtered {
+    let router_advertisements = settings.router_advertisements.value == RouterAdvertisements::Accept;
+    // The default drops them only where there is a table anyway; an admin who wrote it gets a table for it.
+    let only_advertisements =
+        !router_advertisements && !matches!(settings.router_advertisements.origin, Origin::Builtin(_));
+    if layers.is_empty() && ipv6 == Ipv6Traffic::Filtered && !only_advertisements {
         return Ok(None);
     }
-    let router_advertisements = settings.router_advertisements.value == RouterAdvertisements::Accept;
     let filter = Filter { ipv6, router_advertisements, layers };
     let mut table = build(&filter, String::new())?;
     table.comment = table_comment(table.digest());
@@ -190,9 +193,30 @@ fn always_denied(settings: &Settings, facts: &Facts) -> Option<Layer> {
     let mode = settings.denies_always()?;
     let egress: Vec<&ListLayer> = settings.lists.iter().filter(|l| l.direction == Direction::Egress).collect();
     let on_denied = egress.first().map_or(OnDenied::Reject, |layer| layer.on_denied);
-    let opens = |addr| settings.opens(addr);
     let origin = settings.always_denied.origin.to_string();
-    let lists: Vec<_> = egress.iter().map(|layer| &layer.list).collect();
+    let lists: Vec<_> = settings.opening_lists().collect();
     let groups = settings.always_denied.value.iter().copied();
-    layers::always_denied(groups, &lists, opens, denial(mode, on_denied), &facts.host, &origin)
+    layers::always_denied(groups, &lists, denial(mode, on_denied), &facts.host, &origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Requests;
+    use crate::settings::Config;
+
+    fn plan_under(config: &str) -> Plan {
+        let state = State::parse(br#"{"ociVersion":"1.0","id":"c","pid":5,"annotations":{}}"#).unwrap();
+        let config = Config::parse("c.yaml", config.as_bytes()).unwrap();
+        let settings = Settings::decide(Some(config), Requests::default()).unwrap();
+        plan(&state, None, &settings, &Facts::default()).unwrap()
+    }
+
+    #[test]
+    fn router_advertisements_that_the_admin_drops_are_dropped_without_any_list() {
+        let table = plan_under("router-advertisements: drop\n").table().map(ToString::to_string).unwrap_or_default();
+        assert!(table.contains("icmpv6 type 134 drop"), "{table}");
+        assert_eq!(plan_under("").table(), None);
+        assert_eq!(plan_under("router-advertisements: accept\n").table(), None);
+    }
 }

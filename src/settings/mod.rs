@@ -148,13 +148,18 @@ impl Settings {
         self.lists_of(Direction::Egress).map(|layer| layer.mode).next()
     }
 
-    /// Whether an entry of exactly `addr` opens what is always denied. Where the denial is the admin's, only the
-    /// admin's entries do.
-    pub fn opens(&self, addr: IpAddr) -> bool {
+    /// The lists whose entries of exactly one address open it where it is always denied. Where the denial is the
+    /// admin's, only the admin's do.
+    pub fn opening_lists(&self) -> impl Iterator<Item = &List> {
         let admins = self.always_denied_is_the_admins();
         self.lists_of(Direction::Egress)
-            .filter(|layer| !admins || layer.source == LayerSource::Baseline)
-            .any(|layer| layer.list.names(addr))
+            .filter(move |layer| !admins || layer.source == LayerSource::Baseline)
+            .map(|layer| &layer.list)
+    }
+
+    /// Whether an entry of exactly `addr` opens what is always denied.
+    pub fn opens(&self, addr: IpAddr) -> bool {
+        self.opening_lists().any(|list| list.names(addr))
     }
 
     /// **The specification** of lists and always-denied groups together: whether the first packet of a flow passes.
