@@ -29,7 +29,8 @@ pub struct Report {
 pub enum Present {
     /// There is none, or one with this comment that may be replaced.
     Replaceable(Option<String>),
-    /// It belongs to a container that shares the namespace, and holds everything this plan asks for and more.
+    /// It belongs to a container that shares the namespace, and holds everything this plan asks for and more. So do
+    /// the namespace's sysctls.
     Kept,
 }
 
@@ -55,7 +56,10 @@ pub fn apply(
             }
             (Step::NoTable, Present::Replaceable(Some(_))) => tables.remove()?,
             (Step::NoTable, Present::Replaceable(None)) => {}
-            (Step::Sysctls(writes), _) => {
+            // A container that shares the namespace asked for its own, within the same baseline: bringing the
+            // baseline about again would undo that.
+            (Step::Sysctls(_), Present::Kept) => {}
+            (Step::Sysctls(writes), Present::Replaceable(_)) => {
                 report.sysctls =
                     procfs.apply(inside, writes)?.into_iter().filter(|r| r.written != Written::Already).collect();
             }
@@ -101,8 +105,8 @@ pub fn complete(
         deadline.check("verify the container's protection")?;
         match (step, present) {
             (Step::ReplaceTable(table), Present::Replaceable(_)) => tables.verify(table)?,
-            (Step::ReplaceTable(_), Present::Kept) | (Step::NoTable, _) => {}
-            (Step::Sysctls(writes), _) => {
+            (Step::ReplaceTable(_) | Step::Sysctls(_), Present::Kept) | (Step::NoTable, _) => {}
+            (Step::Sysctls(writes), Present::Replaceable(_)) => {
                 completion.sysctls =
                     procfs.apply(inside, writes)?.into_iter().filter(|r| r.written != Written::Already).collect();
             }
