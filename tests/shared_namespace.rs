@@ -66,3 +66,14 @@ fn a_neighbour_without_wishes_leaves_rules_and_sysctls_alone() {
         assert_eq!(pod.namespace.sysctl("net/ipv6/conf/lo/disable_ipv6"), "1", "{stage}");
     }
 }
+
+#[test]
+fn of_two_that_start_at_once_the_one_with_wishes_has_them() {
+    for round in 0..40 {
+        let pod = Pod::new("egress: \"*\"\n");
+        let (a, b) = (pod.container("a").with("egress", "10.9.8.7"), pod.container("b"));
+        let mut both = [pod.begin(&a, "createRuntime"), pod.begin(&b, "createRuntime")];
+        assert!(both.iter_mut().all(|child| child.wait().unwrap().success()), "round {round}");
+        assert!(pod.rules().contains("10.9.8.7"), "round {round}: b's rules took the place of a's");
+    }
+}
