@@ -3,6 +3,7 @@
 //! ```text
 //! containers/<id>.json   one record
 //! errors/<id>.json       why the last start of that container failed
+//! lock                   held while rules are decided for a namespace that containers share
 //! ```
 //!
 //! The directory is root's alone (0700). Records are for humans, `poststart` and containers that share a namespace; no
@@ -14,17 +15,22 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cause, Failure, errno_of};
 use crate::kernel::netns::NamespaceId;
+use crate::kernel::process::Deadline;
 
 /// The default directory.
 pub const RUN_DIR: &str = "/run/netlatch";
 
 /// How many failures are kept; the oldest go first.
 const ERRORS_KEPT: usize = 128;
+/// How long to wait before asking for the lock again: a start holds it for about a millisecond.
+const LOCK_RETRY: std::time::Duration = std::time::Duration::from_millis(1);
 /// A record is some hundred bytes; a longer file is nobody's.
 const RECORD_LIMIT: u64 = 1 << 20;
 
@@ -83,6 +89,30 @@ impl Registry {
     /// The registry in `dir`, which need not exist yet.
     pub fn at(dir: &Path) -> Registry {
         Registry { dir: dir.to_owned() }
+    }
+
+    /// Keeps others away from shared namespaces until what is returned is dropped: between looking at what a namespace
+    /// holds and recording what was put there, nobody else may do the same.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`]; [`Cause::Deadline`] where another start does not come to its end in time.
+    pub fn lock(&self, deadline: &Deadline) -> Result<impl Drop + use<>, Failure> {
+        const DOING: &str = "wait for other containers of the namespace";
+        let failed = |cause| Failure::new(DOING, cause);
+        self.make("containers").map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let mut file = options.open(self.dir.join("lock")).map_err(|error| failed(self.cause(&error)))?;
+        loop {
+            // Never a blocking flock: only poll's deadline is kept whatever signals are blocked.
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => return Ok(held),
+                Err((file, Errno::EAGAIN | Errno::EINTR)) => file,
+                Err((_, errno)) => return Err(failed(self.cause(&errno.into()))),
+            };
+            deadline.check(DOING)?;
+            std::thread::sleep(LOCK_RETRY);
+        }
     }
 
     /// Writes a container's record.

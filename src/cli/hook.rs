@@ -121,6 +121,9 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let facts = facts(&inputs.settings, &procfs, None, deadline)?;
     let Some(inside) = join(inputs)? else { return Ok(()) };
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts)?;
+    // A namespace that the runtime makes for this container holds no other yet.
+    let shared = inputs.bundle.as_ref().is_none_or(|bundle| bundle.network != Some(NetworkNamespace::New));
+    let _alone = if shared { Some(registry.lock(deadline)?) } else { None };
     let mut tables = Tables::open(&inside, *deadline)?;
     let present = present(&plan, &inputs.settings, &mut tables, &inside, registry)?;
     let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;

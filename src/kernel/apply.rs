@@ -63,7 +63,10 @@ impl Site<'_> {
                 }
                 (Step::NoTable, Present::Replaceable(Some(_))) => self.tables.remove()?,
                 (Step::NoTable, Present::Replaceable(None)) => {}
-                (Step::Sysctls(writes), _) => report.sysctls = self.sysctls(writes)?,
+                // A container that shares the namespace asked for its own, within the same baseline: bringing the
+                // baseline about again would undo that.
+                (Step::Sysctls(_), Present::Kept) => {}
+                (Step::Sysctls(writes), Present::Replaceable(_)) => report.sysctls = self.sysctls(writes)?,
                 (Step::RaiseLoopback, _) => {
                     let found = Links::open(self.inside)?.raise_loopback(&self.deadline)?;
                     check_loopback(&found, self.ipv6_on_lo()?)?;
@@ -84,8 +87,8 @@ impl Site<'_> {
             self.deadline.check("verify the container's protection")?;
             match (step, &self.present) {
                 (Step::ReplaceTable(table), Present::Replaceable(_)) => self.tables.verify(table)?,
-                (Step::ReplaceTable(_), Present::Kept) | (Step::NoTable, _) => {}
-                (Step::Sysctls(writes), _) => report.sysctls = self.sysctls(writes)?,
+                (Step::ReplaceTable(_) | Step::Sysctls(_), Present::Kept) | (Step::NoTable, _) => {}
+                (Step::Sysctls(writes), Present::Replaceable(_)) => report.sysctls = self.sysctls(writes)?,
                 (Step::RaiseLoopback, _) => {
                     let found = Links::open(self.inside)?.loopback(&self.deadline)?;
                     check_loopback(&found, self.ipv6_on_lo()?)?;
