@@ -456,6 +456,7 @@ fn nothing_is_taken_from_the_environment() {
         hostile.env(name, "/proc/self/cwd/evil.so");
     }
     let (output, _) = fed(&mut hostile, state.as_bytes());
+    assert!(run_dir.join("errors/ohk1.json").exists(), "kept where the arguments say");
     assert_eq!(refused(&output, 15), refused(&place.stage("createRuntime", state.as_bytes()), 15));
 }
 
