@@ -3,8 +3,8 @@
 //! It never blocks and never fails: a log that cannot be written must not decide whether a container starts.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
@@ -66,7 +66,15 @@ impl Sink {
         }
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-        options.open(&self.file)?.write_all(line.as_bytes())
+        let file = match (options.open(&self.file), self.file.parent()) {
+            // The first thing ever said on this host may be a failure.
+            (Err(error), Some(dir)) if error.kind() == ErrorKind::NotFound => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+                options.open(&self.file)
+            }
+            (file, _) => file,
+        };
+        file?.write_all(line.as_bytes())
     }
 }
 

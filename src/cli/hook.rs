@@ -78,9 +78,20 @@ pub fn run(stage: Stage, args: &[OsString]) -> u8 {
         .and_then(|()| process::drain(io::stdin(), STATE_LIMIT, &deadline))
         .and_then(|bytes| of_stage(stage, &bytes, &options, &registry, &deadline, &mut id));
     if let Err(failure) = &result {
-        report(stage, &id, failure, &registry);
+        report(stage.name(), &id, failure, &registry);
     }
     finish(result.map(|()| Outcome::Done))
+}
+
+/// Refuses a stage that runs inside the container, and keeps that where a failed start is looked for.
+pub(super) fn refuse(stage: &str, args: &[OsString]) -> u8 {
+    let run_dir = options(args).map_or_else(|_| PathBuf::from(RUN_DIR), |options| options.run_dir);
+    crate::logging::install(&run_dir);
+    let state = process::drain(io::stdin(), STATE_LIMIT, &Deadline::after(DEADLINE)).and_then(|b| State::parse(&b));
+    let id = state.map_or_else(|_| String::new(), |state| state.id);
+    let failure = Failure::new("run as a container's hook", Cause::StageRefused(stage.to_owned()));
+    report(stage, &id, &failure, &Registry::at(&run_dir));
+    finish(Err(failure))
 }
 
 /// Before the first byte of input is looked at. Descriptors were closed by main.
@@ -266,11 +277,11 @@ fn record(inputs: &Inputs, plan: &Plan, facts: &Facts, inside: &Inside) -> Recor
 }
 
 /// Keeps a failure where it can be found: crun shows the exit code and nothing else.
-fn report(stage: Stage, id: &str, failure: &Failure, registry: &Registry) {
-    log::error!("{} of container {id:?}: {failure}", stage.name());
+fn report(stage: &str, id: &str, failure: &Failure, registry: &Registry) {
+    log::error!("{stage} of container {id:?}: {failure}");
     let fault = Fault {
         id: id.to_owned(),
-        stage: stage.name().to_owned(),
+        stage: stage.to_owned(),
         code: failure.exit_code(),
         message: failure.to_string(),
         time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),

@@ -18,14 +18,12 @@ use crate::logging::printable;
 /// The stages are matched before any parser is built: they are on every container's start path.
 pub fn run(args: &[OsString]) -> u8 {
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or("\u{fffd}")).collect();
-    if let Some(stage) = words.first().copied().and_then(hook::Stage::from_name) {
+    let helps = words.iter().any(|word| matches!(*word, "--help" | "-h"));
+    if let Some(stage) = words.first().copied().and_then(hook::Stage::from_name).filter(|_| !helps) {
         return hook::run(stage, &args[1..]);
     }
     match words.first().copied() {
-        Some(refused @ ("createContainer" | "startContainer")) => {
-            hook::drain_quietly();
-            finish(Err(Failure::new("run as a container's hook", Cause::StageRefused(refused.to_owned()))))
-        }
+        Some(refused @ ("createContainer" | "startContainer")) => hook::refuse(refused, &args[1..]),
         None => {
             hook::drain_quietly();
             let problem = "no stage and no command given; stages are createRuntime, prestart, poststart and poststop";

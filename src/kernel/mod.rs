@@ -1,4 +1,5 @@
-//! Everything that asks the kernel for something. Nothing above this module makes a system call of its own.
+//! Everything that asks the kernel for something, files beside: the registry, the log and the commands read and write
+//! those of their own.
 //!
 //! A function that changes a network namespace takes an [`netns::Inside`], and an `Inside` exists only on a thread that
 //! has been compared with the host's namespace and found elsewhere. "Applied to the host by mistake" does not compile.
