@@ -138,6 +138,10 @@ fn a_forged_source_does_not_leave() {
             if locked {
                 Container::of(&world.ctr).with("egress", "10.9.1.1 2001:db8::1").lock();
             }
+            // With a source that is not its own the container asks for neighbours from its link-local address.
+            while !world.ctr.run("ip", &["-6", "addr", "show", "tentative"], "").is_empty() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             let sent = forger(&world, at(forged, 53)).send_to(b"forged", at(to, 53));
             world.settle();
             let arrived = if locked { world.heard(address(to), None) > 0 } else { world.hears(address(to), None) };
@@ -241,6 +245,21 @@ fn neighbour_discovery_works_with_an_empty_cache_and_everything_else_closed() {
     // And the other way round: the far side finds the container.
     world.far.run("ip", &["neigh", "flush", "all"], "");
     assert_eq!(probe::tcp_connect(&world.ctr, at(FAR[1], 443), PATIENCE), Outcome::Connected);
+}
+
+#[test]
+fn neighbour_discovery_by_hand_is_no_way_out() {
+    for locked in [false, true] {
+        let world = World::new();
+        if locked {
+            Container::of(&world.ctr).with("egress", "none").lock();
+        }
+        let sent = raw::neighbour_solicitation(&world.ctr, "2001:db8::9".parse().unwrap());
+        world.settle();
+        let to = address("2001:db8::9");
+        let arrived = if locked { world.heard(to, None) > 0 } else { world.hears(to, None) };
+        assert_eq!(arrived, !locked, "sender: {sent:?}");
+    }
 }
 
 #[test]

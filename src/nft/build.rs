@@ -410,6 +410,9 @@ fn icmpv6(kind: u8) -> Match {
 /// this link (RFC 4861, 7.1; RFC 3810, 5). A container may ask and answer for addresses; routers it may only ask,
 /// and only where their answers are let in.
 ///
+/// A hop limit of 255 does not keep a packet on the link. So what a process sends through a raw socket, with any
+/// content to any address, must pass the egress layers too; the kernel's own asks and answers neighbours only.
+///
 /// Multicast listener reports belong to it: a switch that snoops sends a solicitation only where a report came from
 /// (RFC 4861, 7.2.1), so that without them neighbour discovery works for four minutes and then stops.
 fn neighbours(filter: &Filter, hook: Hook) -> Vec<Rule> {
@@ -418,7 +421,12 @@ fn neighbours(filter: &Filter, hook: Hook) -> Vec<Rule> {
     let accept = |matches| rule(matches, Verdict::Accept, "neighbour discovery");
     let mut rules = match hook {
         Hook::Forward => return Vec::new(),
-        Hook::Output | Hook::Input => vec![accept(both)],
+        Hook::Input => vec![accept(both)],
+        Hook::Output => {
+            let by_hand = [&both[..], &[Match::OfProcess]].concat();
+            let egress = Verdict::Jump(Direction::Egress.name().to_owned());
+            vec![rule(by_hand, egress, "neighbour discovery by hand"), accept(both)]
+        }
     };
     let (listener, router) = if hook == Hook::Output {
         (ICMPV6_MLD2_REPORT, NDISC_ROUTER_SOLICITATION)

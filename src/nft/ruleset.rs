@@ -209,6 +209,9 @@ pub enum Match {
     LocalDestination,
     /// `fib saddr type local`.
     LocalSource,
+    /// `meta skuid != 4294967295`: a process sent it. No user has that id, and for what the kernel sends of itself
+    /// there is none to compare (`nft_meta_get_eval_skugid`: its sockets have no file).
+    OfProcess,
     /// `fib saddr type != local`.
     ForeignSource,
     /// `ct state`.

@@ -137,6 +137,7 @@ impl fmt::Display for Match {
             Match::OutLoopback => f.write_str("oif \"lo\""),
             Match::LocalDestination => f.write_str("fib daddr type local"),
             Match::LocalSource => f.write_str("fib saddr type local"),
+            Match::OfProcess => f.write_str("meta skuid != 4294967295"),
             Match::ForeignSource => f.write_str("fib saddr type != local"),
             Match::State(State::Invalid) => f.write_str("ct state invalid"),
             Match::State(State::Established) => f.write_str("ct state established"),

@@ -83,8 +83,8 @@ impl Table {
         match condition {
             Match::Family(wanted) => family == *wanted,
             Match::InLoopback | Match::OutLoopback | Match::LocalDestination => false,
-            // An ordinary packet's source is an address of the container.
-            Match::LocalSource => true,
+            // An ordinary packet is a process's, and its source an address of the container.
+            Match::LocalSource | Match::OfProcess => true,
             Match::ForeignSource => false,
             Match::State(State::Established | State::Related | State::Invalid) => false,
             Match::Protocol(number) => protocol == *number,

@@ -91,6 +91,17 @@ pub(crate) fn router_advertisement(from: &Namespace, index: u32, prefix: std::ne
     });
 }
 
+/// A neighbour solicitation that asks for nothing and carries a message, to any address.
+pub(crate) fn neighbour_solicitation(from: &Namespace, to: std::net::Ipv6Addr) -> Result<usize, Errno> {
+    let mut packet = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    packet.extend_from_slice(b"any content will do");
+    from.within(|| {
+        let socket = raw_socket(IpAddr::V6(to), SockProtocol::IcmpV6);
+        setsockopt(&socket, sockopt::Ipv6Ttl, &255).expect("a socket option");
+        send(&socket, &packet, IpAddr::V6(to))
+    })
+}
+
 /// Opens a TCP connection from a chosen source address, in the calling thread's namespace, and closes it.
 pub(crate) fn connect_from(source: SocketAddr, to: SocketAddr, timeout: Duration) -> std::io::Result<()> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };

@@ -145,6 +145,10 @@ impl Lowering {
             }
             Match::LocalDestination => self.address_type(NFTA_FIB_F_DADDR, NFT_CMP_EQ),
             Match::LocalSource => self.address_type(NFTA_FIB_F_SADDR, NFT_CMP_EQ),
+            Match::OfProcess => {
+                self.meta(NFT_META_SKUID);
+                self.push(Expr::Cmp { op: NFT_CMP_NEQ, sreg: NFT_REG_1, data: vec![0xff; 4] });
+            }
             Match::ForeignSource => self.address_type(NFTA_FIB_F_SADDR, NFT_CMP_NEQ),
             Match::State(state) => {
                 let bit = match state {
