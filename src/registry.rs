@@ -6,8 +6,10 @@
 //! lock                   held while rules are decided for a namespace that containers share
 //! ```
 //!
-//! The directory is root's alone (0700). Records are for humans, `poststart` and containers that share a namespace; no
-//! rule depends on them, so a lost directory loses no protection.
+//! The directory is root's alone (0700). Records are for humans, `poststart` and containers that share a namespace. Rules
+//! live in the kernel and not here: a lost directory loses no container's protection by itself. But a container without
+//! annotations that then joins another's namespace can no longer tell a live neighbour's rules from left-over ones, and
+//! replaces them by the baseline.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
