@@ -194,6 +194,25 @@ fn installing_twice_changes_nothing_and_tampering_is_seen_and_mended() {
 }
 
 #[test]
+fn the_older_form_of_a_batch_replaces_a_table_too() {
+    use netlatch::kernel::socket::Socket;
+    use netlatch::nft::wire::batch::{Batch, Head};
+    use netlatch::nft::wire::held::Held;
+    in_own_namespace(|| {
+        let inside = unshared().unwrap();
+        let mut tables = Tables::open(&inside, deadline()).unwrap();
+        let worlds = worlds();
+        // Into an empty namespace, and over another table: what kernels before 6.3 are sent.
+        for world in [&worlds[2], &worlds[7]] {
+            let table = table(world);
+            let socket = Socket::open(netlink_sys::protocols::NETLINK_NETFILTER).unwrap();
+            socket.send(&Batch::replace(&table, &Held::expected(&table), Head::AddDeleteAdd).bytes).unwrap();
+            tables.verify(&table).unwrap();
+        }
+    });
+}
+
+#[test]
 fn another_tables_rules_are_left_alone() {
     in_own_namespace(|| {
         let inside = unshared().unwrap();
