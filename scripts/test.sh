@@ -197,6 +197,12 @@ done
 [ ${#pure[@]} -eq 0 ] || mapfile -t pure < <(tests "${pure[@]}")
 [ ${#pure[@]} -eq 0 ] || tier laws cargo test -q --no-fail-fast "${pure[@]}"
 
+if command -v cc >/dev/null && [ -f /usr/include/linux/netfilter/nf_tables.h ]; then
+    tier headers cargo test -q --test uapi -- --ignored
+else
+    not_run headers "no C compiler or no kernel headers (linux-libc-dev)"
+fi
+
 mapfile -t kernel < <(tests 'kernel*')
 mapfile -t packets < <(tests 'packet*')
 if [ -z "$lacks" ]; then

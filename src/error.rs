@@ -219,7 +219,7 @@ const fn exit(code: u8, meaning: &'static str, remedy: &'static str) -> Exit {
     Exit { code, meaning, remedy }
 }
 
-/// Every exit code but 0 (done) and 1 (`check` and `verify`: something was found).
+/// Every exit code but 0 (done), 1 (`check`: something was found; `last-error`: nothing is recorded) and 63.
 pub const EXITS: [Exit; 27] = [
     exit(10, "usage: unknown stage, command or option", "see `netlatch --help`"),
     exit(
@@ -274,11 +274,15 @@ pub const EXITS: [Exit; 27] = [
     ),
     exit(35, "netlink failed", "check kernel memory and limits, then start the container again"),
     exit(40, "the state directory cannot be used", "make it a directory of root's, or name another with --run-dir"),
-    exit(41, "a limit or the deadline was exceeded", "see `netlatch --help` for the limits; make the input smaller"),
+    exit(
+        41,
+        "a limit or the deadline was exceeded",
+        "make the input smaller, or the machine less busy; the message names the limit",
+    ),
     exit(42, "a file or stream could not be read or written", "check that the path exists and is readable"),
 ];
 
-/// Our own mistake. Outside [`EXITS`] only because an array pattern reads better without it.
+/// Our own mistake: what no input should lead to.
 pub const EXIT_INTERNAL: Exit = exit(63, "a bug in netlatch", "please report it with this line");
 
 impl Cause {

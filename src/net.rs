@@ -141,11 +141,6 @@ impl Cidr {
         self.len
     }
 
-    /// Whether this block is all of its family.
-    pub const fn is_everything(&self) -> bool {
-        self.len == 0
-    }
-
     /// The family.
     pub const fn family(&self) -> Family {
         Family::of(self.addr)

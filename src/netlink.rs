@@ -87,20 +87,22 @@ impl<'b> Iterator for Messages<'b> {
 }
 
 #[cfg(test)]
+/// A message with the given length in its header, whatever its own is.
+pub(crate) fn message(length: u32, kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(0_u16.to_ne_bytes());
+    bytes.extend(7_u32.to_ne_bytes());
+    bytes.extend(0_u32.to_ne_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn message(length: u32, kind: u16, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend(length.to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(0_u16.to_ne_bytes());
-        bytes.extend(7_u32.to_ne_bytes());
-        bytes.extend(0_u32.to_ne_bytes());
-        bytes.extend(payload);
-        bytes
-    }
 
     #[test]
     fn a_datagram_is_read_message_by_message() {

@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use netlatch::error::{EXIT_INTERNAL, EXITS};
-use netlatch::kernel::process::STATE_LIMIT;
+use netlatch::oci::state::MAX_STATE;
 use serde_json::{Value, json};
 use support::container::binary;
 
@@ -249,8 +249,8 @@ fn a_state_of_eight_mebibytes_is_read_and_one_byte_more_is_too_long() {
     let place = Place::new();
     let state = state(&json!({})).to_string();
     let padded = |length: usize| format!("{state}{}", " ".repeat(length - state.len()));
-    done(&place.stage("poststop", padded(STATE_LIMIT).as_bytes()));
-    let line = refused(&place.stage("poststop", padded(STATE_LIMIT + 1).as_bytes()), 41);
+    done(&place.stage("poststop", padded(MAX_STATE).as_bytes()));
+    let line = refused(&place.stage("poststop", padded(MAX_STATE + 1).as_bytes()), 41);
     assert!(line.contains("8388608"), "{line}");
 }
 

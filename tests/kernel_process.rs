@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 
 use netlatch::error::Cause;
-use netlatch::kernel::process::{DEADLINE, Deadline, STATE_LIMIT, drain, lock_down};
+use netlatch::kernel::process::{DEADLINE, Deadline, drain, lock_down};
 
 fn status(field: &str) -> String {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();
@@ -26,7 +26,7 @@ fn a_closed_descriptor_is_said_to_be_closed() {
     // SAFETY: nothing is read through it: the number lies beyond any limit on open files, so it is open nowhere, which
     // is the point.
     let closed = unsafe { BorrowedFd::borrow_raw(i32::MAX) };
-    let failure = drain(closed, STATE_LIMIT, &Deadline::after(DEADLINE)).unwrap_err();
+    let failure = drain(closed, (100, "a limit"), &Deadline::after(DEADLINE)).unwrap_err();
     assert_eq!(failure.exit_code(), 12);
     assert_eq!(failure.cause, Cause::State("stdin is closed or not open for reading (EBADF)".into()));
 }

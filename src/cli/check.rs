@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::load::{MAX_CONFIG, documents};
+use super::load::documents;
 use super::{Outcome, print};
+use crate::document::MAX_BYTES;
 use crate::error::{Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::logging::printable;
@@ -14,7 +15,7 @@ pub(super) fn run(paths: &[PathBuf], strict: bool) -> Result<Outcome, Failure> {
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     if paths.is_empty() {
         let file = Path::new(DEFAULT_FILE);
-        if !matches!(read_regular(file, (MAX_CONFIG, "MAX_CONFIG"), Trust::Any), Err(ReadError::Missing)) {
+        if !matches!(read_regular(file, (MAX_BYTES, "MAX_BYTES"), Trust::Any), Err(ReadError::Missing)) {
             check_path(file, &mut errors, &mut warnings);
         }
         check_folder(Path::new(DEFAULT_POLICIES), &mut errors, &mut warnings);
@@ -49,7 +50,7 @@ fn check_folder(dir: &Path, errors: &mut Vec<Finding>, warnings: &mut Vec<Findin
 
 fn check_path(path: &Path, errors: &mut Vec<Finding>, warnings: &mut Vec<Finding>) {
     let name = path.display().to_string();
-    let bytes = match read_regular(path, (MAX_CONFIG, "MAX_CONFIG"), Trust::Any) {
+    let bytes = match read_regular(path, (MAX_BYTES, "MAX_BYTES"), Trust::Any) {
         Ok(bytes) => bytes,
         Err(error) => {
             errors.push(finding(path, error.to_string()));
@@ -58,7 +59,7 @@ fn check_path(path: &Path, errors: &mut Vec<Finding>, warnings: &mut Vec<Finding
     };
     // The hook believes only files that nobody else may write; a draft may be anybody's.
     if let Err(error @ (ReadError::Owner { .. } | ReadError::Writable { .. })) =
-        read_regular(path, (MAX_CONFIG, "MAX_CONFIG"), Trust::Guarded)
+        read_regular(path, (MAX_BYTES, "MAX_BYTES"), Trust::Guarded)
     {
         warnings.push(finding(path, error.to_string()));
     }

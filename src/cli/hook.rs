@@ -9,14 +9,15 @@ use super::load::{self, ConfigFile, Inputs};
 use super::{Outcome, finish};
 use crate::error::{Cause, Failure};
 use crate::kernel::apply::{Present, Site, is_gone};
+use crate::kernel::capability;
 use crate::kernel::files::Trust;
 use crate::kernel::link::addresses_here;
 use crate::kernel::netns::{Inside, Own, Target, enter};
 use crate::kernel::proc::Procfs;
-use crate::kernel::process::{self, DEADLINE, Deadline, STATE_LIMIT};
+use crate::kernel::process::{self, DEADLINE, Deadline};
 use crate::kernel::tables::Tables;
-use crate::kernel::{capability, netns};
 use crate::nft::ruleset::TABLE;
+use crate::oci::state::MAX_STATE;
 use crate::oci::{NetworkNamespace, State};
 use crate::plan::{Facts, Plan, needs_host_addresses, plan};
 use crate::registry::{Fault, RUN_DIR, Record, Registry, boot_ms};
@@ -75,7 +76,7 @@ pub fn run(stage: Stage, args: &[OsString]) -> u8 {
     let registry = Registry::at(&options.run_dir);
     let mut id = String::new();
     let result = harden()
-        .and_then(|()| process::drain(io::stdin(), STATE_LIMIT, &deadline))
+        .and_then(|()| process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline))
         .and_then(|bytes| of_stage(stage, &bytes, &options, &registry, &deadline, &mut id));
     if let Err(failure) = &result {
         report(stage.name(), &id, failure, &registry);
@@ -87,7 +88,8 @@ pub fn run(stage: Stage, args: &[OsString]) -> u8 {
 pub(super) fn refuse(stage: &str, args: &[OsString]) -> u8 {
     let run_dir = options(args).map_or_else(|_| PathBuf::from(RUN_DIR), |options| options.run_dir);
     crate::logging::install(&run_dir);
-    let state = process::drain(io::stdin(), STATE_LIMIT, &Deadline::after(DEADLINE)).and_then(|b| State::parse(&b));
+    let state = process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &Deadline::after(DEADLINE))
+        .and_then(|b| State::parse(&b));
     let id = state.map_or_else(|_| String::new(), |state| state.id);
     let failure = Failure::new("run as a container's hook", Cause::StageRefused(stage.to_owned()));
     report(stage, &id, &failure, &Registry::at(&run_dir));
@@ -109,20 +111,18 @@ fn of_stage(
     deadline: &Deadline,
     id: &mut String,
 ) -> Result<(), Failure> {
-    if stage == Stage::Poststop {
-        // Nothing but the id counts: the namespace is gone or about to be, and its rules with it.
-        let state = State::parse(bytes)?;
-        id.clone_from(&state.id);
-        registry.forget(&state.id).unwrap_or_else(|failure| log::warn!("{failure}"));
-        return Ok(());
-    }
+    let state = State::parse(bytes)?;
     // The id first, so that whatever fails next is recorded under it.
-    id.clone_from(&State::parse(bytes)?.id);
-    let inputs = load::inputs(bytes, &options.config, Trust::Guarded)?;
+    id.clone_from(&state.id);
+    let inputs = |state| load::inputs(state, &options.config, Trust::Guarded);
     match stage {
-        Stage::CreateRuntime | Stage::Prestart => protect(&inputs, registry, deadline),
-        Stage::Poststart => verify(&inputs, registry, deadline),
-        Stage::Poststop => Ok(()),
+        Stage::CreateRuntime | Stage::Prestart => protect(&inputs(state)?, registry, deadline),
+        Stage::Poststart => verify(&inputs(state)?, registry, deadline),
+        // Nothing but the id counts: the namespace is gone or about to be, and its rules with it.
+        Stage::Poststop => {
+            registry.forget(id).unwrap_or_else(|failure| log::warn!("{failure}"));
+            Ok(())
+        }
     }
 }
 
@@ -246,8 +246,7 @@ fn present(
     if comment.is_none() || comment.as_deref() == planned {
         return Ok(Present::Replaceable(comment));
     }
-    let netns::NamespaceId { dev, ino } = inside.id();
-    let neighbours = registry.sharing(netns::NamespaceId { dev, ino }, &plan.id);
+    let neighbours = registry.sharing(inside.id(), &plan.id);
     match neighbours.iter().find(|other| other.explicit && other.table == comment) {
         None => Ok(Present::Replaceable(comment)),
         Some(_) if !settings.explicit => Ok(Present::Kept),
@@ -293,7 +292,7 @@ fn report(stage: &str, id: &str, failure: &Failure, registry: &Registry) {
 /// and then shows that instead of our message. A terminal is not read.
 pub(super) fn drain_quietly() {
     if !std::io::IsTerminal::is_terminal(&io::stdin()) {
-        let _ = process::drain(io::stdin(), STATE_LIMIT, &Deadline::after(Duration::from_secs(1)));
+        let _ = process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &Deadline::after(Duration::from_secs(1)));
     }
 }
 

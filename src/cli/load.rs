@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::document::MAX_BYTES;
 use crate::error::{Cause, Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
 use crate::oci::{Bundle, Requests, State, annotations};
 use crate::settings::{Config, DEFAULT_FILE, Settings};
-
-/// Longest configuration file in bytes: 100,000 prefixes with room to spare.
-pub(super) const MAX_CONFIG: usize = 16 << 20;
 
 /// Where the configuration is: the default may be absent, a named one may not.
 #[derive(Clone, Debug)]
@@ -27,7 +25,7 @@ impl ConfigFile {
 
     pub(super) fn read(&self, trust: Trust) -> Result<Option<Config>, Failure> {
         let name = self.path.display().to_string();
-        match read_regular(&self.path, (MAX_CONFIG, "MAX_CONFIG"), trust) {
+        match read_regular(&self.path, (MAX_BYTES, "MAX_BYTES"), trust) {
             Ok(bytes) => Config::parse(&name, &bytes).map(Some),
             Err(ReadError::Missing) if !self.named => Ok(None),
             Err(error) => {
@@ -62,8 +60,7 @@ pub(super) struct Inputs {
 }
 
 /// Reads and decides.
-pub(super) fn inputs(state: &[u8], config: &ConfigFile, trust: Trust) -> Result<Inputs, Failure> {
-    let state = State::parse(state)?;
+pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<Inputs, Failure> {
     let bundle = bundle(&state)?;
     let requests = match annotations(&state, bundle.as_ref()) {
         Some(annotations) => Requests::parse(annotations)?,

@@ -7,7 +7,9 @@ use super::{Outcome, print};
 use crate::error::{Cause, Failure};
 use crate::kernel::files::{Trust, read_regular};
 use crate::kernel::proc::Procfs;
-use crate::kernel::process::{self, DEADLINE, Deadline, STATE_LIMIT};
+use crate::kernel::process::{self, DEADLINE, Deadline};
+use crate::oci::State;
+use crate::oci::state::MAX_STATE;
 use crate::plan::{Facts, needs_host_addresses, plan};
 use crate::sysctl::devconf::{Devconf, Source};
 
@@ -26,12 +28,12 @@ pub(super) enum Format {
 pub(super) fn run(state: &Path, config: Option<PathBuf>, format: Format) -> Result<Outcome, Failure> {
     let deadline = Deadline::after(DEADLINE);
     let bytes = if state.as_os_str() == "-" {
-        process::drain(std::io::stdin(), STATE_LIMIT, &deadline)?
+        process::drain(std::io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline)?
     } else {
-        read_regular(state, (STATE_LIMIT, "STATE_LIMIT"), Trust::Any)
+        read_regular(state, (MAX_STATE, "MAX_STATE"), Trust::Any)
             .map_err(|error| Failure::new("read the state", Cause::State(format!("{}: {error}", state.display()))))?
     };
-    let inputs = load::inputs(&bytes, &ConfigFile::new(config), Trust::Any)?;
+    let inputs = load::inputs(State::parse(&bytes)?, &ConfigFile::new(config), Trust::Any)?;
     let host =
         if needs_host_addresses(&inputs.settings) { super::hook::host_addresses(&deadline)? } else { Vec::new() };
     let devconf = match inputs.settings.devconf.value {

@@ -20,10 +20,7 @@ use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::{BUFFER, Socket};
-
-/// `LOOPBACK_IFINDEX` (include/net/flow.h). The kernel stops with a BUG rather than give `lo` another index
-/// (`loopback_net_init`), and the index stays when someone renames the link, so no look-up by name is needed.
-pub const LOOPBACK_INDEX: u32 = 1;
+use crate::nft::wire::uapi::LOOPBACK_IFINDEX;
 
 // include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h.
 const RTM_NEWLINK: u16 = 16;
@@ -111,14 +108,14 @@ impl<'i> Links<'i> {
     /// kernel does nothing for a link that is up.
     pub fn raise_loopback(&mut self, deadline: &Deadline) -> Result<Loopback, Failure> {
         let doing = format!("bring up lo in {}", self.inside.target());
-        let requests = [set_loopback_up(), get_loopback(), get_addresses(LOOPBACK_INDEX)];
+        let requests = [set_loopback_up(), get_loopback(), get_addresses(LOOPBACK_IFINDEX)];
         self.route.loopback(&requests, deadline, &doing)
     }
 
     /// Reads `lo`: flags and addresses.
     pub fn loopback(&mut self, deadline: &Deadline) -> Result<Loopback, Failure> {
         let doing = format!("read lo in {}", self.inside.target());
-        self.route.loopback(&[get_loopback(), get_addresses(LOOPBACK_INDEX)], deadline, &doing)
+        self.route.loopback(&[get_loopback(), get_addresses(LOOPBACK_IFINDEX)], deadline, &doing)
     }
 
     /// All links.
@@ -141,14 +138,18 @@ struct Request {
 /// RTM_NEWLINK as vishvananda/netlink's `LinkSetUp` writes it.
 fn set_loopback_up() -> Request {
     let mut message = LinkMessage::default();
-    message.header =
-        LinkHeader { index: LOOPBACK_INDEX, flags: LinkFlags::Up, change_mask: LinkFlags::Up, ..LinkHeader::default() };
+    message.header = LinkHeader {
+        index: LOOPBACK_IFINDEX,
+        flags: LinkFlags::Up,
+        change_mask: LinkFlags::Up,
+        ..LinkHeader::default()
+    };
     Request { flags: NLM_F_REQUEST | NLM_F_ACK, message: RouteNetlinkMessage::NewLink(message) }
 }
 
 fn get_loopback() -> Request {
     let mut message = LinkMessage::default();
-    message.header.index = LOOPBACK_INDEX;
+    message.header.index = LOOPBACK_IFINDEX;
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     Request { flags: NLM_F_REQUEST, message: RouteNetlinkMessage::GetLink(message) }
 }
@@ -211,7 +212,7 @@ impl Route {
                 if reply.kind == RTM_NEWLINK {
                     found.up = loopback_flags(reply.payload)?.contains(LinkFlags::Up);
                 } else if let Some(address) = parse_address(reply)?
-                    && address.index == LOOPBACK_INDEX
+                    && address.index == LOOPBACK_IFINDEX
                 {
                     found.v4 |= address.address == Ipv4Addr::LOCALHOST && address.prefix == 8;
                     found.v6 |= address.address == Ipv6Addr::LOCALHOST && address.prefix == 128;
@@ -317,7 +318,7 @@ fn unreadable(_: netlink_packet_core::DecodeError) -> Cause {
 
 fn loopback_flags(payload: &[u8]) -> Result<LinkFlags, Cause> {
     let header = LinkHeader::parse(payload).map_err(unreadable)?;
-    if header.index != LOOPBACK_INDEX || !header.flags.contains(LinkFlags::Loopback) {
+    if header.index != LOOPBACK_IFINDEX || !header.flags.contains(LinkFlags::Loopback) {
         return Err(Cause::Link(format!("link {} is not a loopback interface", header.index)));
     }
     Ok(header.flags)

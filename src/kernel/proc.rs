@@ -17,7 +17,7 @@ use rustix::io::pread;
 use crate::error::{Cause, Failure};
 use crate::net::Family;
 use crate::sysctl::devconf::{Conf, Devconf, Present, Snapshot, Source, is_carried};
-use crate::sysctl::key::{Key, MAX_VALUE, word};
+use crate::sysctl::key::{MAX_VALUE, word};
 
 mod apply;
 
@@ -74,11 +74,6 @@ impl Procfs {
         let path = "net/core/devconf_inherit_init_net";
         let value = self.value(path).map_err(|errno| self.unread(READING_HOST, path, errno))?;
         Ok(value.and_then(|text| text.parse().ok()))
-    }
-
-    /// A value of the namespace this thread is in before it joins any other.
-    pub fn read_host(&self, key: &Key) -> Result<Option<String>, Failure> {
-        self.value(key.path()).map_err(|errno| self.unread(READING_HOST, key.path(), errno))
     }
 
     /// What `mode` needs to know of this host: of the namespace this thread is in before it joins any other.

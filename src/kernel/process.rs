@@ -15,9 +15,6 @@ use nix::unistd::read;
 
 use crate::error::{Cause, Failure};
 
-/// The longest state that is accepted on stdin, in bytes. 300 KB of annotations were seen to pass runc and crun.
-pub const STATE_LIMIT: usize = 8 << 20;
-
 /// How long the hook may take, from its start to its end.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -100,15 +97,15 @@ const CHUNK: usize = 4096;
 
 /// Reads the container's state from `fd` (stdin) to its end.
 ///
-/// The writer is never left with a closed pipe: what exceeds `limit` bytes is read and thrown away before the limit is
+/// The writer is never left with a closed pipe: what exceeds the limit, in bytes and with its name for the message, is read and thrown away before the limit is
 /// reported, because crun before 1.17 fails a hook on EPIPE and shows that instead of our message. Blocking and
 /// non-blocking descriptors and regular files all work.
 ///
 /// # Errors
 ///
-/// [`Cause::State`] where `fd` is closed or not open for reading, [`Cause::Limit`] past `limit`, [`Cause::Deadline`]
+/// [`Cause::State`] where `fd` is closed or not open for reading, [`Cause::Limit`] past the limit, [`Cause::Deadline`]
 /// where the writer does not come to an end in time.
-pub fn drain(fd: impl AsFd, limit: usize, deadline: &Deadline) -> Result<Vec<u8>, Failure> {
+pub fn drain(fd: impl AsFd, (limit, name): (usize, &str), deadline: &Deadline) -> Result<Vec<u8>, Failure> {
     const DOING: &str = "read the container's state from stdin";
     let closed = || Failure::new(DOING, Cause::State("stdin is closed or not open for reading (EBADF)".into()));
 
@@ -134,7 +131,7 @@ pub fn drain(fd: impl AsFd, limit: usize, deadline: &Deadline) -> Result<Vec<u8>
         }
     }
     if length > limit {
-        let problem = format!("it has {length} bytes and STATE_LIMIT is {limit}");
+        let problem = format!("it has {length} bytes and {name} is {limit}");
         return Err(Failure::new(DOING, Cause::Limit(problem)));
     }
     Ok(state)
@@ -150,6 +147,8 @@ mod tests {
         Deadline::after(Duration::from_millis(50))
     }
 
+    const LIMIT: (usize, &str) = (8 << 20, "MAX_STATE");
+
     #[test]
     fn a_pipe_is_read_to_its_end() {
         let (reader, mut writer) = std::io::pipe().unwrap();
@@ -157,7 +156,7 @@ mod tests {
             writer.write_all(b"{\"id\":").unwrap();
             writer.write_all(b"\"x\"}").unwrap();
         });
-        assert_eq!(drain(&reader, STATE_LIMIT, &Deadline::after(DEADLINE)).unwrap(), b"{\"id\":\"x\"}");
+        assert_eq!(drain(&reader, LIMIT, &Deadline::after(DEADLINE)).unwrap(), b"{\"id\":\"x\"}");
         writing.join().unwrap();
     }
 
@@ -169,7 +168,7 @@ mod tests {
             thread::sleep(Duration::from_millis(20));
             writer.write_all(b"late").unwrap();
         });
-        assert_eq!(drain(&reader, STATE_LIMIT, &Deadline::after(DEADLINE)).unwrap(), b"late");
+        assert_eq!(drain(&reader, LIMIT, &Deadline::after(DEADLINE)).unwrap(), b"late");
         writing.join().unwrap();
     }
 
@@ -178,23 +177,23 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[b'x'; 10_000]).unwrap();
         file.rewind().unwrap();
-        assert_eq!(drain(&file, STATE_LIMIT, &Deadline::after(DEADLINE)).unwrap(), [b'x'; 10_000]);
+        assert_eq!(drain(&file, LIMIT, &Deadline::after(DEADLINE)).unwrap(), [b'x'; 10_000]);
     }
 
     #[test]
     fn exactly_the_limit_passes_and_one_byte_more_does_not() {
         for (surplus, passes) in [(0, true), (1, false)] {
             let (reader, mut writer) = std::io::pipe().unwrap();
-            let writing = thread::spawn(move || writer.write_all(&vec![b' '; STATE_LIMIT + surplus]));
-            let read = drain(&reader, STATE_LIMIT, &Deadline::after(Duration::from_secs(60)));
+            let writing = thread::spawn(move || writer.write_all(&vec![b' '; LIMIT.0 + surplus]));
+            let read = drain(&reader, LIMIT, &Deadline::after(Duration::from_secs(60)));
             // The writer saw no EPIPE in either case: `reader` lives until here.
             writing.join().unwrap().unwrap();
             match read {
-                Ok(state) => assert!(passes && state.len() == STATE_LIMIT),
+                Ok(state) => assert!(passes && state.len() == LIMIT.0),
                 Err(failure) => {
                     assert!(!passes);
                     assert_eq!(failure.exit_code(), 41);
-                    assert!(failure.to_string().contains("STATE_LIMIT is 8388608"), "{failure}");
+                    assert!(failure.to_string().contains("MAX_STATE is 8388608"), "{failure}");
                 }
             }
         }
@@ -204,21 +203,21 @@ mod tests {
     fn a_writer_that_never_ends_runs_into_the_deadline() {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"{").unwrap();
-        let failure = drain(&reader, STATE_LIMIT, &soon()).unwrap_err();
+        let failure = drain(&reader, LIMIT, &soon()).unwrap_err();
         assert!(matches!(failure.cause, Cause::Deadline(_)), "{failure}");
     }
 
     #[test]
     fn an_endless_stream_runs_into_the_deadline() {
         let zero = std::fs::File::open("/dev/zero").unwrap();
-        let failure = drain(&zero, STATE_LIMIT, &soon()).unwrap_err();
+        let failure = drain(&zero, LIMIT, &soon()).unwrap_err();
         assert!(matches!(failure.cause, Cause::Deadline(_)), "{failure}");
     }
 
     #[test]
     fn a_descriptor_that_cannot_be_read_is_said_to_be_closed() {
         let written_only = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
-        let failure = drain(&written_only, STATE_LIMIT, &soon()).unwrap_err();
+        let failure = drain(&written_only, LIMIT, &soon()).unwrap_err();
         assert_eq!(failure.exit_code(), 12);
         assert!(failure.to_string().contains("stdin is closed"), "{failure}");
     }

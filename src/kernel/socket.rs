@@ -58,13 +58,6 @@ impl Socket {
             .map_err(|errno| failed("setsockopt(SO_SNDBUF)", errno))
     }
 
-    /// Makes room for `bytes` bytes of queued replies, kernel overhead included. As [`Socket::make_room_to_send`].
-    pub fn make_room_to_receive(&self, bytes: usize) -> Result<(), Failure> {
-        setsockopt(&self.raw, sockopt::RcvBufForce, &bytes)
-            .or_else(|_| setsockopt(&self.raw, sockopt::RcvBuf, &bytes))
-            .map_err(|errno| failed("setsockopt(SO_RCVBUF)", errno))
-    }
-
     /// Sends one datagram to the kernel: one message or a batch, whole or not at all.
     pub fn send(&self, datagram: &[u8]) -> Result<(), Failure> {
         loop {
@@ -124,20 +117,9 @@ fn failed(call: &'static str, errno: Errno) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::NLMSG_ERROR;
+    use crate::netlink::{NLMSG_ERROR, message};
     use netlink_sys::{SocketAddr, protocols::NETLINK_ROUTE};
     use std::time::Duration;
-
-    fn message(length: u32, kind: u16, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend(length.to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(0_u16.to_ne_bytes());
-        bytes.extend(7_u32.to_ne_bytes());
-        bytes.extend(0_u32.to_ne_bytes());
-        bytes.extend(payload);
-        bytes
-    }
 
     #[test]
     fn what_another_process_sends_to_our_port_is_not_heard() {

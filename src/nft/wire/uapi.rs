@@ -171,7 +171,8 @@ pub const NFTA_DYNSET_FLAGS: u16 = 9;
 pub const NFTA_DYNSET_EXPRESSIONS: u16 = 10;
 pub const NFT_DYNSET_OP_UPDATE: u32 = 1;
 
-/// LOOPBACK_IFINDEX (include/net/flow.h): lo has it in every namespace.
+/// `LOOPBACK_IFINDEX` (include/net/flow.h). The kernel stops with a BUG rather than give `lo` another index
+/// (`loopback_net_init`), and the index stays when someone renames the link, so no look-up by name is needed.
 pub const LOOPBACK_IFINDEX: u32 = 1;
 
 /// nft's own type ids (nftables src: include/datatype.h), which `nft list` needs to print a set's elements.
