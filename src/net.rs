@@ -427,6 +427,15 @@ impl Service {
     }
 }
 
+/// One element of a set whose members come and go: an address, or an address with one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// The address.
+    pub address: IpAddr,
+    /// The transport and destination port, in sets that hold them.
+    pub port: Option<(Transport, u16)>,
+}
+
 /// The first packet of a new flow, as a filter sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Packet {

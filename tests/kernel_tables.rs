@@ -43,7 +43,7 @@ fn filter(egress: &[(&str, Denial)], ingress: &[(&str, Denial)], ipv6: Ipv6Traff
         .chain(of(Direction::Egress, egress))
         .chain(of(Direction::Ingress, ingress))
         .collect();
-    Filter { ipv6, router_advertisements: false, layers }
+    Filter { ipv6, router_advertisements: false, layers, policies: Vec::new() }
 }
 
 fn table(filter: &Filter) -> Table {

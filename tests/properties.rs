@@ -111,7 +111,7 @@ proptest! {
         let layers = first.into_iter().chain(lists.iter().zip(["baseline", "annotation"])
             .map(|((list, denial), name)| layers::of_list(name, direction, list, *denial, &host(), &origin()))).collect();
         let ipv6 = if v6_off { Ipv6Traffic::Dropped } else { Ipv6Traffic::Filtered };
-        let table = build(&Filter { ipv6, router_advertisements: false, layers }, String::new()).unwrap();
+        let table = build(&Filter { ipv6, router_advertisements: false, layers, policies: Vec::new() }, String::new()).unwrap();
         for packet in packets {
             let denied_always = always.is_some_and(|denial| denial != Denial::Audit)
                 && groups.into_iter().flatten().any(|group| group.contains(packet.peer, &host()));
@@ -139,7 +139,7 @@ proptest! {
         let list = parse(&text);
         let layers = layers::always_denied([Group::Metadata], &[&list], Denial::Reject, &host(), "always-denied").into_iter()
             .chain([layers::of_list("annotation", Direction::Egress, &list, Denial::Reject, &host(), &origin())]).collect();
-        let table = build(&Filter { ipv6: Ipv6Traffic::Filtered, router_advertisements: false, layers }, String::new()).unwrap();
+        let table = build(&Filter { ipv6: Ipv6Traffic::Filtered, router_advertisements: false, layers, policies: Vec::new() }, String::new()).unwrap();
         for peer in netlatch::policy::group::metadata() {
             let packet = Packet { direction: Direction::Egress, peer, payload: Payload::Transport { protocol: Transport::Tcp, port } };
             prop_assert_eq!(table.decide(&packet).outcome.passes(), list.names(peer) && list.allows(&packet, &host()));

@@ -1,6 +1,6 @@
 //! What a namespace's filter must do, in the words of packets: the input of [`build`](super::build).
 
-use crate::net::{AddrRange, Direction, Family, Service};
+use crate::net::{AddrRange, Direction, Family, Member, Service};
 
 /// Everything the table of one namespace is to enforce.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,9 @@ pub struct Filter {
     pub router_advertisements: bool,
     /// The layers, in order. A packet passes only if every layer of its direction lets it.
     pub layers: Vec<Layer>,
+    /// The tiers of policies, at most one value a direction. They are asked behind what is always denied and before
+    /// the lists.
+    pub policies: Vec<PolicyLayer>,
 }
 
 /// What becomes of IPv6 packets before any layer is asked.
@@ -84,4 +87,64 @@ impl Entry {
             Family::V6 => &self.v6,
         }
     }
+}
+
+/// The layer that policies make: tiers of ordered rules, of which the first match decides. Unlike a [`Layer`] it can
+/// accept before a rule that denies. Who passes it goes on to the next layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyLayer {
+    /// Which packets it judges.
+    pub direction: Direction,
+    /// What denial means here.
+    pub denial: Denial,
+    /// Asked in order; a packet that none of them decides passes.
+    pub tiers: Vec<Tier>,
+}
+
+/// One tier of policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// A short word for chain and set names: `admin`, `network`, `default`.
+    pub name: &'static str,
+    /// Asked in order.
+    pub runs: Vec<Run>,
+    /// What becomes of packets that no run matches: the next tier is asked, or they are denied.
+    pub otherwise: Otherwise,
+    /// Where the tier was written, for the rule that denies what nothing accepts.
+    pub origin: String,
+}
+
+/// Rules that stand together and come to the same: their order among themselves means nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What becomes of a packet that matches any of them.
+    pub ruling: Ruling,
+    /// Addresses that are known once and for all.
+    pub entries: Vec<Entry>,
+    /// Peers that come and go.
+    pub groups: Vec<Group>,
+}
+
+/// What a run decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ruling {
+    /// The packet passes the whole layer.
+    Accept,
+    /// It is denied.
+    Deny,
+    /// The next tier is asked; behind the last one the packet passes.
+    Pass,
+}
+
+/// Peers that come and go, in a named set a family whose members change while the rules stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The sets' name without the family, unique in the table: `egress_network_1` makes `egress_network_1_v4`, `..._v6`.
+    pub set: String,
+    /// What is spoken to addresses in the set; `None` where every member has its own port.
+    pub service: Option<Service>,
+    /// Who is in it now, sorted, nobody twice. All with a port where `service` is `None`, all without one otherwise.
+    pub members: Vec<Member>,
+    /// What was written and where, for the rule's comment.
+    pub origin: String,
 }

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use super::request::{Mode, NamedPort, OnDenied, Sourced, check_namespace, parse_labels, parse_ports};
+use super::request::{Mode, OnDenied, Sourced};
 use crate::document::{MAX_FINDINGS, clipped, shown, suggest};
 use crate::error::{Cause, Failure, Finding};
 use crate::net::Origin;
 use crate::policy::list::List;
+use crate::policy::names::{NamedPort, check_namespace, parse_labels, parse_ports};
 use crate::sysctl::{Devconf, Ipv6, Key, Setting};
 
 /// What every key of ours begins with.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 pub use annotations::{Annotation, Requests};
 pub use bundle::{Bundle, NetworkNamespace};
-pub use request::{Mode, NamedPort, OnDenied, Sourced};
+pub use request::{Mode, OnDenied, Sourced};
 pub use state::{State, Status};
 
 /// The annotations that count. The state's own win; config.json's are used only where the state carries none at all

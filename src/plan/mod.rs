@@ -174,7 +174,7 @@ fn table(settings: &Settings, facts: &Facts) -> Result<Option<(Table, Vec<Layer>
     if layers.is_empty() && ipv6 == Ipv6Traffic::Filtered && !only_advertisements {
         return Ok(None);
     }
-    let filter = Filter { ipv6, router_advertisements, layers };
+    let filter = Filter { ipv6, router_advertisements, layers, policies: Vec::new() };
     let mut table = build(&filter, String::new())?;
     table.comment = table_comment(table.digest());
     Ok(Some((table, filter.layers)))

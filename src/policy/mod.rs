@@ -1,9 +1,12 @@
 //! What may talk to whom, without a word of nftables.
 //!
-//! Today that is the plain lists of `io.netlatch.egress` and `io.netlatch.ingress` and of the configuration file.
-//! [`list`] holds their grammar and their meaning on one packet, which is the specification every other reading
-//! (the ruleset's evaluator, the kernel) is tested against; [`group`] says which addresses `@internet` and its
-//! kin stand for.
+//! [`list`] holds the grammar of plain lists and their meaning for one packet, [`group`] says which addresses `@internet`
+//! and its kin stand for. Kubernetes policies are read by `parse` into [`model`], who there is into [`world`]; `verdict`
+//! says what they mean. Both meanings are specifications: every other reading (the ruleset's evaluator, the kernel) is
+//! tested against them.
 
 pub mod group;
 pub mod list;
+pub mod model;
+pub mod names;
+pub mod world;

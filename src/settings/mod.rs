@@ -16,9 +16,10 @@ pub use config::{Config, DEFAULT_FILE, HostNetwork, NetAdmin, RouterAdvertisemen
 use crate::document::clipped;
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Family, Origin, Packet};
-use crate::oci::{Annotation, Mode, NamedPort, OnDenied, Requests, Sourced};
+use crate::oci::{Annotation, Mode, OnDenied, Requests, Sourced};
 use crate::policy::group::Group;
 use crate::policy::list::List;
+use crate::policy::names::NamedPort;
 use crate::sysctl::{AllowList, Devconf, Ipv6, Setting, Write, disagreements, ipv6, same_value};
 
 /// Where policies are read when nobody says otherwise.
