@@ -5,8 +5,11 @@
 //! says what they mean. Both meanings are specifications: every other reading (the ruleset's evaluator, the kernel) is
 //! tested against them.
 
+pub mod compile;
 pub mod group;
 pub mod list;
 pub mod model;
 pub mod names;
+pub mod select;
+pub mod watch;
 pub mod world;
