@@ -14,7 +14,7 @@ use super::model::{
 };
 use super::watch::{Identity, WatchedGroup, WatchedPeer};
 use super::world::Node;
-use crate::net::{AddrRange, Cidr, Direction, Family, PortRange, Service, Transport, merge, subtract};
+use crate::net::{AddrRange, Cidr, Direction, Family, Origin, PortRange, Service, Transport, merge, subtract};
 
 /// What the tiers say of one direction, in the order in which they are asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub struct Block {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
     /// Where it was written.
-    pub origin: String,
+    pub origin: Origin,
 }
 
 impl NetworkPolicy {
@@ -209,7 +209,7 @@ impl Compiler<'_> {
                         };
                         blocks.extend(of(&services, of_family(Family::V4), of_family(Family::V6), &origin, None));
                     }
-                    Who::DomainNames(_) => return Err(Unsupported { origin }),
+                    Who::DomainNames(_) => return Err(Unsupported { origin: peer.origin.clone() }),
                 }
             }
         }
