@@ -357,3 +357,172 @@ fn of(services: &[Service], v4: Vec<AddrRange>, v6: Vec<AddrRange>, origin: &str
     };
     services.iter().map(block).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::model::{Peer, Requirement};
+    use crate::policy::names::NamedPort;
+
+    fn here() -> Origin {
+        Origin::Builtin("test")
+    }
+
+    fn selector(key: &str, value: &str) -> Selector {
+        let requirement =
+            Requirement { key: key.into(), operator: crate::policy::model::Operator::In, values: vec![value.into()] };
+        Selector { requirements: vec![requirement] }
+    }
+
+    fn pods(app: &str) -> Who {
+        Who::Pods { namespaces: Namespaces::Own("shop".into()), pods: selector("app", app) }
+    }
+
+    fn rule(action: Action, peers: Vec<Who>, ports: Vec<Port>) -> Rule {
+        let peers = peers.into_iter().map(|who| Peer { who, origin: here() }).collect();
+        Rule { action, peers, ports, name: None, origin: here() }
+    }
+
+    fn tcp(first: u16, last: u16) -> Port {
+        Port::Number { transport: Transport::Tcp, ports: PortRange::new(first, last).unwrap() }
+    }
+
+    fn named(name: &str) -> Port {
+        Port::Named { transport: Some(Transport::Tcp), name: name.into() }
+    }
+
+    fn web() -> Identity {
+        Identity {
+            namespace: "shop".into(),
+            labels: [("app".to_owned(), "web".to_owned())].into(),
+            ports: vec![NamedPort { name: "http".into(), port: 8080, protocol: Transport::Tcp }],
+            ..Identity::default()
+        }
+    }
+
+    fn network(ingress: Option<Vec<Rule>>, egress: Option<Vec<Rule>>) -> NetworkPolicy {
+        NetworkPolicy {
+            namespace: "shop".into(),
+            name: "p".into(),
+            pods: selector("app", "web"),
+            ingress,
+            egress,
+            origin: here(),
+        }
+    }
+
+    fn cluster(priority: u16, ingress: Vec<Rule>) -> ClusterPolicy {
+        ClusterPolicy {
+            kind: "ClusterNetworkPolicy",
+            name: format!("c{priority}"),
+            tier: Tier::Admin,
+            priority,
+            subject: Subject::Namespaces(Selector::default()),
+            ingress,
+            egress: Vec::new(),
+            origin: here(),
+        }
+    }
+
+    fn ingress(policies: &Policies) -> Vec<GoverningTier> {
+        govern(policies, &web(), Direction::Ingress, &[]).unwrap().tiers
+    }
+
+    #[test]
+    fn what_network_policies_allow_is_one_run_and_its_groups_are_told_apart_by_service_alone() {
+        let allow = |app: &str, ports| network(Some(vec![rule(Action::Accept, vec![pods(app)], ports)]), None);
+        let policies = Policies {
+            network: vec![
+                allow("a", vec![tcp(80, 80)]),
+                allow("b", vec![tcp(443, 443), tcp(8000, 8999)]),
+                allow("c", vec![]),
+                allow("a", vec![tcp(81, 81)]),
+            ],
+            cluster: vec![],
+        };
+        let tiers = ingress(&policies);
+        assert_eq!((tiers.len(), tiers[0].name, tiers[0].isolates, tiers[0].runs.len()), (1, "network", true, 1));
+        let groups = &tiers[0].runs[0].groups;
+        let shape: Vec<_> =
+            groups.iter().map(|(service, group, _)| (group.set.as_str(), *service, group.peers.len())).collect();
+        let range = Service::Ports { transports: Transport::Tcp.alone(), ports: PortRange::new(8000, 8999).unwrap() };
+        assert_eq!(
+            shape,
+            [
+                ("ingress_network_1", None, 2),
+                ("ingress_network_2", Some(Service::Everything), 1),
+                ("ingress_network_3", Some(range), 1),
+            ]
+        );
+        assert_eq!(groups[0].1.peers[0].ports, [tcp(80, 80), tcp(81, 81)], "one selector stands once");
+    }
+
+    #[test]
+    fn names_of_ingress_are_the_containers_own_and_an_unknown_one_matches_nothing() {
+        let block = Who::Block { cidr: "10.0.0.0/8".parse().unwrap(), except: vec!["10.1.0.0/16".parse().unwrap()] };
+        let rules = vec![rule(Action::Accept, vec![block, pods("a")], vec![named("http"), named("nobody")])];
+        let tiers = ingress(&Policies { network: vec![network(Some(rules), None)], cluster: vec![] });
+        let run = &tiers[0].runs[0];
+        assert_eq!(run.blocks.len(), 1);
+        let Service::Ports { ports, .. } = run.blocks[0].service else { panic!("{run:?}") };
+        assert_eq!((ports.first(), ports.last(), run.blocks[0].v4.len()), (8080, 8080, 2));
+        assert_eq!(run.groups[0].1.peers[0].ports, [tcp(8080, 8080)]);
+        let rules = vec![rule(Action::Accept, vec![], vec![named("nobody")])];
+        let tiers = ingress(&Policies { network: vec![network(Some(rules), None)], cluster: vec![] });
+        assert_eq!((tiers[0].runs[0].blocks.len(), tiers[0].runs[0].groups.len()), (0, 0));
+    }
+
+    #[test]
+    fn names_of_egress_are_each_pods_own_and_never_an_address_blocks() {
+        let block = Who::Block { cidr: "10.0.0.0/8".parse().unwrap(), except: vec![] };
+        for (peers, groups) in [(vec![block], 0), (vec![pods("a")], 1), (vec![], 1)] {
+            let rules = vec![rule(Action::Accept, peers, vec![named("http")])];
+            let policies = Policies { network: vec![network(None, Some(rules))], cluster: vec![] };
+            let tiers = govern(&policies, &web(), Direction::Egress, &[]).unwrap().tiers;
+            assert_eq!((tiers[0].runs[0].blocks.len(), tiers[0].runs[0].groups.len()), (0, groups));
+        }
+    }
+
+    #[test]
+    fn rules_of_the_cluster_tiers_keep_their_order_and_join_where_they_come_to_the_same() {
+        let one = |action, app: &str| rule(action, vec![pods(app)], vec![]);
+        let policies = Policies {
+            network: vec![],
+            cluster: vec![
+                cluster(1, vec![one(Action::Accept, "a"), one(Action::Accept, "b"), one(Action::Deny, "c")]),
+                cluster(2, vec![one(Action::Deny, "d"), one(Action::Pass, "e"), one(Action::Accept, "f")]),
+            ],
+        };
+        let tiers = ingress(&policies);
+        let runs: Vec<_> = tiers[0].runs.iter().map(|run| (run.action, run.groups[0].1.peers.len())).collect();
+        assert_eq!(runs, [(Action::Accept, 2), (Action::Deny, 2), (Action::Pass, 1), (Action::Accept, 1)]);
+        let sets: Vec<_> = tiers[0].runs.iter().map(|run| run.groups[0].1.set.as_str()).collect();
+        assert_eq!(sets, ["ingress_admin_1", "ingress_admin_2", "ingress_admin_3", "ingress_admin_4"]);
+        assert_eq!(
+            tiers[0].runs.iter().map(|run| run.groups[0].1.any).collect::<Vec<_>>(),
+            [false, true, false, false]
+        );
+    }
+
+    #[test]
+    fn a_network_policy_that_isolates_leaves_the_baseline_nothing_to_say() {
+        let baseline =
+            ClusterPolicy { tier: Tier::Baseline, ..cluster(1, vec![rule(Action::Deny, vec![pods("a")], vec![])]) };
+        let mut policies = Policies { network: vec![], cluster: vec![baseline] };
+        assert_eq!(ingress(&policies).iter().map(|tier| tier.name).collect::<Vec<_>>(), ["default"]);
+        policies.network = vec![network(Some(vec![]), None)];
+        assert_eq!(ingress(&policies).iter().map(|tier| tier.name).collect::<Vec<_>>(), ["network"]);
+        policies.network = vec![network(None, Some(vec![]))];
+        assert_eq!(ingress(&policies).iter().map(|tier| tier.name).collect::<Vec<_>>(), ["default"]);
+    }
+
+    #[test]
+    fn domain_names_are_refused_where_they_would_govern() {
+        let names = rule(Action::Accept, vec![Who::DomainNames(vec!["a.example".into()])], vec![]);
+        let mut policy = cluster(1, vec![]);
+        policy.egress = vec![names];
+        let policies = Policies { network: vec![], cluster: vec![policy] };
+        assert_eq!(govern(&policies, &web(), Direction::Egress, &[]), Err(Unsupported { origin: here() }));
+        assert!(govern(&policies, &web(), Direction::Ingress, &[]).unwrap().tiers.is_empty());
+    }
+}
