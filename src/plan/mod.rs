@@ -99,14 +99,13 @@ pub fn plan(
     cluster: Option<&Cluster<'_>>,
 ) -> Result<Plan, Failure> {
     let mut notes = Vec::new();
-    let (table, watch) = table(settings, facts, cluster)?;
+    let Rules { table, layers, watch } = rules(settings, facts, cluster)?;
     let (writes, left_alone) = sysctls(settings, facts)?;
     if table.is_some() || !writes.is_empty() {
         check_bundle(bundle, settings, &writes, &mut notes)?;
     }
     notes.extend(left_alone.iter().map(|left| format!("{} is left alone: {}", left.name, left.reason)));
 
-    let (table, layers) = table.map_or((None, Vec::new()), |(table, layers)| (Some(table), layers));
     let first = table.map_or(Step::NoTable, |table| Step::ReplaceTable(Box::new(table)));
     let sysctls = (!writes.is_empty()).then_some(Step::Sysctls(writes));
     let steps = std::iter::once(first).chain(sysctls).chain([Step::RaiseLoopback]).collect();
@@ -159,14 +158,22 @@ fn sysctls(settings: &Settings, facts: &Facts) -> Result<(Vec<Write>, Vec<LeftAl
     Ok((ipv6.into_iter().chain(devconf).chain(named).collect(), carried.left_alone))
 }
 
-/// A table with the layers of lists it was built from.
-type Layered = (Table, Vec<Layer>);
+/// The part of a plan that can be brought about again while the container runs: `netlatch reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The table; `None` where nothing is filtered.
+    pub table: Option<Table>,
+    /// The layers of lists it was built from.
+    pub layers: Vec<Layer>,
+    /// Who belongs in its sets.
+    pub watch: Watch,
+}
 
-fn table(
-    settings: &Settings,
-    facts: &Facts,
-    cluster: Option<&Cluster<'_>>,
-) -> Result<(Option<Layered>, Watch), Failure> {
+/// The rules for a container, without a look at its bundle.
+///
+/// # Errors
+/// [`Cause::Policy`] and [`Cause::Limit`], as [`plan`].
+pub fn rules(settings: &Settings, facts: &Facts, cluster: Option<&Cluster<'_>>) -> Result<Rules, Failure> {
     let ipv6 = match settings.ipv6.value {
         Ipv6::Leave | Ipv6::Enable => Ipv6Traffic::Filtered,
         Ipv6::Disable => Ipv6Traffic::Dropped,
@@ -194,12 +201,12 @@ fn table(
     let only_advertisements =
         !router_advertisements && !matches!(settings.router_advertisements.origin, Origin::Builtin(_));
     if layers.is_empty() && policies.layers.is_empty() && ipv6 == Ipv6Traffic::Filtered && !only_advertisements {
-        return Ok((None, Watch::default()));
+        return Ok(Rules::default());
     }
     let filter = Filter { ipv6, router_advertisements, layers, policies: policies.layers };
     let mut table = build(&filter, String::new())?;
     table.comment = table_comment(table.digest());
-    Ok((Some((table, filter.layers)), policies.watch))
+    Ok(Rules { table: Some(table), layers: filter.layers, watch: policies.watch })
 }
 
 const fn denial(mode: Mode, on_denied: OnDenied) -> Denial {
