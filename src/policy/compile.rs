@@ -213,7 +213,6 @@ impl Compiler<'_> {
                 }
             }
         }
-        let any = action == Action::Deny;
         let groups = gathered.into_iter().enumerate().map(|(index, (spoken, gathered))| {
             let set = format!("{}_{tier}_{}", self.direction, number + index);
             let peers = gathered.peers.into_iter().map(|((namespaces, pods), mut ports)| {
@@ -222,7 +221,7 @@ impl Compiler<'_> {
                 WatchedPeer { namespaces, pods, ports }
             });
             let service = spoken.map(Spoken::service);
-            (service, WatchedGroup { set, any, peers: peers.collect() }, gathered.origins.said())
+            (service, WatchedGroup { set, action, peers: peers.collect() }, gathered.origins.said())
         });
         Ok(GoverningRun { action, blocks, groups: groups.collect() })
     }
@@ -498,10 +497,7 @@ mod tests {
         assert_eq!(runs, [(Action::Accept, 2), (Action::Deny, 2), (Action::Pass, 1), (Action::Accept, 1)]);
         let sets: Vec<_> = tiers[0].runs.iter().map(|run| run.groups[0].1.set.as_str()).collect();
         assert_eq!(sets, ["ingress_admin_1", "ingress_admin_2", "ingress_admin_3", "ingress_admin_4"]);
-        assert_eq!(
-            tiers[0].runs.iter().map(|run| run.groups[0].1.any).collect::<Vec<_>>(),
-            [false, true, false, false]
-        );
+        assert!(tiers[0].runs.iter().all(|run| run.groups[0].1.action == run.action));
     }
 
     #[test]

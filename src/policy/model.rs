@@ -142,7 +142,7 @@ pub enum Subject {
 }
 
 /// What becomes of a packet that a rule matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// It passes, and no later tier is asked. The rules of a `NetworkPolicy` have no other action.
     Accept,

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Labels, Namespaces, Port, Selector};
+use super::model::{Action, Labels, Namespaces, Port, Selector};
 use super::names::NamedPort;
 use crate::net::Member;
 
@@ -51,9 +51,9 @@ pub struct Watch {
 pub struct WatchedGroup {
     /// The sets' name, without the family.
     pub set: String,
-    /// Where an address is held by several pods at once, whether one that belongs here suffices. True where members are
-    /// denied; where they are let through, all must belong, for the packet does not tell them apart.
-    pub any: bool,
+    /// What becomes of members. Where an address is held by several pods at once, the packet does not tell them apart: to
+    /// be denied, one that belongs here suffices; to be let through, or past a tier, all must belong.
+    pub action: Action,
     /// Pods; sorted, nobody twice.
     pub peers: Vec<WatchedPeer>,
 }
@@ -112,7 +112,7 @@ impl WatchedGroup {
     fn of_shared<'a>(&self, holders: impl IntoIterator<Item = &'a Identity>, address: IpAddr) -> BTreeSet<Member> {
         let mut each = holders.into_iter().map(|identity| self.of_address(identity, address));
         let first = each.next().unwrap_or_default();
-        each.fold(first, |so_far, next| if self.any { &so_far | &next } else { &so_far & &next })
+        each.fold(first, |so_far, next| if self.action == Action::Deny { &so_far | &next } else { &so_far & &next })
     }
 
     /// Everything that stands in the set when these pods are all there are.
@@ -168,7 +168,7 @@ impl<'a> Holders<'a> {
 }
 
 /// What changes in one set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The sets' name, without the family.
     pub set: String,
@@ -176,6 +176,22 @@ pub struct Difference {
     pub add: Vec<Member>,
     /// Who goes.
     pub remove: Vec<Member>,
+    /// What becomes of members.
+    pub action: Action,
+}
+
+impl Difference {
+    /// The addresses that may now reach less than before: flows that were let through may have to end. An address may also
+    /// have been another pod's, whose flows the new one must not take over.
+    pub fn tightened(&self) -> impl Iterator<Item = IpAddr> {
+        let (add, remove) = match self.action {
+            Action::Accept => (&[][..], self.remove.as_slice()),
+            Action::Deny => (self.add.as_slice(), &[][..]),
+            // Past a tier may be more or less.
+            Action::Pass => (self.add.as_slice(), self.remove.as_slice()),
+        };
+        add.iter().chain(remove).map(|member| member.address)
+    }
 }
 
 impl Watch {
@@ -192,6 +208,7 @@ impl Watch {
                 set: group.set.clone(),
                 add: new.difference(&old).copied().collect(),
                 remove: old.difference(&new).copied().collect(),
+                action: group.action,
             }
         };
         self.groups.iter().map(difference).filter(|d| !d.add.is_empty() || !d.remove.is_empty()).collect()
@@ -221,7 +238,8 @@ mod tests {
         let requirement = Requirement { key: "app".into(), operator: Operator::In, values: vec![app.into()] };
         let pods = Selector { requirements: vec![requirement] };
         let peer = WatchedPeer { namespaces: Namespaces::Own("shop".into()), pods, ports };
-        WatchedGroup { set: "s".into(), any, peers: vec![peer] }
+        let action = if any { Action::Deny } else { Action::Accept };
+        WatchedGroup { set: "s".into(), action, peers: vec![peer] }
     }
 
     fn addresses(text: &[&str]) -> Vec<IpAddr> {
@@ -295,5 +313,8 @@ mod tests {
         assert_eq!(hands.len(), 2);
         assert_eq!((shown(&hands[0].remove), shown(&hands[1].add)), (shown(&come[0].add), shown(&come[0].add)));
         assert!(watch.differences(&own, &web, &web).is_empty());
+        // Who leaves what is let through, or comes to what is denied, may have to lose its flows.
+        let tightened = |differences: &[Difference]| differences.iter().flat_map(Difference::tightened).count();
+        assert_eq!((tightened(&come), tightened(&go), tightened(&hands)), (0, 2, 4));
     }
 }
