@@ -206,7 +206,8 @@ pub fn rules(settings: &Settings, facts: &Facts, cluster: Option<&Cluster<'_>>) 
     let filter = Filter { ipv6, router_advertisements, layers, policies: policies.layers };
     let mut table = build(&filter, String::new())?;
     table.comment = table_comment(table.digest());
-    Ok(Rules { table: Some(table), layers: filter.layers, watch: policies.watch })
+    let watch = Watch { ipv6: ipv6 == Ipv6Traffic::Filtered, ..policies.watch };
+    Ok(Rules { table: Some(table), layers: filter.layers, watch })
 }
 
 const fn denial(mode: Mode, on_denied: OnDenied) -> Denial {

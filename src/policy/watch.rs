@@ -42,6 +42,8 @@ pub struct Holder<'a> {
 /// Who belongs in the named sets of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Watch {
+    /// Whether the container's table has sets for IPv6: where IPv6 is off there are none.
+    pub ipv6: bool,
     /// One for each pair of sets.
     pub groups: Vec<WatchedGroup>,
 }
@@ -299,7 +301,7 @@ mod tests {
     fn what_a_pod_brings_is_what_it_takes_away() {
         let (web, db) = (identity("web", &[]), identity("db", &[]));
         let own = addresses(&["10.0.0.1", "fd00::1"]);
-        let watch = Watch { groups: vec![group("web", false, vec![]), group("db", true, vec![])] };
+        let watch = Watch { ipv6: true, groups: vec![group("web", false, vec![]), group("db", true, vec![])] };
         let nobody = Holders::default();
         let web = Holders::new([Holder { identity: &web, addresses: &own }]);
         let db = Holders::new([Holder { identity: &db, addresses: &own }]);
