@@ -255,6 +255,15 @@ impl<'i> Tables<'i> {
         self.alter_before_6_3(deltas, doing)
     }
 
+    /// [`Tables::update`] as kernels before 6.3 take it.
+    ///
+    /// # Errors
+    /// As there; also where somebody removes a member between our reading and our batch.
+    pub fn update_before_6_3(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        let deltas = changes.iter().map(Delta::of).collect::<Result<Vec<_>, _>>()?;
+        self.alter_before_6_3(&deltas, "change the members of sets")
+    }
+
     /// What kernels without `DESTROYSETELEM` are sent: only who is there can be removed.
     fn alter_before_6_3(&mut self, deltas: &[Delta], doing: &str) -> Result<(), Failure> {
         let mut there = Vec::with_capacity(deltas.len());

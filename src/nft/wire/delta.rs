@@ -91,6 +91,20 @@ mod tests {
     }
 
     #[test]
+    fn an_element_that_holds_more_than_its_key_is_replaced() {
+        let [one, two] = [1, 2].map(|last| {
+            let mut key = [0; super::super::held::KEY_LEN];
+            key[..4].copy_from_slice(&[10, 0, 0, last]);
+            RawElement::plain(key)
+        });
+        let set = |elements: &[RawElement]| HeldSet { elements: elements.to_vec(), ..HeldSet::default() };
+        let changed = RawElement { foreign: true, ..one };
+        let delta = Delta::between(&set(&[changed, two]), &set(&[one, two])).unwrap();
+        assert_eq!((delta.remove, delta.add), (vec![changed], vec![one]));
+        assert_eq!(Delta::between(&set(&[one, two]), &set(&[one, two])), None);
+    }
+
+    #[test]
     fn a_member_with_a_port_is_packed_in_whole_registers() {
         let change = Change { set: "s".into(), add: vec![member("10.0.0.1", Some(443))], remove: Vec::new() };
         assert_eq!(Delta::of(&change).unwrap().add[0].key[..12], [10, 0, 0, 1, 6, 0, 0, 0, 1, 0xbb, 0, 0]);
