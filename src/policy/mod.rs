@@ -5,8 +5,13 @@
 //! says what they mean. Both meanings are specifications: every other reading (the ruleset's evaluator, the kernel) is
 //! tested against them.
 
+pub mod flow;
 pub mod group;
 pub mod list;
+pub mod lookup;
 pub mod model;
 pub mod names;
+pub mod select;
+pub mod verdict;
+pub mod why;
 pub mod world;
