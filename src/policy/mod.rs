@@ -9,4 +9,5 @@ pub mod group;
 pub mod list;
 pub mod model;
 pub mod names;
+pub mod parse;
 pub mod world;
