@@ -1,7 +1,7 @@
 //! What may talk to whom, without a word of nftables.
 //!
 //! [`list`] holds the grammar of plain lists and their meaning for one packet, [`group`] says which addresses `@internet`
-//! and its kin stand for. Kubernetes policies are read by `parse` into [`model`], who there is into [`world`]; `verdict`
+//! and its kin stand for. Kubernetes policies are read by [`parse`] into [`model`], who there is into [`world`]; [`verdict`]
 //! says what they mean. Both meanings are specifications: every other reading (the ruleset's evaluator, the kernel) is
 //! tested against them.
 
@@ -11,6 +11,7 @@ pub mod list;
 pub mod lookup;
 pub mod model;
 pub mod names;
+pub mod parse;
 pub mod select;
 pub mod verdict;
 pub mod why;
