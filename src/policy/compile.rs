@@ -72,7 +72,7 @@ pub struct Unsupported {
 impl NetworkPolicy {
     /// Whether it governs pods of this identity (S1).
     pub fn governs(&self, subject: &Identity) -> bool {
-        self.namespace == subject.namespace && self.pods.matches(&subject.labels)
+        self.namespace == subject.namespace && self.pods.selects(&subject.labels)
     }
 }
 
@@ -80,9 +80,9 @@ impl ClusterPolicy {
     /// Whether it governs pods of this identity (C6).
     pub fn governs(&self, subject: &Identity) -> bool {
         match &self.subject {
-            Subject::Namespaces(namespaces) => namespaces.matches(&subject.namespace_labels),
+            Subject::Namespaces(namespaces) => namespaces.selects(&subject.namespace_labels),
             Subject::Pods { namespaces, pods } => {
-                namespaces.matches(&subject.namespace_labels) && pods.matches(&subject.labels)
+                namespaces.selects(&subject.namespace_labels) && pods.selects(&subject.labels)
             }
         }
     }
@@ -201,7 +201,7 @@ impl Compiler<'_> {
                         blocks.extend(of(&services, v4, v6, &origin, names));
                     }
                     Who::Nodes(selector) => {
-                        let nodes = self.nodes.iter().filter(|node| selector.matches(&node.labels));
+                        let nodes = self.nodes.iter().filter(|node| selector.selects(&node.labels));
                         let addresses: Vec<IpAddr> = nodes.flat_map(|node| node.addresses.iter().copied()).collect();
                         let of_family = |family| {
                             let own = addresses.iter().filter(|address| Family::of(**address) == family);

@@ -75,7 +75,7 @@ pub struct WatchedPeer {
 impl WatchedPeer {
     /// Whether the pod is meant.
     pub fn selects(&self, identity: &Identity) -> bool {
-        self.namespaces.matches(&identity.namespace, &identity.namespace_labels) && self.pods.matches(&identity.labels)
+        self.namespaces.selects(&identity.namespace, &identity.namespace_labels) && self.pods.selects(&identity.labels)
     }
 
     /// What stands in the set for one address of a pod that is meant.
