@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Where the constants come from.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "stddef.h",
     "netinet/tcp.h",
     "linux/netlink.h",
