@@ -86,7 +86,7 @@ fn compile(program: &str) -> String {
     let file = dir.path().join("uapi.c");
     fs::write(&file, program).expect("a file");
     let mut command = Command::new("cc");
-    command.args(["-std=c11", "-fsyntax-only", "-fmax-errors=0"]).arg(&file).env("LC_ALL", "C").stdin(Stdio::null());
+    command.args(["-std=gnu11", "-fsyntax-only", "-fmax-errors=0"]).arg(&file).env("LC_ALL", "C").stdin(Stdio::null());
     let output = command.output().expect("a C compiler");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.success(), said.is_empty(), "{said}");
