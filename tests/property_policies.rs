@@ -270,7 +270,7 @@ proptest! {
 
 // --- Their shape ----------------------------------------------------------------------------------------------------
 
-fn chain<'t>(table: &'t Table, name: &str) -> Vec<String> {
+fn chain(table: &Table, name: &str) -> Vec<String> {
     let chain = table.chains.iter().find(|chain| chain.name == name).unwrap_or_else(|| panic!("no {name} in\n{table}"));
     chain.rules.iter().map(ToString::to_string).collect()
 }

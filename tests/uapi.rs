@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 /// Where the constants come from.
 const HEADERS: [&str; 9] = [
     "stddef.h",
-    "netinet/tcp.h",
+    "linux/in.h",
     "linux/netlink.h",
     "linux/rtnetlink.h",
     "linux/netfilter.h",
@@ -34,9 +34,9 @@ const NEWER: [&str; 2] = [
     "NFT_MSG_DESTROYSETELEM", // 6.3
 ];
 
-/// Not in the kernel's UAPI: nft's own numbers (nftables, include/datatype.h; libnftnl, include/udata.h), and an internal
-/// one of the kernel (include/net/flow.h).
-const ELSEWHERE: [&str; 8] = [
+/// Not in the kernel's UAPI: nft's own numbers (nftables, include/datatype.h; libnftnl, include/udata.h), an internal
+/// one of the kernel (include/net/flow.h), and TCP's (RFC 9293), which netinet/tcp.h names outside of the C standard only.
+const ELSEWHERE: [&str; 12] = [
     "TYPE_IPADDR",
     "TYPE_IP6ADDR",
     "TYPE_INET_PROTOCOL",
@@ -45,6 +45,10 @@ const ELSEWHERE: [&str; 8] = [
     "NFTNL_UDATA_COMMENT",
     "LOOPBACK_IFINDEX",
     "TCP_FLAGS_OFFSET",
+    "TH_FIN",
+    "TH_SYN",
+    "TH_RST",
+    "TH_ACK",
 ];
 
 /// The files that hold them.
