@@ -212,7 +212,8 @@ impl<'i> Flows<'i> {
 }
 
 /// Ends every flow that `table`, which is in force already, would not let begin now. `own` are the namespace's addresses;
-/// see [`Flow::may_begin`] for what is asked.
+/// see [`Flow::may_begin`] for what is asked. Sets whose members come and go must hold in `table` whom they hold in the
+/// kernel: who is missing loses its flows, who is gone there and not here keeps them.
 ///
 /// What keeps a packet from getting through, and what does not:
 ///
@@ -220,7 +221,7 @@ impl<'i> Flows<'i> {
 /// * **On their way.** An entry is in the hash from the end of the last hook on (`nf_conntrack_confirm`). A packet that the
 ///   old table let pass may still be between the two, when its sender was preempted there. The kernel counts its entry and
 ///   does not list it, so as long as there are more entries than listed flows, all are judged again, a millisecond
-///   later and [`PASSES`] times at most. A packet that is held up longer leaves a flow that nobody judges.
+///   later and `PASSES` times at most. A packet that is held up longer leaves a flow that nobody judges.
 /// * **The other end goes on.** The next packet of an ended flow may come from the peer and begin the flow the other way
 ///   round, if the other direction's rules let the peer begin one; answers then pass. Of TCP no flow may begin in its
 ///   middle (the rules drop a first segment that is no SYN), or the connection would live on. Of UDP there is nothing to tell
