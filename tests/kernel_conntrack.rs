@@ -100,14 +100,12 @@ impl Connection {
             None => TcpStream::connect_timeout(&to, PATIENCE).unwrap(),
         });
         let (there, _) = listener.accept().unwrap();
-        for end in [&here, &there] {
-            end.set_read_timeout(Some(SILENCE)).unwrap();
-        }
         Connection { here, there }
     }
 
     /// Whether a byte from one end reaches the other.
-    fn carries(mut from: &TcpStream, mut to: &TcpStream) -> bool {
+    fn carries(mut from: &TcpStream, mut to: &TcpStream, patience: Duration) -> bool {
+        to.set_read_timeout(Some(patience)).unwrap();
         from.write_all(b"x").unwrap();
         match to.read(&mut [0]) {
             Ok(n) => n == 1,
@@ -117,7 +115,12 @@ impl Connection {
     }
 
     fn is_alive(&self) -> bool {
-        Connection::carries(&self.here, &self.there) && Connection::carries(&self.there, &self.here)
+        Connection::carries(&self.here, &self.there, PATIENCE) && Connection::carries(&self.there, &self.here, PATIENCE)
+    }
+
+    /// Whether nothing passes, from neither end.
+    fn is_dead(&self) -> bool {
+        !Connection::carries(&self.here, &self.there, SILENCE) && !Connection::carries(&self.there, &self.here, SILENCE)
     }
 }
 
@@ -194,22 +197,6 @@ fn one_flow_is_ended_and_no_other() {
 }
 
 #[test]
-fn a_later_flow_between_the_same_two_is_not_taken_for_the_one_that_ended() {
-    let world = tracked();
-    let udp = world.ctr.within(|| UdpSocket::bind((CTR[0], 4000))).unwrap();
-    let begin = || udp.send_to(b"x", ("10.9.1.1", 53)).unwrap();
-    begin();
-    let first = flows(&world.ctr).into_iter().find(|flow| flow.original.protocol == IPPROTO_UDP).unwrap();
-    let delete = || inside(&world.ctr, |inside| Flows::open(inside, deadline()).unwrap().delete(&first).unwrap());
-    assert!(delete());
-    begin();
-    let second = flows(&world.ctr).into_iter().find(|flow| flow.original.protocol == IPPROTO_UDP).unwrap();
-    assert_eq!(second.original, first.original);
-    assert!(!delete());
-    assert!(flows(&world.ctr).contains(&second));
-}
-
-#[test]
 fn a_connection_that_a_stricter_table_forbids_stops_and_another_goes_on() {
     for [allowed, denied] in [["10.9.1.1", "10.9.1.2"], ["2001:db8::1", "2001:db8::2"]] {
         for egress in [true, false] {
@@ -234,8 +221,7 @@ fn a_connection_that_a_stricter_table_forbids_stops_and_another_goes_on() {
             assert_eq!(rejudged.ended, 1, "{denied}, egress {egress}");
             assert!(rejudged.seen >= 2);
             assert!(kept.is_alive(), "{allowed}, egress {egress}");
-            assert!(!Connection::carries(&ended.here, &ended.there), "{denied}, egress {egress}");
-            assert!(!Connection::carries(&ended.there, &ended.here), "{denied}, egress {egress}");
+            assert!(ended.is_dead(), "{denied}, egress {egress}");
             assert!(elsewhere.is_alive(), "another namespace's flow");
             let again = inside(&world.ctr, |inside| rejudge(inside, &stricter, &own(), deadline()).unwrap());
             assert_eq!(again.ended, 0);
@@ -251,27 +237,98 @@ fn a_namespace_without_flows_has_nothing_to_judge() {
     inside(&namespace, |inside| {
         assert_eq!(Flows::open(inside, deadline()).unwrap().entries().unwrap(), 0);
         assert_eq!(rejudge(inside, &closed, &own(), deadline()).unwrap(), Rejudged::default());
-        assert_eq!(forget_peer(inside, &own(), deadline()).unwrap(), 0);
+        assert_eq!(forget_peer(inside, &own(), deadline()), Ok(()));
     });
 }
 
 #[test]
 fn a_peer_that_is_forgotten_cannot_go_on_and_others_can() {
-    for [gone, here] in [["10.9.1.1", "10.9.1.2"], ["2001:db8::1", "2001:db8::2"]] {
+    for (gone, here, older) in [
+        ("10.9.1.1", "10.9.1.2", false),
+        ("2001:db8::1", "2001:db8::2", false),
+        ("10.9.1.1", "10.9.1.2", true),
+        ("2001:db8::1", "2001:db8::2", true),
+    ] {
         let world = tracked();
         let own = CTR[usize::from(gone.contains(':'))];
         let to_gone = Connection::new(&world.ctr, None, &world.far, gone);
         let from_gone = Connection::new(&world.far, Some(gone), &world.ctr, own);
         let kept = Connection::new(&world.ctr, None, &world.far, here);
         let also_kept = Connection::new(&world.far, Some(here), &world.ctr, own);
-        let closed = table("none", "none");
-        load(&world.ctr, &closed);
-        let forgotten = inside(&world.ctr, |inside| forget_peer(inside, &[address(gone)], deadline()).unwrap());
-        assert_eq!(forgotten, 2);
+        load(&world.ctr, &table("none", "none"));
+        let expected: BTreeSet<String> =
+            as_conntrack_sees(&world.ctr).into_iter().filter(|line| !line.contains(&format!("={gone} "))).collect();
+        inside(&world.ctr, |inside| match older {
+            false => forget_peer(inside, &[address(gone)], deadline()).unwrap(),
+            true => Flows::open(inside, deadline()).unwrap().forget_listed(&[address(gone)]).unwrap(),
+        });
+        assert_eq!(as_conntrack_sees(&world.ctr), expected);
+        assert!(expected.iter().filter(|line| line.contains(&format!("={here} "))).count() == 2, "{expected:?}");
         for ended in [to_gone, from_gone] {
-            assert!(!Connection::carries(&ended.here, &ended.there), "{gone}");
-            assert!(!Connection::carries(&ended.there, &ended.here), "{gone}");
+            assert!(ended.is_dead(), "{gone}");
         }
         assert!(kept.is_alive() && also_kept.is_alive(), "{here}");
+    }
+}
+
+#[test]
+fn the_far_end_of_an_ended_connection_cannot_begin_it_anew_in_its_middle() {
+    let world = tracked();
+    let connection = Connection::new(&world.ctr, None, &world.far, "10.9.1.1");
+    // Here the peer may begin connections, so nothing but the state of this one tells its segments from a first one.
+    let stricter = table("none", "*");
+    load(&world.ctr, &stricter);
+    world.ctr.nft_load(
+        "table inet first { chain input { type filter hook input priority -1; \
+         tcp flags & (fin | syn | rst | ack) != syn ct state new drop; }; }\n",
+    );
+    let rejudged = inside(&world.ctr, |inside| rejudge(inside, &stricter, &own(), deadline()).unwrap());
+    assert_eq!(rejudged.ended, 1);
+    assert!(connection.is_dead());
+    assert!(connection.is_dead(), "after the far end has sent");
+}
+
+#[test]
+fn datagrams_of_an_ended_flow_are_first_ones_again() {
+    for to in ["10.9.1.1", "2001:db8::1"].map(address) {
+        let world = tracked();
+        let far = world.far.within(|| UdpSocket::bind((to, PORT))).unwrap();
+        let udp = world.ctr.within(|| UdpSocket::bind(support::probe::any(SocketAddr::new(to, 0)))).unwrap();
+        let carries = |patience| {
+            far.set_read_timeout(Some(patience)).unwrap();
+            udp.set_read_timeout(Some(patience)).unwrap();
+            let sent = udp.send_to(b"?", (to, PORT)).is_ok();
+            sent && far.recv_from(&mut [0; 8]).is_ok_and(|(_, from)| {
+                far.send_to(b"!", from).unwrap();
+                udp.recv(&mut [0; 8]).is_ok()
+            })
+        };
+        assert!(carries(PATIENCE));
+        let allows = SocketAddr::new(to, PORT).to_string();
+        for (egress, ended) in [(allows.as_str(), 0), ("none", 1)] {
+            let stricter = table(egress, "none");
+            load(&world.ctr, &stricter);
+            assert!(carries(PATIENCE), "{egress}: rules judge first packets only");
+            let rejudged = inside(&world.ctr, |inside| rejudge(inside, &stricter, &own(), deadline()).unwrap());
+            assert_eq!(rejudged.ended, ended, "{egress}");
+            assert_eq!(carries(if ended == 0 { PATIENCE } else { SILENCE }), ended == 0, "{egress}");
+        }
+        // Nor can the far end go on.
+        far.send_to(b"!", (if to.is_ipv4() { CTR[0] } else { CTR[1] }, udp.local_addr().unwrap().port())).unwrap();
+        assert!(udp.recv(&mut [0; 8]).is_err());
+    }
+}
+
+#[test]
+fn who_may_not_ask_is_told_what_could_not_be_asked() {
+    let namespace = Namespace::new();
+    let closed = table("none", "none");
+    let failure = inside(&namespace, |inside| {
+        caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap();
+        rejudge(inside, &closed, &own(), deadline()).unwrap_err()
+    });
+    assert_eq!(failure.exit_code(), 35);
+    for part in ["tracked flows of the network namespace of process", "nf_conntrack_netlink", "EPERM"] {
+        assert!(failure.to_string().contains(part), "{failure}");
     }
 }

@@ -21,7 +21,7 @@ pub struct Flow {
     pub reply: Tuple,
     /// `IPS_*`.
     pub status: u32,
-    /// Tells this entry from a later one with the same addresses (`CTA_ID`).
+    /// Tells this entry from most later ones with the same addresses (`CTA_ID`).
     pub id: u32,
     /// `CTA_ZONE`, where it is not 0.
     pub zone: Option<u16>,
