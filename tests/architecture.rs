@@ -23,7 +23,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("plan", &["error", "net", "nft", "oci", "policy", "settings", "sysctl"]),
     // What touches the machine. It carries out plans and reads no settings.
     ("kernel", &["error", "net", "netlink", "nft", "plan", "sysctl"]),
-    ("registry", &["error", "kernel", "net"]),
+    ("registry", &["error", "kernel", "net", "policy"]),
     (
         "cli",
         &[

@@ -1,5 +1,6 @@
 //! A stage, start to finish: what a runtime calls.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,17 @@ use crate::error::{Cause, Failure};
 use crate::kernel::apply::{Present, Site, is_gone};
 use crate::kernel::capability;
 use crate::kernel::files::Trust;
-use crate::kernel::link::addresses_here;
-use crate::kernel::netns::{Inside, Own, Target, enter};
+use crate::kernel::link::{addresses_here, global_addresses};
+use crate::kernel::netns::{Inside, Own, Target, cookie, enter};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, DEADLINE, Deadline};
 use crate::kernel::tables::Tables;
 use crate::nft::ruleset::TABLE;
+use crate::oci::annotations::PREFIX;
 use crate::oci::state::MAX_STATE;
-use crate::oci::{NetworkNamespace, State};
+use crate::oci::{NetworkNamespace, State, annotations};
 use crate::plan::{Facts, Plan, needs_host_addresses, plan};
-use crate::registry::{Fault, RUN_DIR, Record, Registry, boot_ms};
+use crate::registry::{Fault, RUN_DIR, Record, Registry, boot_ms, started};
 use crate::settings::{HostNetwork, Settings};
 
 /// A stage at which a runtime may call us.
@@ -138,7 +140,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let mut tables = Tables::open(&inside, *deadline)?;
     let present = present(&plan, &inputs.settings, &mut tables, &inside, registry)?;
     let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
-    registry.put(&record(inputs, &plan, &facts, &inside))?;
+    registry.put(&record(inputs, &plan, &facts, &inside, deadline)?)?;
     for note in &plan.notes {
         log::warn!("container {}: {note}", plan.id);
     }
@@ -260,9 +262,19 @@ fn present(
     }
 }
 
-fn record(inputs: &Inputs, plan: &Plan, facts: &Facts, inside: &Inside) -> Record {
+fn record(
+    inputs: &Inputs,
+    plan: &Plan,
+    facts: &Facts,
+    inside: &Inside,
+    deadline: &Deadline,
+) -> Result<Record, Failure> {
     let identity = &inputs.settings.identity;
-    Record {
+    let netns_path = match target(inputs)? {
+        Target::Path(path) => Some(path),
+        Target::Process(_) => None,
+    };
+    Ok(Record {
         id: plan.id.clone(),
         pid: inputs.state.pid,
         netns: (inside.id().dev, inside.id().ino),
@@ -272,7 +284,26 @@ fn record(inputs: &Inputs, plan: &Plan, facts: &Facts, inside: &Inside) -> Recor
         namespace: identity.namespace.value.clone(),
         labels: identity.labels.value.clone(),
         recorded_ms: boot_ms(),
-    }
+        started: inputs.state.pid.and_then(started),
+        netns_path,
+        cookie: cookie(inside)?,
+        addresses: global_addresses(inside, deadline)?,
+        ports: identity.ports.value.clone(),
+        namespace_labels: None,
+        annotations: deciding(inputs),
+        bundle: inputs.state.bundle.clone(),
+        watch: None,
+    })
+}
+
+/// The annotations that decided about a container: ours, and those that engines write its identity into.
+fn deciding(inputs: &Inputs) -> BTreeMap<String, String> {
+    let decides = |key: &str| {
+        let engines = ["io.kubernetes.pod.", "io.kubernetes.cri.sandbox-", "io.kubernetes.cri-o.Namespace"];
+        key.starts_with(PREFIX) || engines.iter().any(|engine| key.starts_with(engine))
+    };
+    let all = annotations(&inputs.state, inputs.bundle.as_ref()).into_iter().flatten();
+    all.filter(|(key, _)| decides(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Keeps a failure where it can be found: crun shows the exit code and nothing else.

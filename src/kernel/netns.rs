@@ -24,6 +24,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::error::{Cause, Failure};
 use crate::kernel::capability;
 
+mod visit;
+
+pub use visit::{Place, cookie, visit};
+
 /// Where a container's network namespace is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
