@@ -6,6 +6,7 @@ pub mod hook;
 mod last_error;
 mod load;
 mod plan;
+mod reach;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

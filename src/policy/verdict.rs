@@ -322,7 +322,7 @@ impl Flow<'_> {
                     Direction::Ingress => Some(self.subject),
                 };
                 transport.is_none_or(|transport| transport == protocol)
-                    && there.and_then(|pod| pod.port_named(name, protocol)) == Some(number)
+                    && there.is_some_and(|pod| pod.names_port(name, protocol, number))
             }
         }
     }

