@@ -12,6 +12,7 @@ pub mod lookup;
 pub mod model;
 pub mod names;
 pub mod parse;
+pub mod reach;
 pub mod select;
 pub mod verdict;
 pub mod why;

@@ -16,8 +16,7 @@ use std::rc::Rc;
 
 use super::lookup::World;
 use super::model::{
-    Action, ClusterPolicy, Labels, Namespaces, NetworkPolicy, Peer as RulePeer, Policies, Port, Rule, Subject, Tier,
-    Who,
+    Action, ClusterPolicy, Labels, Namespaces, NetworkPolicy, Policies, Port, Rule, Subject, Tier, Who,
 };
 use super::world::Pod;
 use crate::net::{Direction, Payload};
@@ -269,12 +268,12 @@ impl Flow<'_> {
     /// R2: "If this field is empty or missing, this rule matches all sources", anything outside the cluster too.
     /// Otherwise "items in this list are combined using a logical OR operation".
     pub fn matches_peers(&self, rule: &Rule) -> bool {
-        rule.peers.is_empty() || rule.peers.iter().any(|peer| self.matches_peer(peer))
+        rule.peers.is_empty() || rule.peers.iter().any(|peer| self.matches_peer(&peer.who))
     }
 
     /// One item of `from` or `to`.
-    pub fn matches_peer(&self, peer: &RulePeer) -> bool {
-        match &peer.who {
+    pub fn matches_peer(&self, who: &Who) -> bool {
+        match who {
             // R3, R4, R5: "selects the pods matching podSelector in the Namespaces selected by namespaceSelector", without
             // one "in the policy's own namespace". Never what is no pod, nor a pod on the host's network (L6).
             Who::Pods { namespaces, pods } => self.peer.pod.is_some_and(|pod| {

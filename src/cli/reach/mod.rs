@@ -1,5 +1,4 @@
-//! `netlatch reach`: who can reach whom, from manifests alone. The specification does the judging ([`policy::verdict`]
-//! (crate::policy::verdict)); here it is asked and printed.
+//! `netlatch reach`: who can reach whom, from manifests alone. The specification does the judging ([`crate::policy::verdict`]); here it is asked and printed.
 
 mod probe;
 mod table;
@@ -11,6 +10,7 @@ use super::{Outcome, load, print};
 use crate::error::{Cause, Failure, Finding, errno_of};
 use crate::kernel::files::Trust;
 use crate::policy::lookup::World;
+use crate::policy::reach;
 use crate::policy::verdict::Judge;
 
 /// How tables are printed.
@@ -38,7 +38,7 @@ pub(super) fn probes(paths: &[PathBuf], file: &Path) -> Result<Outcome, Failure>
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
     let (name, bytes) = read_probes(file)?;
-    let answers = probe::answer_all(&judge, &name, &bytes).map_err(|findings| refused(findings))?;
+    let answers = probe::answer_all(&judge, &name, &bytes).map_err(refused)?;
     print(&answers).map(|()| Outcome::Done)
 }
 
@@ -64,11 +64,22 @@ fn read_probes(file: &Path) -> Result<(String, Vec<u8>), Failure> {
     Ok((name, bytes))
 }
 
+/// Columns of the terminal, of `COLUMNS` where that is set, or what a mail would have.
+fn width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    columns.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(100)
+}
+
 /// Prints who can reach whom.
 pub(super) fn tables(paths: &[PathBuf], output: Output) -> Result<Outcome, Failure> {
     let manifests = load::manifests(paths, Trust::Any)?.manifests;
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
-    let _ = (judge, output);
-    Ok(Outcome::Done)
+    let reach = reach::reach(&manifests.policies, &judge, &world);
+    let text = match output {
+        Output::Table => table::nobody(&reach).unwrap_or_else(|| table::text(&reach, width())),
+        Output::Json => format!("{}\n", table::json(&reach)),
+    };
+    print(&text).map(|()| Outcome::Done)
 }
