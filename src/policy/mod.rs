@@ -11,6 +11,7 @@ pub mod list;
 pub mod lookup;
 pub mod model;
 pub mod names;
+pub mod near;
 pub mod parse;
 pub mod reach;
 pub mod select;

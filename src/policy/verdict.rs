@@ -117,6 +117,11 @@ impl<'a> Judge<'a> {
         self.world
     }
 
+    /// The network policies of a namespace, whomever they select.
+    pub(super) fn network_policies_in(&self, namespace: &str) -> &[&'a NetworkPolicy] {
+        self.by_namespace.get(namespace).map_or(&[], Vec::as_slice)
+    }
+
     /// What the policies of `subject` say about a packet to (egress) or from (ingress) `peer`.
     pub fn decide(&self, direction: Direction, subject: &Pod, peer: Peer<'_>, payload: Payload) -> Judgement<'a> {
         let plain = |why| Judgement { why, passed: Vec::new() };
