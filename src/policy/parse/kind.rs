@@ -102,9 +102,13 @@ pub(super) fn read(api_version: &Place<'_>, kind: &Place<'_>) -> Option<What> {
     let (version, name) = (version?, name?);
     let Some(what) = named(name) else {
         let known = || Kind::ALL.into_iter().map(Kind::name);
-        let hint = suggest(name, known().chain(["List"])).map_or_else(String::new, |name| format!("; did you mean {name}?"));
+        let hint =
+            suggest(name, known().chain(["List"])).map_or_else(String::new, |name| format!("; did you mean {name}?"));
         let list = known().collect::<Vec<_>>().join(", ");
-        kind.refuse(format!("{} is none of the kinds that are known here: {list}, and lists of them{hint}", shown(name)));
+        kind.refuse(format!(
+            "{} is none of the kinds that are known here: {list}, and lists of them{hint}",
+            shown(name)
+        ));
         return None;
     };
     let wanted = match what {

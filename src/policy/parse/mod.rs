@@ -16,8 +16,6 @@ mod meta;
 mod network_policy;
 mod selector;
 mod tiers;
-#[cfg(test)]
-mod tests;
 mod warnings;
 
 pub use collect::{Collector, MAX_CIDRS, MAX_MANIFESTS, MAX_OBJECTS, MAX_POLICIES, MAX_RULES, Outcome};
@@ -33,3 +31,6 @@ pub struct Manifests {
     /// Who there is.
     pub inventory: Inventory,
 }
+
+#[cfg(test)]
+mod tests;

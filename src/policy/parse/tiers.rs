@@ -63,22 +63,14 @@ const MOST_ENTRIES: usize = 25;
 const LONGEST_NAME: usize = 100;
 
 /// Reads the policy whose fields `apiVersion`, `kind`, `metadata` were read from `object`. `kind` is one of the three.
-pub(super) fn read(
-    object: &mut Fields<'_>,
-    kind: Kind,
-    meta: &Meta<'_>,
-    counts: &mut Counts,
-) -> Option<ClusterPolicy> {
+pub(super) fn read(object: &mut Fields<'_>, kind: Kind, meta: &Meta<'_>, counts: &mut Counts) -> Option<ClusterPolicy> {
     let dialect = match kind {
         Kind::ClusterNetworkPolicy => CLUSTER,
         Kind::AdminNetworkPolicy => ADMIN,
         Kind::BaselineAdminNetworkPolicy => BASELINE,
-        Kind::NetworkPolicy
-        | Kind::Namespace
-        | Kind::Pod
-        | Kind::Node
-        | Kind::Service
-        | Kind::EndpointSlice => return None,
+        Kind::NetworkPolicy | Kind::Namespace | Kind::Pod | Kind::Node | Kind::Service | Kind::EndpointSlice => {
+            return None;
+        }
     };
     let origin = object.object().origin();
     // The CRD's rule: self.metadata.name == 'default'.
@@ -396,9 +388,22 @@ mod tests {
         {
             assert!(is_domain_pattern(name), "{name}");
         }
-        for name in
-            ["", "localhost", "*", "*.io", "a..b", ".a.b", "a.b..", "a.-b", "a-.b", "*a.b", "a.*.b", "a b.c", "a.b_", "ä.de"]
-        {
+        for name in [
+            "",
+            "localhost",
+            "*",
+            "*.io",
+            "a..b",
+            ".a.b",
+            "a.b..",
+            "a.-b",
+            "a-.b",
+            "*a.b",
+            "a.*.b",
+            "a b.c",
+            "a.b_",
+            "ä.de",
+        ] {
             assert!(!is_domain_pattern(name), "{name}");
         }
     }

@@ -18,7 +18,9 @@ pub(super) fn of(manifests: &Manifests) -> Vec<Finding> {
 fn at(origin: &Origin, field: &str, message: String) -> Finding {
     let (file, position, at) = match origin {
         Origin::File { path, line, at } => (path.clone(), Some((*line, 1)), at.clone()),
-        Origin::Builtin(_) | Origin::Annotation { .. } | Origin::Bundle { .. } => (origin.to_string(), None, String::new()),
+        Origin::Builtin(_) | Origin::Annotation { .. } | Origin::Bundle { .. } => {
+            (origin.to_string(), None, String::new())
+        }
     };
     let dot = if at.is_empty() { "" } else { "." };
     Finding { file, position, at: format!("{at}{dot}{field}"), message }
