@@ -921,11 +921,11 @@ fn warnings_are_few_and_say_what_is_probably_not_meant() {
         (np("{egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}], ports: [{port: http}]}]}"), "f:4:"),
         (
             np("{egress: [{to: [{ipBlock: {cidr: 010.0.0.0/08}}]}]}"),
-            "f:4:34: spec.egress[0].to[0].ipBlock.cidr: leading zeros are read as decimal: this is 10.0.0.0/8",
+            "f:4:40: spec.egress[0].to[0].ipBlock.cidr: leading zeros are read as decimal: this is 10.0.0.0/8",
         ),
         (
             np("{egress: [{to: [{ipBlock: {cidr: '::ffff:10.0.0.0/104'}}]}]}"),
-            "f:4:34: spec.egress[0].to[0].ipBlock.cidr: an IPv4-mapped block is read as the IPv4 block 10.0.0.0/8",
+            "f:4:40: spec.egress[0].to[0].ipBlock.cidr: an IPv4-mapped block is read as the IPv4 block 10.0.0.0/8",
         ),
         (cnp("ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{destinationNamedPort: HTTP}]}]"), "f:4:"),
         (
