@@ -5,14 +5,14 @@
 //! container mentions are one port. And the world outside is the blocks that policies name, each without the blocks in
 //! it that they name too.
 //!
-//! Who reaches a pod only because it is the pod's own node is left out: that holds for every pod, and would split every
+//! Services are left out, being other names for pods. Who reaches a pod only because it is the pod's own node is left out: that holds for every pod, and would split every
 //! line by its node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::lookup::{End, World};
+use super::lookup::World;
 use super::model::{Labels, Policies, Port, Rule, Who};
 use super::verdict::{Flow, Judge, Peer};
 use super::world::Pod;
@@ -47,7 +47,42 @@ pub struct Table {
     /// What is spoken, at least one.
     pub spoken: Vec<Spoken>,
     /// By source, then destination: indexes of [`Reach::ends`]. An end reaches its like, not only itself.
-    pub reaches: Vec<Vec<bool>>,
+    pub reaches: Matrix,
+}
+
+/// A square of bits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Matrix {
+    rows: Vec<Vec<u64>>,
+}
+
+impl Matrix {
+    fn new(size: usize) -> Matrix {
+        Matrix { rows: vec![vec![0; size.div_ceil(64)]; size] }
+    }
+
+    /// The bit of a row and column.
+    pub fn is_set(&self, row: usize, column: usize) -> bool {
+        self.rows[row][column / 64] >> (column % 64) & 1 == 1
+    }
+
+    fn set(&mut self, row: usize, column: usize) {
+        self.rows[row][column / 64] |= 1 << (column % 64);
+    }
+
+    /// A row's bits.
+    pub fn row(&self, row: usize) -> &[u64] {
+        &self.rows[row]
+    }
+
+    /// Rows and columns exchanged.
+    pub fn transposed(&self) -> Matrix {
+        let mut other = Matrix::new(self.rows.len());
+        for row in 0..self.rows.len() {
+            (0..self.rows.len()).filter(|column| self.is_set(row, *column)).for_each(|column| other.set(column, row));
+        }
+        other
+    }
 }
 
 /// What is spoken.
@@ -63,26 +98,40 @@ pub enum Spoken {
 
 /// Asks about everyone and everything.
 pub fn reach<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Reach<'w> {
-    let mut ends: Vec<Members<'w>> = alike(policies, judge, world).into_iter().map(Members::Pods).collect();
     let (outside, blocks_left_out) = outside(policies, world);
-    let mut representatives: Vec<Pod> = Vec::new();
-    for end in &ends {
-        if let Members::Pods(pods) = end {
-            representatives.extend(pods.first().map(|pod| Pod { node: None, ..Pod::clone(pod) }));
-        }
+    let mut ends = Vec::new();
+    let mut known = Vec::new();
+    for (traits, pods) in alike(policies, judge, world) {
+        let pod = pods.first().map(|pod| Pod { node: None, ..Pod::clone(pod) });
+        known.push(Known {
+            addresses: pod.iter().flat_map(|pod| pod.addresses.clone()).map(Some).collect(),
+            pod,
+            traits,
+        });
+        ends.push(Members::Pods(pods));
     }
-    let mut judged: Vec<End<'_>> =
-        representatives.iter().map(|pod| End { pod: Some(pod), addresses: pod.addresses.clone() }).collect();
     for (family, block, address) in outside {
+        known.push(Known { pod: None, addresses: vec![Some(address)], traits: Traits::default() });
         ends.push(Members::Outside(family, block));
-        judged.push(End { pod: None, addresses: vec![address] });
     }
-    let mut tables: BTreeMap<Vec<Vec<bool>>, Vec<Spoken>> = BTreeMap::new();
-    for (spoken, payload) in everything_spoken(policies, world) {
-        let row = |from: &End<'_>| -> Vec<bool> {
-            judged.iter().map(|to| judge.flow_to_twin(from, to, payload).allowed()).collect()
-        };
-        tables.entry(judged.iter().map(row).collect()).or_default().push(spoken);
+    // One that has no address yet is still judged once.
+    known.iter_mut().filter(|end| end.addresses.is_empty()).for_each(|end| end.addresses.push(None));
+    let asked = everything_spoken(policies, world);
+    let halves = Direction::BOTH.map(|direction| Half::ask(judge, direction, &known, &asked));
+    let mut tables: BTreeMap<Matrix, Vec<Spoken>> = BTreeMap::new();
+    for same in told_apart(&asked, &halves) {
+        let mut reaches = Matrix::new(known.len());
+        for (from, source) in known.iter().enumerate() {
+            for (to, destination) in known.iter().enumerate() {
+                let allowed = pairs(&source.addresses, &destination.addresses).any(|(out, back)| {
+                    halves[0].allows(from, to, back, same[0]) && halves[1].allows(to, from, out, same[0])
+                });
+                if allowed {
+                    reaches.set(from, to);
+                }
+            }
+        }
+        tables.entry(reaches).or_default().extend(same.iter().map(|index| asked[*index].0));
     }
     let mut tables: Vec<Table> = tables
         .into_iter()
@@ -95,6 +144,117 @@ pub fn reach<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Re
     Reach { ends, tables, blocks_left_out }
 }
 
+/// A representative of ends that are alike.
+struct Known {
+    /// `None` outside.
+    pod: Option<Pod>,
+    /// At least one.
+    addresses: Vec<Option<IpAddr>>,
+    traits: Traits,
+}
+
+/// Indexes of addresses that a flow may use: those of one family, or any where there are none; see
+/// [`flow`](super::flow).
+fn pairs(from: &[Option<IpAddr>], to: &[Option<IpAddr>]) -> impl Iterator<Item = (usize, usize)> {
+    let family = |address: Option<IpAddr>| address.map(Family::of);
+    let alike = move |a: Option<IpAddr>, b: Option<IpAddr>| match (family(a), family(b)) {
+        (Some(a), Some(b)) => a == b,
+        (None, _) | (_, None) => true,
+    };
+    let none = !from.iter().any(|a| to.iter().any(|b| alike(*a, *b)));
+    let all = (0..from.len()).flat_map(|out| (0..to.len()).map(move |back| (out, back)));
+    all.filter(move |(out, back)| if none { (*out, *back) == (0, 0) } else { alike(from[*out], to[*back]) })
+}
+
+/// One half of every flow. Ends that are governed alike are asked once for all peers that their own rules cannot tell
+/// apart: without that a large cluster takes minutes.
+struct Half {
+    /// Of each end, whose answers are its; `None` where nothing governs it.
+    subject: Vec<Option<usize>>,
+    /// By subject, peer and the peer's address: the answer.
+    answers: Vec<Vec<Vec<usize>>>,
+    /// Each answer for everything that was asked.
+    allowed: Vec<Vec<bool>>,
+}
+
+impl Half {
+    fn ask(judge: &Judge<'_>, direction: Direction, known: &[Known], asked: &[(Spoken, Payload)]) -> Half {
+        let index = match direction {
+            Direction::Egress => 0,
+            Direction::Ingress => 1,
+        };
+        let mut half = Half { subject: Vec::new(), answers: Vec::new(), allowed: Vec::new() };
+        let mut subjects: BTreeMap<(&[usize], &BTreeSet<(String, Transport, u16)>), usize> = BTreeMap::new();
+        for end in known {
+            let governed = &end.traits.governed[index];
+            let Some(pod) = end.pod.as_ref().filter(|_| !governed.is_empty()) else {
+                half.subject.push(None);
+                continue;
+            };
+            // The number of a named port is the subject's own only on the way in.
+            let next = subjects.len();
+            let named = if direction == Direction::Ingress { &end.traits.named } else { &NO_NAMES };
+            let subject = *subjects.entry((governed.as_slice(), named)).or_insert(next);
+            half.subject.push(Some(subject));
+            if subject == next {
+                half.ask_for(judge, direction, pod, known, asked);
+            }
+        }
+        half
+    }
+
+    fn ask_for(
+        &mut self,
+        judge: &Judge<'_>,
+        direction: Direction,
+        subject: &Pod,
+        known: &[Known],
+        asked: &[(Spoken, Payload)],
+    ) {
+        let governing = judge.governing(direction, subject);
+        let cluster = governing.admin.iter().chain(&governing.baseline).flat_map(|policy| policy.rules(direction));
+        let network = governing.network.iter().flat_map(|policy| policy.rules(direction).unwrap_or_default());
+        let whos: BTreeSet<&Who> = cluster.chain(network).flat_map(|rule| &rule.peers).map(|peer| &peer.who).collect();
+        let mut seen: BTreeMap<(Vec<bool>, &BTreeSet<(String, Transport, u16)>, bool), usize> = BTreeMap::new();
+        let mut answers = Vec::with_capacity(known.len());
+        for end in known {
+            let host_network = end.pod.as_ref().is_some_and(|pod| pod.host_network);
+            let mut of_end = Vec::with_capacity(end.addresses.len());
+            for address in &end.addresses {
+                let peer = Peer { pod: end.pod.as_ref(), address: *address };
+                let flow = Flow { world: judge.world(), direction, subject, peer, payload: Payload::Other(0) };
+                let matched: Vec<bool> = whos.iter().map(|who| flow.matches_peer(who)).collect();
+                let next = self.allowed.len();
+                let answer = *seen.entry((matched, &end.traits.named, host_network)).or_insert(next);
+                if answer == next {
+                    let ask = |payload| judge.tiers(direction, subject, peer, payload).allowed();
+                    self.allowed.push(asked.iter().map(|(_, payload)| ask(*payload)).collect());
+                }
+                of_end.push(answer);
+            }
+            answers.push(of_end);
+        }
+        self.answers.push(answers);
+    }
+
+    /// What the policies of `subject` say of `peer` at its address of that index.
+    fn allows(&self, subject: usize, peer: usize, address: usize, asked: usize) -> bool {
+        self.subject[subject].is_none_or(|subject| self.allowed[self.answers[subject][peer][address]][asked])
+    }
+}
+
+static NO_NAMES: BTreeSet<(String, Transport, u16)> = BTreeSet::new();
+
+/// Indexes of what is spoken, together where all answers are the same.
+fn told_apart(asked: &[(Spoken, Payload)], halves: &[Half; 2]) -> Vec<Vec<usize>> {
+    let mut groups: BTreeMap<Vec<bool>, Vec<usize>> = BTreeMap::new();
+    for index in 0..asked.len() {
+        let answers = halves.iter().flat_map(|half| &half.allowed).map(|allowed| allowed[index]).collect();
+        groups.entry(answers).or_default().push(index);
+    }
+    groups.into_values().collect()
+}
+
 fn rules(policies: &Policies) -> impl Iterator<Item = &Rule> {
     let network = policies.network.iter().flat_map(|policy| [&policy.ingress, &policy.egress].into_iter().flatten());
     let cluster = policies.cluster.iter().flat_map(|policy| [&policy.ingress, &policy.egress]);
@@ -102,7 +262,7 @@ fn rules(policies: &Policies) -> impl Iterator<Item = &Rule> {
 }
 
 /// What distinguishes one pod from another.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Traits {
     host_network: bool,
     /// Places of the policies in memory, which are as good as their names.
@@ -116,7 +276,7 @@ struct Traits {
 }
 
 /// Groups of pods that policies cannot tell apart, by their first pod.
-fn alike<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Vec<Vec<&'w Pod>> {
+fn alike<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Vec<(Traits, Vec<&'w Pod>)> {
     let whos: BTreeSet<&Who> = rules(policies).flat_map(|rule| &rule.peers).map(|peer| &peer.who).collect();
     let (by_labels, by_address): (Vec<&Who>, Vec<&Who>) = whos.into_iter().partition(|who| match who {
         Who::Pods { .. } | Who::DomainNames(_) => true,
@@ -158,8 +318,8 @@ fn alike<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Vec<Ve
         let traits = Traits { host_network: pod.host_network, governed, selected, addressed, named };
         groups.entry(traits).or_default().push(pod);
     }
-    let mut groups: Vec<Vec<&Pod>> = groups.into_values().collect();
-    groups.sort_by_key(|group| group.first().map(|pod| (&pod.namespace, &pod.name)));
+    let mut groups: Vec<(Traits, Vec<&Pod>)> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, pods)| pods.first().map(|pod| (&pod.namespace, &pod.name)));
     groups
 }
 

@@ -62,7 +62,8 @@ fn write_table(text: &mut String, reach: &Reach<'_>, table: &Table, totals: &BTr
     let pods: Vec<usize> = (0..reach.ends.len()).filter(|end| matches!(reach.ends[*end], Members::Pods(_))).collect();
     let all = |value: bool| {
         pods.iter().all(|pod| {
-            (0..reach.ends.len()).all(|end| table.reaches[*pod][end] == value && table.reaches[end][*pod] == value)
+            (0..reach.ends.len())
+                .all(|end| table.reaches.is_set(*pod, end) == value && table.reaches.is_set(end, *pod) == value)
         })
     };
     if all(true) {
@@ -89,11 +90,11 @@ fn write_table(text: &mut String, reach: &Reach<'_>, table: &Table, totals: &BTr
 /// Ends with equal rows and equal columns, in the order of their first.
 fn lines(reach: &Reach<'_>, table: &Table, totals: &BTreeMap<&str, usize>) -> Vec<Line> {
     let outside = |end: usize| matches!(reach.ends[end], Members::Outside(..));
-    let mut known: BTreeMap<(bool, &[bool], Vec<bool>), usize> = BTreeMap::new();
+    let columns = table.reaches.transposed();
+    let mut known: BTreeMap<(bool, &[u64], &[u64]), usize> = BTreeMap::new();
     let mut lines: Vec<Line> = Vec::new();
     for end in 0..reach.ends.len() {
-        let column = table.reaches.iter().map(|row| row[end]).collect();
-        let line = *known.entry((outside(end), &table.reaches[end], column)).or_insert(lines.len());
+        let line = *known.entry((outside(end), table.reaches.row(end), columns.row(end))).or_insert(lines.len());
         match lines.get_mut(line) {
             Some(line) => line.ends.push(end),
             None => lines.push(Line { ends: vec![end], label: String::new() }),
@@ -177,7 +178,7 @@ fn cell(reach: &Reach<'_>, table: &Table, from: &Line, to: &Line) -> char {
     let both_outside = [source, destination].iter().all(|end| matches!(reach.ends[*end], Members::Outside(..)));
     if both_outside || alone && source == destination {
         '-'
-    } else if table.reaches[source][destination] {
+    } else if table.reaches.is_set(source, destination) {
         '+'
     } else {
         '.'
@@ -275,10 +276,12 @@ pub(super) fn json(reach: &Reach<'_>) -> Value {
         .tables
         .iter()
         .map(|table| {
-            let reaches = |row: &Vec<bool>| -> Vec<usize> { (0..row.len()).filter(|to| row[*to]).collect() };
+            let all = 0..reach.ends.len();
+            let reaches =
+                |from: usize| -> Vec<usize> { all.clone().filter(|to| table.reaches.is_set(from, *to)).collect() };
             json!({
                 "spoken": table.spoken.iter().map(spoken).collect::<Vec<_>>(),
-                "reaches": table.reaches.iter().map(reaches).collect::<Vec<_>>(),
+                "reaches": all.clone().map(reaches).collect::<Vec<_>>(),
             })
         })
         .collect();
