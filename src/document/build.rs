@@ -105,7 +105,13 @@ impl<'t, 'f> Builder<'t, 'f> {
                     }
                 }
                 Ok(Some(_)) => {}
-                Ok(None) | Err(Stop::End | Stop::Enough) => return,
+                Ok(None) | Err(Stop::Enough) => return,
+                Err(Stop::End) => {
+                    // Items of a list may have been handed out: half a list must not pass for a whole one.
+                    let end = super::position_of(self.text.as_bytes());
+                    self.refuse(end, "the text ends inside a document");
+                    return;
+                }
                 Err(Stop::Limit(position, message)) => {
                     self.refuse(position, message);
                     return;

@@ -390,6 +390,7 @@ fn metadata_is_checked_and_what_servers_add_is_not() {
         ("{name: null}", "metadata.name: the field is missing"),
         ("{name: ''}", "metadata.name: is empty"),
         ("{name: P}", "metadata.name: expected a DNS name"),
+        (&format!("{{name: {}}}", "a".repeat(254)), "metadata.name: is longer than 253 bytes"),
         ("{name: a_b}", "metadata.name: expected a DNS name"),
         ("{name: 5}", "metadata.name: expected a string, found the integer 5; quote it"),
         ("{generateName: p-}", "metadata: the field name is missing; generateName needs an API server"),
@@ -986,4 +987,47 @@ fn ten_thousand_blocks_are_not_too_many_and_limits_have_names() {
 
 fn named(kind: &str) -> String {
     (0..9).map(|n| format!("---\n{{{kind}, metadata: {{name: x{n}}}}}\n")).collect()
+}
+
+#[test]
+fn the_inventory_takes_names_that_no_server_would_but_not_endless_ones() {
+    let pods = good(&(pod("\"web[Deployment]\"", "") + &pod("A_b", ""))).inventory.pods;
+    assert_eq!(pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["web[Deployment]", "A_b"]);
+    for metadata in [format!("name: {}", "a".repeat(254)), format!("name: a, namespace: {}", "a".repeat(254))] {
+        let found = one(&format!("apiVersion: v1\nkind: Pod\nmetadata: {{{metadata}}}\n"));
+        assert!(found.ends_with("is longer than 253 bytes"), "{found}");
+    }
+}
+
+#[test]
+fn text_with_tricks_means_one_thing_or_nothing() {
+    let head = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\n";
+    for (spec, wanted) in [
+        ("spec: {\"ingress\": [], \"ingr\\u0065ss\": []}", "4:23: the key \"ingress\" stands twice"),
+        ("spec: {podSelector: &a {}, ingress: [{from: [{podSelector: {<<: *a}}]}]}", "4:61: merge keys"),
+        ("spec:\n\tingress: []", "5:2: tabs"),
+        ("spec: {ingress: [{ports: [{port: 8_0}]}]}", "4:34: spec.ingress[0].ports[0].port: expected a string"),
+        ("spec: {ingress: [{ports: [{port: !!int '80'}]}]}", "4:34: the tag \"!!int\" is not supported"),
+        ("spec: {ingrеss: []}", "4:8: spec: unknown field \"ingrеss\"; did you mean ingress?"),
+        ("spec: {'ingress ': []}", "4:8: spec: unknown field \"ingress \"; did you mean ingress?"),
+        ("Spec: {}", "4:1: unknown field \"Spec\"; did you mean spec?"),
+        (
+            "spec: {podSelector: {matchLabels: {\"a\\u001b[31m\": b}}}",
+            "4:51: spec.podSelector.matchLabels[\"a\\u{1b}[31m\"]:",
+        ),
+        ("spec: !set {}", "4:12: the tag \"!set\" is not supported"),
+    ] {
+        let found = bad(&format!("{head}{spec}\n"));
+        assert!(found[0].starts_with(&format!("f:{wanted}")), "{spec}: {found:?}");
+    }
+    let meant = good(&format!(
+        "{head}spec: {{podSelector: {{matchLabels: {{a: b}}}}, ingress: [{{ports: [{{port: 80}}]}}]}}\n"
+    ));
+    for spec in [
+        "spec: {podSelector: {matchLabels: {a: &b b}}, ingress: [{ports: [{port: 0x50}]}]}",
+        "spec: {podSelector: {matchLabels: &l {a: b}}, ingress: [{ports: [{port: +80,},],},],}",
+        "\"spec\": {\"podSelector\":{\"matchLabels\":{\"a\":\"b\"}},\"ingress\":[{\"ports\":[{\"port\":80}]}]}",
+    ] {
+        assert_eq!(good(&format!("{head}{spec}\n...\n")), meant, "{spec}");
+    }
 }
