@@ -71,7 +71,8 @@ pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<
     let settings = Settings::decide(config.read(trust)?, requests)?;
     let loaded = policies(&settings.policies.value, trust)?;
     for warning in &loaded.warnings {
-        log::warn!("{warning}");
+        // `check` is where they are told; here they would be told at every start.
+        log::debug!("{warning}");
     }
     refuse_policies(&loaded.manifests.policies)?;
     Ok(Inputs { state, bundle, settings })
