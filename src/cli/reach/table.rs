@@ -17,6 +17,9 @@ use crate::policy::world::Pod;
 /// Narrower than this is not tried.
 const NARROWEST: usize = 40;
 
+/// Most sources that a list names for a destination. Further ones are counted.
+const MOST_SOURCES: usize = 12;
+
 /// Ends of one line.
 struct Line {
     /// Indexes of ends.
@@ -192,7 +195,14 @@ fn write_list(text: &mut String, reach: &Reach<'_>, table: &Table, lines: &[Line
         let from = match (sources.len(), others) {
             (0, _) => "nobody".to_owned(),
             (_, 0) => "everyone".to_owned(),
-            _ => sources.iter().map(|line| line.label.as_str()).collect::<Vec<_>>().join(", "),
+            (count, _) => {
+                let named = sources.iter().take(MOST_SOURCES).map(|line| line.label.as_str());
+                let named = named.collect::<Vec<_>>().join(", ");
+                match count.saturating_sub(MOST_SOURCES) {
+                    0 => named,
+                    more => format!("{named} and {}", counted(more, "more line")),
+                }
+            }
         };
         write_wrapped(text, &format!("  {} <- {from}", to.label), width, "      ");
     }
