@@ -108,19 +108,11 @@ pub(super) struct Loaded {
 
 /// Reads the manifests of a policies folder. One that is not there holds none.
 pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Loaded, Failure> {
-    read_all(&documents(dir)?, trust)
+    manifests(&documents(dir)?, trust)
 }
 
-/// Reads manifests from files, and from the documents of folders.
-pub(super) fn manifests(paths: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() { files.append(&mut documents(path)?) } else { files.push(path.clone()) }
-    }
-    read_all(&files, trust)
-}
-
-fn read_all(files: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
+/// Reads manifests from these files, all together.
+pub(super) fn manifests(files: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
     let mut collector = Collector::new();
     let mut unread = Vec::new();
     for path in files {

@@ -7,6 +7,7 @@ mod last_error;
 mod load;
 mod peers;
 mod plan;
+mod reach;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
