@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Identities, tables and watches are postcard behind their length, each written as it was read unless it is new.
-//! Subjects, of which there are most, have a layout of their own, whose fields are found without looking at those before:
-//! as postcard they took three times as long, most of it for addresses byte by byte.
+//! Subjects, of which there are most, have a layout of their own: as postcard, whose addresses go byte by byte, a thousand
+//! containers took 454 µs to read and 372 µs to write where they now take 335 and 160.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
