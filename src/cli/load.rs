@@ -9,7 +9,9 @@ use crate::error::{Cause, Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
 use crate::oci::{Bundle, Requests, State, annotations};
-use crate::settings::{Config, DEFAULT_FILE, Settings};
+use crate::policy::parse::{Collector, MAX_MANIFESTS, Manifests, Outcome};
+use crate::policy::watch;
+use crate::settings::{Config, DEFAULT_FILE, Identity, Settings};
 
 /// Where the configuration is: the default may be absent, a named one may not.
 #[derive(Clone, Debug)]
@@ -57,6 +59,7 @@ pub(super) struct Inputs {
     pub(super) state: State,
     pub(super) bundle: Option<Bundle>,
     pub(super) settings: Settings,
+    pub(super) manifests: Manifests,
 }
 
 /// Reads and decides.
@@ -67,27 +70,75 @@ pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<
         None => Requests::default(),
     };
     let settings = Settings::decide(config.read(trust)?, requests)?;
-    refuse_policies(&settings.policies.value)?;
-    Ok(Inputs { state, bundle, settings })
+    let Loaded { manifests, .. } = policies(&settings.policies.value, trust)?;
+    Ok(Inputs { state, bundle, settings, manifests })
 }
 
-/// Policy documents are not understood by this version. Passing over them in silence would start containers without
-/// the protection their author wrote down.
-fn refuse_policies(dir: &Path) -> Result<(), Failure> {
-    let findings: Vec<Finding> = documents(dir)?
-        .into_iter()
-        .map(|path| Finding {
-            file: path.display().to_string(),
-            position: None,
-            at: String::new(),
-            message: POLICIES_COME_LATER.to_owned(),
-        })
-        .collect();
-    if findings.is_empty() { Ok(()) } else { Err(Failure::new("follow the policies", Cause::Policy(findings))) }
+impl Inputs {
+    /// Whether there are policies, whomever they govern.
+    pub(super) fn has_policies(&self) -> bool {
+        !self.manifests.policies.is_empty()
+    }
+
+    /// What selectors see of the container.
+    pub(super) fn identity(&self) -> watch::Identity {
+        let Identity { namespace, labels, ports, .. } = &self.settings.identity;
+        watch::Identity {
+            namespace: namespace.value.clone(),
+            namespace_labels: self.manifests.inventory.namespace_labels(&namespace.value),
+            labels: labels.value.clone(),
+            ports: ports.value.clone(),
+        }
+    }
 }
 
-const POLICIES_COME_LATER: &str =
-    "policy documents are not supported by this version; move the file away to start containers without it";
+/// The manifests of the policies folder that a configuration names.
+pub(super) fn manifests_of(config: &ConfigFile, trust: Trust) -> Result<Manifests, Failure> {
+    let settings = Settings::decide(config.read(trust)?, Requests::default())?;
+    Ok(policies(&settings.policies.value, trust)?.manifests)
+}
+
+/// Manifests without a problem.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) manifests: Manifests,
+    /// What is allowed and probably not meant.
+    pub(super) warnings: Vec<Finding>,
+}
+
+/// Reads the manifests of a policies folder. One that is not there holds none.
+pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Loaded, Failure> {
+    read_all(&documents(dir)?, trust)
+}
+
+/// Reads manifests from files, and from the documents of folders.
+pub(super) fn manifests(paths: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() { files.append(&mut documents(path)?) } else { files.push(path.clone()) }
+    }
+    read_all(&files, trust)
+}
+
+fn read_all(files: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
+    let mut collector = Collector::new();
+    let mut unread = Vec::new();
+    for path in files {
+        let name = path.display().to_string();
+        match read_regular(path, (MAX_MANIFESTS, "MAX_MANIFESTS"), trust) {
+            Ok(bytes) => collector.read(&name, &bytes),
+            Err(error) => {
+                unread.push(Finding { file: name, position: None, at: String::new(), message: error.to_string() });
+            }
+        }
+    }
+    let Outcome { manifests, errors, warnings } = collector.finish();
+    unread.extend(errors);
+    match manifests {
+        Some(manifests) if unread.is_empty() => Ok(Loaded { manifests, warnings }),
+        Some(_) | None => Err(Failure::new("read the policies", Cause::Policy(unread))),
+    }
+}
 
 /// The documents of a folder: every `*.yaml`, `*.yml`, `*.json` directly in it, by name, dot files skipped. A folder
 /// that is not there holds none.

@@ -49,7 +49,7 @@ impl fmt::Display for Target {
 /// What tells one network namespace from another while both exist.
 ///
 /// Inode numbers are used again once a namespace is gone: never keep one as a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamespaceId {
     /// `st_dev`: the nsfs mount.
     pub dev: u64,

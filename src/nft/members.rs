@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::error::{Cause, Failure};
 use crate::net::{AddrRange, Family, Member, bits_of};
-use crate::nft::ruleset::KeyType;
+use crate::nft::ruleset::{KeyType, Kind, Set};
 
 /// What one set is to gain and to lose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,18 @@ pub fn changes(stem: &str, families: &[Family], add: &[Member], remove: &[Member
     families.iter().map(change).filter(|change| !change.add.is_empty() || !change.remove.is_empty()).collect()
 }
 
+/// The sets of a group.
+///
+/// # Errors
+/// [`Cause::Internal`] where a member has a port and the set has none, or the other way round.
+pub fn sets(stem: &str, families: &[Family], with_port: bool, members: &[Member]) -> Result<Vec<Set>, Failure> {
+    let set = |family: &Family| {
+        let spans = spans(members, *family, with_port)?;
+        Ok(Set { name: set_name(stem, *family), key: key(*family, with_port), kind: Kind::Members, spans })
+    };
+    families.iter().map(set).collect()
+}
+
 /// The key of a set that holds such members.
 pub(super) fn key(family: Family, with_port: bool) -> Vec<KeyType> {
     let address = KeyType::address(family);
@@ -47,7 +59,7 @@ pub(super) fn key(family: Family, with_port: bool) -> Vec<KeyType> {
 ///
 /// # Errors
 /// [`Cause::Internal`] where a member has a port and the set has none, or the other way round.
-pub(super) fn spans(members: &[Member], family: Family, with_port: bool) -> Result<Vec<AddrRange>, Failure> {
+fn spans(members: &[Member], family: Family, with_port: bool) -> Result<Vec<AddrRange>, Failure> {
     let mut sorted: Vec<&Member> = members.iter().filter(|member| member.family() == family).collect();
     sorted.sort_unstable();
     sorted.dedup();

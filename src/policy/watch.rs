@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{Action, Labels, Namespaces, Port, Selector};
 use super::names::NamedPort;
-use crate::net::Member;
+use crate::net::{Cidr, Member};
+
+/// The namespace of what names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// What selectors see of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,6 +31,13 @@ pub struct Identity {
     pub labels: Labels,
     /// Its named ports.
     pub ports: Vec<NamedPort>,
+}
+
+impl Identity {
+    /// Whether it is what a container has that says nothing of itself: the default namespace and no labels.
+    pub fn is_anybody(&self) -> bool {
+        self.namespace == DEFAULT_NAMESPACE && self.labels.is_empty()
+    }
 }
 
 /// A pod with its addresses, as a peer.
@@ -67,6 +77,9 @@ pub struct WatchedPeer {
     pub namespaces: Namespaces,
     /// Which of them.
     pub pods: Selector,
+    /// Of their addresses those alone that are in the first block and in none of the others: an `ipBlock` whose ports have
+    /// names, which only pods can resolve. `None` for all their addresses.
+    pub within: Option<(Cidr, Vec<Cidr>)>,
     /// The ports that go into the set beside the address: single ones, and names that each pod resolves for itself. Empty
     /// where the set holds addresses alone.
     pub ports: Vec<Port>,
@@ -75,11 +88,16 @@ pub struct WatchedPeer {
 impl WatchedPeer {
     /// Whether the pod is meant.
     pub fn selects(&self, identity: &Identity) -> bool {
-        self.namespaces.matches(&identity.namespace, &identity.namespace_labels) && self.pods.matches(&identity.labels)
+        self.namespaces.selects(&identity.namespace, &identity.namespace_labels) && self.pods.selects(&identity.labels)
     }
 
     /// What stands in the set for one address of a pod that is meant.
     fn members(&self, identity: &Identity, address: IpAddr, into: &mut BTreeSet<Member>) {
+        if let Some((block, except)) = &self.within
+            && (!block.contains(address) || except.iter().any(|hole| hole.contains(address)))
+        {
+            return;
+        }
         if self.ports.is_empty() {
             into.insert(Member { address, port: None });
         }
@@ -239,7 +257,7 @@ mod tests {
     fn group(app: &str, any: bool, ports: Vec<Port>) -> WatchedGroup {
         let requirement = Requirement { key: "app".into(), operator: Operator::In, values: vec![app.into()] };
         let pods = Selector { requirements: vec![requirement] };
-        let peer = WatchedPeer { namespaces: Namespaces::Own("shop".into()), pods, ports };
+        let peer = WatchedPeer { namespaces: Namespaces::Own("shop".into()), pods, within: None, ports };
         let action = if any { Action::Deny } else { Action::Accept };
         WatchedGroup { set: "s".into(), action, peers: vec![peer] }
     }

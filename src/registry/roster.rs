@@ -155,8 +155,8 @@ impl Roster {
     /// that a container of this id had before, which started anew without a poststop.
     ///
     /// Addresses, table and watch are the namespace's and replace what was known. Identities of several containers add
-    /// up: labels are those of the last that had any (the first container of a pod often has none), named ports are
-    /// everybody's.
+    /// up: namespace and labels are those of the last that was anybody in
+    /// particular (the first container of a pod often is not), named ports are everybody's.
     pub fn enter(&mut self, arrival: Arrival) -> Vec<Subject> {
         let Arrival { netns, cookie, container, mut addresses, identity, table, watch } = arrival;
         let mut gone: Vec<Subject> =
@@ -238,10 +238,10 @@ impl Roster {
 /// The identity of a namespace when `newcomer` joins those who were there.
 fn together(there: &Identity, newcomer: Identity) -> Identity {
     let mut ports = there.ports.clone();
-    ports.retain(|port| !newcomer.ports.iter().any(|new| new.name == port.name));
     ports.extend(newcomer.ports.iter().cloned());
     ports.sort();
-    let named = if newcomer.labels.is_empty() { there.clone() } else { newcomer };
+    ports.dedup();
+    let named = if newcomer.is_anybody() { there.clone() } else { newcomer };
     Identity { ports, ..named }
 }
 
