@@ -471,6 +471,7 @@ fn what_a_thousand_containers_cost() {
                 peers: vec![WatchedPeer {
                     namespaces: Namespaces::Own(format!("namespace-{}", n / 100)),
                     pods: selector("app", format!("peer-{g}-of-{app}")),
+                    within: None,
                     ports: Vec::new(),
                 }],
             };

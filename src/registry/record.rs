@@ -243,6 +243,7 @@ mod tests {
         let peer = WatchedPeer {
             namespaces: Namespaces::Selected(selector.clone()),
             pods: selector,
+            within: None,
             ports: vec![Port::Named { transport: None, name: "http".into() }],
         };
         let group = WatchedGroup { set: "egress_admin_1".into(), action: Action::Pass, peers: vec![peer] };

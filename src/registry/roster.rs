@@ -155,8 +155,8 @@ impl Roster {
     /// that a container of this id had before, which started anew without a poststop.
     ///
     /// Addresses, table and watch are the namespace's and replace what was known. Identities of several containers add
-    /// up: namespace and labels are those of the last that was anybody in
-    /// particular (the first container of a pod often is not), named ports are everybody's.
+    /// up: namespace and labels are those of the last that was somebody in particular (the first container of a pod often is
+    /// not), named ports are everybody's.
     pub fn enter(&mut self, arrival: Arrival) -> Vec<Subject> {
         let Arrival { netns, cookie, container, mut addresses, identity, table, watch } = arrival;
         let mut gone: Vec<Subject> =
