@@ -5,6 +5,7 @@ mod check;
 pub mod hook;
 mod last_error;
 mod load;
+mod peers;
 mod plan;
 mod reach;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::model::{Labels, Operator, Requirement, Selector};
+use super::model::{Labels, Namespaces, Operator, Requirement, Selector};
 
 impl Requirement {
     /// Whether it holds for these labels (R6).
@@ -24,6 +24,16 @@ impl Selector {
     /// Whether it selects what has these labels. Requirements are ANDed; without any it selects everything (S1, R4, R6).
     pub fn selects(&self, labels: &Labels) -> bool {
         self.requirements.iter().all(|requirement| requirement.holds(labels))
+    }
+}
+
+impl Namespaces {
+    /// Whether it means the namespace `name` with these labels (R3, R5).
+    pub fn selects(&self, name: &str, labels: &Labels) -> bool {
+        match self {
+            Namespaces::Own(own) => own == name,
+            Namespaces::Selected(selector) => selector.selects(labels),
+        }
     }
 }
 

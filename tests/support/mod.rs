@@ -14,6 +14,7 @@ pub(crate) mod namespace;
 pub(crate) mod probe;
 pub(crate) mod raw;
 pub(crate) mod sniffer;
+pub(crate) mod tiers;
 pub(crate) mod world;
 
 pub(crate) use container::{Container, hook};
