@@ -189,7 +189,7 @@ impl Half {
             Direction::Ingress => 1,
         };
         let mut half = Half { subject: Vec::new(), answers: Vec::new(), allowed: Vec::new() };
-        let mut subjects: BTreeMap<(&[usize], &BTreeSet<(String, Transport, u16)>), usize> = BTreeMap::new();
+        let mut subjects: BTreeMap<(&[usize], &Named), usize> = BTreeMap::new();
         for end in known {
             let governed = &end.traits.governed[index];
             let Some(pod) = end.pod.as_ref().filter(|_| !governed.is_empty()) else {
@@ -220,7 +220,7 @@ impl Half {
         let cluster = governing.admin.iter().chain(&governing.baseline).flat_map(|policy| policy.rules(direction));
         let network = governing.network.iter().flat_map(|policy| policy.rules(direction).unwrap_or_default());
         let whos: BTreeSet<&Who> = cluster.chain(network).flat_map(|rule| &rule.peers).map(|peer| &peer.who).collect();
-        let mut seen: BTreeMap<(Vec<bool>, &BTreeSet<(String, Transport, u16)>, bool), usize> = BTreeMap::new();
+        let mut seen: BTreeMap<(Vec<bool>, &Named, bool), usize> = BTreeMap::new();
         let mut answers = Vec::with_capacity(known.len());
         for end in known {
             let host_network = end.pod.as_ref().is_some_and(|pod| pod.host_network);
@@ -248,7 +248,7 @@ impl Half {
     }
 }
 
-static NO_NAMES: BTreeSet<(String, Transport, u16)> = BTreeSet::new();
+static NO_NAMES: Named = BTreeSet::new();
 
 /// Indexes of what is spoken, together where all answers are the same.
 fn told_apart(asked: &[(Spoken, Payload)], halves: &[Half; 2]) -> Vec<Vec<usize>> {
@@ -266,6 +266,9 @@ fn rules(policies: &Policies) -> impl Iterator<Item = &Rule> {
     network.chain(cluster).flatten()
 }
 
+/// Ports by name, transport and number.
+type Named = BTreeSet<(String, Transport, u16)>;
+
 /// What distinguishes one pod from another.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Traits {
@@ -277,7 +280,7 @@ struct Traits {
     /// And by its addresses, each with its family.
     addressed: Vec<(Family, Vec<bool>)>,
     /// Ports whose names rules use.
-    named: BTreeSet<(String, Transport, u16)>,
+    named: Named,
 }
 
 /// Groups of pods that policies cannot tell apart, by their first pod.
