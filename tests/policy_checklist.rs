@@ -95,8 +95,10 @@ fn s2_without_policy_types_ingress_counts_always_and_egress_when_it_has_rules() 
 
 #[test]
 fn s3_with_policy_types_only_those_directions_count_whatever_else_is_written() {
-    on_a("policyTypes: [Ingress], egress: [{ports: [{port: 1}]}]").expect(&["x/a -> x/b TCP 80"], &["x/b -> x/a TCP 80"]);
-    on_a("policyTypes: [Egress], ingress: [{ports: [{port: 1}]}]").expect(&["x/b -> x/a TCP 80"], &["x/a -> x/b TCP 80"]);
+    on_a("policyTypes: [Ingress], egress: [{ports: [{port: 1}]}]")
+        .expect(&["x/a -> x/b TCP 80"], &["x/b -> x/a TCP 80"]);
+    on_a("policyTypes: [Egress], ingress: [{ports: [{port: 1}]}]")
+        .expect(&["x/b -> x/a TCP 80"], &["x/a -> x/b TCP 80"]);
 }
 
 #[test]
@@ -121,7 +123,11 @@ fn s5_what_is_allowed_is_the_union_of_all_policies() {
 fn s6_a_connection_needs_the_egress_of_its_source_and_the_ingress_of_its_destination() {
     let asked = Asked::of(&[
         policy("x", "in", "{podSelector: {matchLabels: {pod: a}}, ingress: [{ports: [{port: 80}, {port: 81}]}]}"),
-        policy("x", "out", "{podSelector: {matchLabels: {pod: b}}, policyTypes: [Egress], egress: [{ports: [{port: 81}, {port: 82}]}]}"),
+        policy(
+            "x",
+            "out",
+            "{podSelector: {matchLabels: {pod: b}}, policyTypes: [Egress], egress: [{ports: [{port: 81}, {port: 82}]}]}",
+        ),
     ]);
     let halves: Vec<_> = (80..84).map(|port| asked.halves(&format!("x/b -> x/a TCP {port}"))).collect();
     assert_eq!(halves, [(false, true), (true, true), (true, false), (false, false)]);
@@ -211,8 +217,7 @@ fn r6_labels_and_expressions_are_and_and_not_in_holds_where_the_key_is_absent() 
 
 #[test]
 fn r7_a_namespace_has_its_name_as_a_label_even_without_an_object() {
-    let asked =
-        on_a("ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: z}}}]}]");
+    let asked = on_a("ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: z}}}]}]");
     asked.expect(&["z/a -> x/a TCP 80"], &["y/a -> x/a TCP 80"]);
     on_a("ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [y]}]}}]}]")
         .expect(&["y/a -> x/a TCP 80"], &["z/a -> x/a TCP 80", "x/b -> x/a TCP 80"]);
@@ -274,7 +279,9 @@ fn p3_a_number_is_the_pods_port_never_the_services() {
         Asked::of(&[policy(
             "x",
             "p",
-            &format!("{{podSelector: {{matchLabels: {{pod: b}}}}, policyTypes: [Egress], egress: [{{ports: [{{port: {port}}}]}}]}}"),
+            &format!(
+                "{{podSelector: {{matchLabels: {{pod: b}}}}, policyTypes: [Egress], egress: [{{ports: [{{port: {port}}}]}}]}}"
+            ),
         )])
     };
     out(80).expect(&["x/b -> 10.96.0.1 TCP 8000", "x/b -> x/a TCP 80"], &["x/b -> x/a TCP 8000"]);
@@ -295,12 +302,16 @@ fn p5_a_port_name_is_the_number_that_the_destination_pod_gives_it() {
         &["x/b -> x/a TCP 80", "x/b -> x/a UDP 53", "8.8.8.8 -> x/a TCP 80"],
         &["x/b -> x/a TCP 8080", "x/b -> x/a TCP 53", "x/b -> x/a UDP 80"],
     );
-    Asked::of(&[policy("x", "p", "{podSelector: {matchLabels: {pod: c}}, policyTypes: [Egress], egress: [{ports: [{port: http}]}]}")])
-        .expect(
-            &["x/c -> x/a TCP 80", "x/c -> x/b TCP 8080", "x/c -> y/a TCP 80"],
-            // Nobody's name, no pod at all, and a pod that is not one to policies.
-            &["x/c -> x/a TCP 8080", "x/c -> y/b TCP 80", "x/c -> 8.8.8.8 TCP 80", "x/c -> x/host1 TCP 80"],
-        );
+    Asked::of(&[policy(
+        "x",
+        "p",
+        "{podSelector: {matchLabels: {pod: c}}, policyTypes: [Egress], egress: [{ports: [{port: http}]}]}",
+    )])
+    .expect(
+        &["x/c -> x/a TCP 80", "x/c -> x/b TCP 8080", "x/c -> y/a TCP 80"],
+        // Nobody's name, no pod at all, and a pod that is not one to policies.
+        &["x/c -> x/a TCP 8080", "x/c -> y/b TCP 80", "x/c -> 8.8.8.8 TCP 80", "x/c -> x/host1 TCP 80"],
+    );
     on_a("ingress: [{ports: [{port: nobody}]}]").expect(&[], &["x/b -> x/a TCP 80", "x/b -> x/a ICMP"]);
     on_a("policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 8.0.0.0/8}}], ports: [{port: http}]}]")
         .expect(&[], &["x/a -> 8.8.8.8 TCP 80"]);
@@ -395,7 +406,12 @@ fn n3_what_carries_the_nodes_address_is_the_nodes() {
 fn n4_a_pod_always_reaches_itself() {
     let asked = Asked::of(&[
         policy("x", "p", "{podSelector: {}, policyTypes: [Ingress, Egress]}"),
-        on_x("d", "Admin", 0, "ingress: [{action: Deny, from: [{namespaces: {}}]}], egress: [{action: Deny, to: [{namespaces: {}}]}]"),
+        on_x(
+            "d",
+            "Admin",
+            0,
+            "ingress: [{action: Deny, from: [{namespaces: {}}]}], egress: [{action: Deny, to: [{namespaces: {}}]}]",
+        ),
     ]);
     for flow in ["x/a -> x/a TCP 80", "10.1.0.1 -> x/a UDP 1", "x/a -> fd00:1::1 TCP 80", "x/a -> x/a ICMP"] {
         assert_eq!(asked.halves(flow), (true, true), "{flow}");
@@ -407,7 +423,11 @@ fn n4_a_pod_always_reaches_itself() {
 #[test]
 fn n5_a_pod_that_reaches_itself_by_a_service_is_judged_like_any_other() {
     // x/b is behind 10.96.0.2:443.
-    let asked = Asked::of(&[policy("x", "p", "{podSelector: {matchLabels: {pod: b}}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {team: y}}}]}]}")]);
+    let asked = Asked::of(&[policy(
+        "x",
+        "p",
+        "{podSelector: {matchLabels: {pod: b}}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {team: y}}}]}]}",
+    )]);
     asked.expect(&["x/b -> x/b TCP 8443"], &["x/b -> 10.96.0.2 TCP 443"]);
 }
 
@@ -471,7 +491,12 @@ fn c3_where_a_network_policy_isolates_its_verdict_is_final() {
 
 #[test]
 fn c4_what_matches_no_rule_falls_through() {
-    let asked = Asked::of(&[on_x("a", "Admin", 1, "ingress: [{action: Accept, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {pod: b}}}}]}]")]);
+    let asked = Asked::of(&[on_x(
+        "a",
+        "Admin",
+        1,
+        "ingress: [{action: Accept, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {pod: b}}}}]}]",
+    )]);
     asked.expect(&["y/b -> x/a TCP 80", "y/a -> x/a TCP 80", "8.8.8.8 -> x/a TCP 80", "x/a -> y/b TCP 1"], &[]);
     assert!(asked.why("y/b -> x/a TCP 80").contains("accepted by"));
     assert!(asked.why("y/a -> x/a TCP 80").contains("no policy isolates it"));
@@ -571,8 +596,13 @@ fn c12_a_denial_names_the_rule_that_denies_so_that_it_can_drop() {
 
 #[test]
 fn c13_the_own_address_is_not_subject_to_the_tiers() {
-    Asked::of(&[cluster("d", "Admin", 0, "subject: {namespaces: {}}, egress: [{action: Deny, to: [{networks: ['0.0.0.0/0', '::/0']}]}]")])
-        .expect(&["x/a -> x/a TCP 80", "x/a -> 10.1.0.1 TCP 80"], &["x/a -> x/b TCP 80", "x/a -> 8.8.8.8 TCP 80"]);
+    Asked::of(&[cluster(
+        "d",
+        "Admin",
+        0,
+        "subject: {namespaces: {}}, egress: [{action: Deny, to: [{networks: ['0.0.0.0/0', '::/0']}]}]",
+    )])
+    .expect(&["x/a -> x/a TCP 80", "x/a -> 10.1.0.1 TCP 80"], &["x/a -> x/b TCP 80", "x/a -> 8.8.8.8 TCP 80"]);
 }
 
 // --- Traps that no point above is about ---
@@ -598,7 +628,13 @@ fn t4_a_port_that_is_a_string_of_digits_is_refused() {
 fn a_service_is_allowed_when_every_endpoint_is() {
     // 10.96.0.2:443 leads to y/a:8443 and x/b:8443 by its slice, 10.96.0.1:8000 to x/a:80 by its selector.
     let to = |labels: &str| {
-        Asked::of(&[policy("x", "p", &format!("{{podSelector: {{matchLabels: {{pod: c}}}}, policyTypes: [Egress], egress: [{{to: [{{namespaceSelector: {{}}, podSelector: {{matchExpressions: [{labels}]}}}}], ports: [{{port: 8443}}, {{port: 80}}]}}]}}"))])
+        Asked::of(&[policy(
+            "x",
+            "p",
+            &format!(
+                "{{podSelector: {{matchLabels: {{pod: c}}}}, policyTypes: [Egress], egress: [{{to: [{{namespaceSelector: {{}}, podSelector: {{matchExpressions: [{labels}]}}}}], ports: [{{port: 8443}}, {{port: 80}}]}}]}}"
+            ),
+        )])
     };
     to("{key: pod, operator: In, values: [a, b]}").expect(
         &["x/c -> 10.96.0.2 TCP 443", "x/c -> 10.96.0.1 TCP 8000"],
@@ -608,7 +644,10 @@ fn a_service_is_allowed_when_every_endpoint_is() {
     let one = to("{key: pod, operator: In, values: [a]}");
     one.expect(&["x/c -> 10.96.0.1 TCP 8000"], &["x/c -> 10.96.0.2 TCP 443"]);
     let why = one.why("x/c -> 10.96.0.2 TCP 443");
-    assert!(why.starts_with("service y/both with 2 endpoints behind the port, 1 denied; 10.1.0.2 port 8443: "), "{why}");
+    assert!(
+        why.starts_with("service y/both with 2 endpoints behind the port, 1 denied; 10.1.0.2 port 8443: "),
+        "{why}"
+    );
     // The endpoints' ingress counts as well.
     let closed = Asked::of(&[policy("y", "p", "{podSelector: {}}")]);
     assert_eq!(closed.halves("x/c -> 10.96.0.2 TCP 443"), (true, false));
@@ -632,7 +671,11 @@ fn a_pod_without_an_address_is_judged_by_selectors_and_blocks_match_it_never() {
 fn halves_are_of_one_family_that_both_have() {
     // IPv4 may leave and not come in, IPv6 the other way round: no family may do both.
     let asked = Asked::of(&[
-        policy("x", "out", "{podSelector: {matchLabels: {pod: b}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}"),
+        policy(
+            "x",
+            "out",
+            "{podSelector: {matchLabels: {pod: b}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}",
+        ),
         policy("x", "in", "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{ipBlock: {cidr: '::/0'}}]}]}"),
     ]);
     assert_eq!(asked.halves("x/b -> x/a TCP 80"), (true, false));
@@ -643,23 +686,68 @@ fn halves_are_of_one_family_that_both_have() {
 fn the_nearest_miss_says_what_was_missing() {
     let miss = |rules: &str, flow: &str| on_a(rules).nearest_miss(flow);
     for (rules, flow, lacks) in [
-        ("ingress: [{from: [{podSelector: {matchLabels: {pod: c}}}], ports: [{port: 80}]}]", "x/c -> x/a TCP 81", "TCP 81 is not TCP 80"),
-        ("ingress: [{from: [{podSelector: {matchLabels: {tier: front}}}]}]", "x/b -> x/a TCP 80", "the source's labels lack tier=front"),
-        ("ingress: [{from: [{podSelector: {matchLabels: {pod: c}}}]}]", "x/b -> x/a TCP 80", "the source's labels have pod=b, not pod=c"),
-        ("ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]", "y/b -> x/a TCP 80", "the source is not in namespace x and there is no namespaceSelector"),
-        ("ingress: [{from: [{namespaceSelector: {matchLabels: {team: x}}, podSelector: {matchLabels: {pod: b}}}]}]", "y/b -> x/a TCP 80", "the labels of namespace y have team=y, not team=x"),
-        ("ingress: [{from: [{ipBlock: {cidr: 8.0.0.0/8, except: [8.8.0.0/16]}}]}]", "8.8.8.8 -> x/a TCP 80", "8.8.8.8 is in the except block 8.8.0.0/16 of 8.0.0.0/8"),
-        ("policyTypes: [Egress], egress: [{ports: [{port: http}]}]", "x/a -> x/b TCP 80", "TCP 80 is not the port http, which is TCP 8080 at x/b"),
+        (
+            "ingress: [{from: [{podSelector: {matchLabels: {pod: c}}}], ports: [{port: 80}]}]",
+            "x/c -> x/a TCP 81",
+            "TCP 81 is not TCP 80",
+        ),
+        (
+            "ingress: [{from: [{podSelector: {matchLabels: {tier: front}}}]}]",
+            "x/b -> x/a TCP 80",
+            "the source's labels lack tier=front",
+        ),
+        (
+            "ingress: [{from: [{podSelector: {matchLabels: {pod: c}}}]}]",
+            "x/b -> x/a TCP 80",
+            "the source's labels have pod=b, not pod=c",
+        ),
+        (
+            "ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]",
+            "y/b -> x/a TCP 80",
+            "the source is not in namespace x and there is no namespaceSelector",
+        ),
+        (
+            "ingress: [{from: [{namespaceSelector: {matchLabels: {team: x}}, podSelector: {matchLabels: {pod: b}}}]}]",
+            "y/b -> x/a TCP 80",
+            "the labels of namespace y have team=y, not team=x",
+        ),
+        (
+            "ingress: [{from: [{ipBlock: {cidr: 8.0.0.0/8, except: [8.8.0.0/16]}}]}]",
+            "8.8.8.8 -> x/a TCP 80",
+            "8.8.8.8 is in the except block 8.8.0.0/16 of 8.0.0.0/8",
+        ),
+        (
+            "policyTypes: [Egress], egress: [{ports: [{port: http}]}]",
+            "x/a -> x/b TCP 80",
+            "TCP 80 is not the port http, which is TCP 8080 at x/b",
+        ),
     ] {
         let miss = miss(rules, flow);
         assert!(miss.starts_with("NetworkPolicy x/p spec."), "{miss}");
         assert!(miss.ends_with(&format!("(policies.yaml:5): {lacks}")), "{flow}: {miss}");
     }
     // The policy was written for somebody else.
-    let asked = Asked::of(&[policy("x", "deny", "{podSelector: {}}"), policy("x", "allow", "{podSelector: {matchLabels: {pod: a}}, ingress: [{}]}")]);
+    let asked = Asked::of(&[
+        policy("x", "deny", "{podSelector: {}}"),
+        policy("x", "allow", "{podSelector: {matchLabels: {pod: a}}, ingress: [{}]}"),
+    ]);
     assert_eq!(
         asked.nearest_miss("y/a -> x/b TCP 80"),
         "NetworkPolicy x/allow spec.ingress[0] (policies.yaml:10): its podSelector does not select x/b: the labels have pod=b, not pod=a"
     );
     assert_eq!(asked.nearest_miss("y/a -> x/a TCP 80"), "");
+    // A rule that denies: what stands before it was asked, what stands behind it was not.
+    let pods =
+        |label: &str| format!("{{pods: {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{{label}}}}}}}}}");
+    let rules = format!(
+        "ingress: [{{action: Accept, from: [{}]}}, {{action: Deny, from: [{{namespaces: {{}}}}]}}, {{action: Accept, from: [{}]}}]",
+        pods("pod: b"),
+        pods("pod: a")
+    );
+    let asked =
+        Asked::of(&[on_x("tier", "Admin", 1, &rules), policy("x", "allow", "{podSelector: {}, ingress: [{}]}")]);
+    assert_eq!(
+        asked.nearest_miss("y/a -> x/a TCP 80"),
+        "ClusterNetworkPolicy tier spec.ingress[0] (policies.yaml:5): the source's labels have pod=a, not pod=b"
+    );
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use super::model::Labels;
 use super::world::{EndpointSlice, Inventory, NAMESPACE_NAME_LABEL, Node, Pod, Service, ServicePort, TargetPort};
@@ -23,6 +24,8 @@ pub struct World {
     /// By node name: its addresses, and those of the pods on its network.
     of_node: BTreeMap<String, BTreeSet<IpAddr>>,
     services: BTreeMap<IpAddr, usize>,
+    /// Of each service, the pods that it selects; looked for when first asked.
+    selected: Vec<OnceLock<Vec<usize>>>,
     /// By namespace and service.
     slices: BTreeMap<String, BTreeMap<String, Vec<usize>>>,
 }
@@ -94,6 +97,7 @@ impl World {
             let services = world.slices.entry(slice.namespace.clone()).or_default();
             services.entry(slice.service.clone()).or_default().push(index);
         }
+        world.selected = vec![OnceLock::new(); inventory.services.len()];
         world.inventory = inventory;
         world
     }
@@ -159,7 +163,8 @@ impl World {
     /// where none is listed, the pods that it selects. Empty where it is no service's, has no such port or nobody
     /// behind it.
     pub fn endpoints(&self, address: IpAddr, transport: Transport, port: u16) -> Vec<Endpoint<'_>> {
-        let Some(service) = self.service_at(address) else { return Vec::new() };
+        let Some(index) = self.services.get(&address).copied() else { return Vec::new() };
+        let service = &self.inventory.services[index];
         let is_it = |known: &&ServicePort| known.transport == transport && known.port == port;
         let Some(port) = service.ports.iter().find(is_it) else { return Vec::new() };
         let slices = self.slices.get(&service.namespace).and_then(|services| services.get(&service.name));
@@ -167,7 +172,7 @@ impl World {
             Some(slices) => {
                 slices.iter().flat_map(|index| self.of_slice(&self.inventory.slices[*index], port)).collect()
             }
-            None => self.selected_by(service, port).collect(),
+            None => self.behind(index, port).collect(),
         };
         endpoints.retain(|endpoint| Family::of(endpoint.address) == Family::of(address));
         endpoints.sort_by_key(|endpoint| (endpoint.address, endpoint.port));
@@ -188,12 +193,18 @@ impl World {
     }
 
     /// An empty selector of a service is none (core/v1, `ServiceSpec.Selector`): its endpoints are written by hand.
-    fn selected_by<'w>(&'w self, service: &'w Service, of: &'w ServicePort) -> impl Iterator<Item = Endpoint<'w>> {
-        let selector = service.selector.as_ref().filter(|selector| !selector.requirements.is_empty());
-        let pods = self.pods.get(&service.namespace).into_iter().flat_map(BTreeMap::values);
-        let selected = selector.into_iter().flat_map(move |selector| {
-            pods.clone().map(|index| &self.inventory.pods[*index]).filter(|pod| selector.selects(&pod.labels))
-        });
+    fn selected_by(&self, service: &Service) -> Vec<usize> {
+        let Some(selector) = service.selector.as_ref().filter(|selector| !selector.requirements.is_empty()) else {
+            return Vec::new();
+        };
+        let pods = self.pods.get(&service.namespace).into_iter().flat_map(BTreeMap::values).copied();
+        pods.filter(|index| selector.selects(&self.inventory.pods[*index].labels)).collect()
+    }
+
+    /// The pods that the service of this index selects, each with the port that `of` leads to there.
+    fn behind<'w>(&'w self, service: usize, of: &'w ServicePort) -> impl Iterator<Item = Endpoint<'w>> {
+        let find = || self.selected_by(&self.inventory.services[service]);
+        let selected = self.selected[service].get_or_init(find).iter().map(|index| &self.inventory.pods[*index]);
         selected.flat_map(|pod| {
             let port = match &of.target {
                 TargetPort::Number(port) => Some(*port),
