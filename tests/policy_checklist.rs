@@ -736,4 +736,18 @@ fn the_nearest_miss_says_what_was_missing() {
         "NetworkPolicy x/allow spec.ingress[0] (policies.yaml:10): its podSelector does not select x/b: the labels have pod=b, not pod=a"
     );
     assert_eq!(asked.nearest_miss("y/a -> x/a TCP 80"), "");
+    // A rule that denies: what stands before it was asked, what stands behind it was not.
+    let pods =
+        |label: &str| format!("{{pods: {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{{label}}}}}}}}}");
+    let rules = format!(
+        "ingress: [{{action: Accept, from: [{}]}}, {{action: Deny, from: [{{namespaces: {{}}}}]}}, {{action: Accept, from: [{}]}}]",
+        pods("pod: b"),
+        pods("pod: a")
+    );
+    let asked =
+        Asked::of(&[on_x("tier", "Admin", 1, &rules), policy("x", "allow", "{podSelector: {}, ingress: [{}]}")]);
+    assert_eq!(
+        asked.nearest_miss("y/a -> x/a TCP 80"),
+        "ClusterNetworkPolicy tier spec.ingress[0] (policies.yaml:5): the source's labels have pod=a, not pod=b"
+    );
 }

@@ -70,27 +70,34 @@ impl<'a> Judge<'a> {
         let governing = self.governing(direction, subject);
         let mut misses: Vec<Miss<'a>> = Vec::new();
         let mut add = |policy: &dyn fmt::Display, rule: &'a Rule, gap: Gap| {
-            // Without a gap it matches, and stands behind the rule that decided.
             if gap.distance <= FAR && !gap.lacks.is_empty() {
                 misses.push(Miss { policy: policy.to_string(), rule, lacks: gap.lacks, distance: gap.distance });
             }
         };
-        let decided_by_cluster = matches!(judgement.why, Why::Cluster(_));
-        if !decided_by_cluster {
-            for policy in self.network_policies_in(&subject.namespace) {
-                let Some(rules) = policy.rules(direction) else { continue };
-                let what = format!("its podSelector does not select {subject}: the labels");
-                for rule in rules {
-                    // A policy for somebody else: its own selector is the first thing missing.
-                    let governs = near.selector(&policy.pods, &subject.labels, &what, 2);
-                    add(policy, rule, governs.and(near.rule(rule)));
+        let (decider, baseline) = match &judgement.why {
+            Why::Cluster(cited) => (Some(cited.rule), governing.baseline.as_slice()),
+            // C3: the Baseline tier was not asked.
+            Why::Isolated(_) => {
+                for policy in self.network_policies_in(&subject.namespace) {
+                    let what = format!("its podSelector does not select {subject}: the labels");
+                    for rule in policy.rules(direction).unwrap_or_default() {
+                        // A policy for somebody else: its own selector is the first thing missing.
+                        let governs = near.selector(&policy.pods, &subject.labels, &what, 2);
+                        add(policy, rule, governs.and(near.rule(rule)));
+                    }
                 }
+                (None, [].as_slice())
             }
-        }
-        for policy in governing.admin.iter().chain(&governing.baseline) {
-            for rule in policy.rules(direction).iter().filter(|rule| rule.action == Action::Accept) {
-                add(policy, rule, near.rule(rule));
+            Why::NoPod | Why::HostNetwork | Why::Itself | Why::OwnNode | Why::Network(..) | Why::Free => {
+                return None;
             }
+        };
+        let rules = governing.admin.iter().chain(baseline);
+        let rules = rules.flat_map(|policy| policy.rules(direction).iter().map(move |rule| (policy, rule)));
+        // What stands behind the rule that decided would not have been asked.
+        let before = rules.take_while(|(_, rule)| !decider.is_some_and(|decider| std::ptr::eq(decider, *rule)));
+        for (policy, rule) in before.filter(|(_, rule)| rule.action == Action::Accept) {
+            add(policy, rule, near.rule(rule));
         }
         misses.into_iter().min_by_key(|miss| miss.distance)
     }

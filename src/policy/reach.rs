@@ -96,8 +96,13 @@ pub enum Spoken {
     Portless,
 }
 
-/// Asks about everyone and everything.
-pub fn reach<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Reach<'w> {
+/// Asks about everyone and everything. `declared` are ports that are worth showing though no policy mentions them.
+pub fn reach<'w>(
+    policies: &Policies,
+    judge: &Judge<'_>,
+    world: &'w World,
+    declared: &BTreeSet<(Transport, u16)>,
+) -> Reach<'w> {
     let (outside, blocks_left_out) = outside(policies, world);
     let mut ends = Vec::new();
     let mut known = Vec::new();
@@ -116,7 +121,7 @@ pub fn reach<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Re
     }
     // One that has no address yet is still judged once.
     known.iter_mut().filter(|end| end.addresses.is_empty()).for_each(|end| end.addresses.push(None));
-    let asked = everything_spoken(policies, world);
+    let asked = everything_spoken(policies, world, declared);
     let halves = Direction::BOTH.map(|direction| Half::ask(judge, direction, &known, &asked));
     let mut tables: BTreeMap<Matrix, Vec<Spoken>> = BTreeMap::new();
     for same in told_apart(&asked, &halves) {
@@ -184,7 +189,7 @@ impl Half {
             Direction::Ingress => 1,
         };
         let mut half = Half { subject: Vec::new(), answers: Vec::new(), allowed: Vec::new() };
-        let mut subjects: BTreeMap<(&[usize], &BTreeSet<(String, Transport, u16)>), usize> = BTreeMap::new();
+        let mut subjects: BTreeMap<(&[usize], &Named), usize> = BTreeMap::new();
         for end in known {
             let governed = &end.traits.governed[index];
             let Some(pod) = end.pod.as_ref().filter(|_| !governed.is_empty()) else {
@@ -215,7 +220,7 @@ impl Half {
         let cluster = governing.admin.iter().chain(&governing.baseline).flat_map(|policy| policy.rules(direction));
         let network = governing.network.iter().flat_map(|policy| policy.rules(direction).unwrap_or_default());
         let whos: BTreeSet<&Who> = cluster.chain(network).flat_map(|rule| &rule.peers).map(|peer| &peer.who).collect();
-        let mut seen: BTreeMap<(Vec<bool>, &BTreeSet<(String, Transport, u16)>, bool), usize> = BTreeMap::new();
+        let mut seen: BTreeMap<(Vec<bool>, &Named, bool), usize> = BTreeMap::new();
         let mut answers = Vec::with_capacity(known.len());
         for end in known {
             let host_network = end.pod.as_ref().is_some_and(|pod| pod.host_network);
@@ -243,7 +248,7 @@ impl Half {
     }
 }
 
-static NO_NAMES: BTreeSet<(String, Transport, u16)> = BTreeSet::new();
+static NO_NAMES: Named = BTreeSet::new();
 
 /// Indexes of what is spoken, together where all answers are the same.
 fn told_apart(asked: &[(Spoken, Payload)], halves: &[Half; 2]) -> Vec<Vec<usize>> {
@@ -261,6 +266,9 @@ fn rules(policies: &Policies) -> impl Iterator<Item = &Rule> {
     network.chain(cluster).flatten()
 }
 
+/// Ports by name, transport and number.
+type Named = BTreeSet<(String, Transport, u16)>;
+
 /// What distinguishes one pod from another.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Traits {
@@ -272,7 +280,7 @@ struct Traits {
     /// And by its addresses, each with its family.
     addressed: Vec<(Family, Vec<bool>)>,
     /// Ports whose names rules use.
-    named: BTreeSet<(String, Transport, u16)>,
+    named: Named,
 }
 
 /// Groups of pods that policies cannot tell apart, by their first pod.
@@ -378,13 +386,15 @@ fn free_address(block: Cidr, inner: &[Cidr], world: &World) -> Option<IpAddr> {
 }
 
 /// Every kind of traffic that could be judged differently, with a packet of it.
-fn everything_spoken(policies: &Policies, world: &World) -> Vec<(Spoken, Payload)> {
+fn everything_spoken(
+    policies: &Policies,
+    world: &World,
+    declared: &BTreeSet<(Transport, u16)>,
+) -> Vec<(Spoken, Payload)> {
     let mut mentioned: BTreeMap<Transport, Vec<PortRange>> = BTreeMap::new();
-    let single = |port| PortRange::new(port, port);
-    for pod in &world.inventory().pods {
-        for port in &pod.ports {
-            mentioned.entry(port.protocol).or_default().extend(single(port.port));
-        }
+    let named = world.inventory().pods.iter().flat_map(|pod| &pod.ports).map(|port| (port.protocol, port.port));
+    for (transport, port) in named.collect::<BTreeSet<_>>().union(declared) {
+        mentioned.entry(*transport).or_default().extend(PortRange::new(*port, *port));
     }
     for port in rules(policies).flat_map(|rule| &rule.ports) {
         match port {

@@ -92,6 +92,9 @@ pub struct Governing<'a> {
     pub baseline: Vec<&'a ClusterPolicy>,
 }
 
+/// Egress and ingress of pods of one namespace.
+type ByLabels<'a> = BTreeMap<Labels, [Rc<Governing<'a>>; 2]>;
+
 /// Policies and a world to judge in.
 #[derive(Debug)]
 pub struct Judge<'a> {
@@ -99,7 +102,7 @@ pub struct Judge<'a> {
     world: &'a World,
     by_namespace: BTreeMap<&'a str, Vec<&'a NetworkPolicy>>,
     /// Who governs is a question of namespace and labels alone; most pods share theirs with others.
-    governing: RefCell<BTreeMap<String, BTreeMap<Labels, [Rc<Governing<'a>>; 2]>>>,
+    governing: RefCell<BTreeMap<String, ByLabels<'a>>>,
 }
 
 impl<'a> Judge<'a> {
