@@ -8,12 +8,11 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
 use crate::kernel::netns::{NamespaceId, Target};
 
 /// What keeps a container's network namespace in place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Anchor {
     /// The container's first process.
     Process {

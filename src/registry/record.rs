@@ -199,6 +199,9 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::kernel::netns::Target;
+    use crate::net::Transport;
+    use crate::policy::model::{Action, Namespaces, Operator, Port, Requirement, Selector};
+    use crate::policy::watch::{WatchedGroup, WatchedPeer};
     use crate::registry::boot_ms;
 
     fn here() -> NamespaceId {
@@ -234,8 +237,28 @@ mod tests {
         let registry = Registry::at(&dir.path().join("run"));
         assert_eq!(registry.record("a"), None);
         registry.forget("a").unwrap();
-        registry.put(&record("a", 1)).unwrap();
-        assert_eq!(registry.record("a").unwrap().host, record("a", 1).host);
+        let selector = Selector {
+            requirements: vec![Requirement { key: "app".into(), operator: Operator::NotIn, values: vec!["a".into()] }],
+        };
+        let peer = WatchedPeer {
+            namespaces: Namespaces::Selected(selector.clone()),
+            pods: selector,
+            within: None,
+            ports: vec![Port::Named { transport: None, name: "http".into() }],
+        };
+        let group = WatchedGroup { set: "egress_admin_1".into(), action: Action::Pass, peers: vec![peer] };
+        let written = Record {
+            pid: None,
+            netns_path: Some("/run/netns/a".into()),
+            cookie: Some(u64::MAX),
+            addresses: vec!["2001:db8::1".parse().unwrap()],
+            ports: vec![NamedPort { name: "http".into(), port: 80, protocol: Transport::Sctp }],
+            namespace_labels: Some([("team".to_owned(), "x".to_owned())].into()),
+            watch: Some(Watch { ipv6: true, services: false, groups: vec![group] }),
+            ..record("a", 1)
+        };
+        registry.put(&written).unwrap();
+        assert_eq!(registry.record("a"), Some(written));
         registry.forget("a").unwrap();
         registry.forget("a").unwrap();
         assert_eq!(registry.record("a"), None);

@@ -15,8 +15,6 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use serde::{Deserialize, Serialize};
-
 use super::alive::Anchor;
 use super::shared::Shared;
 use super::stored::{self, State};
@@ -27,7 +25,7 @@ use crate::policy::model::Labels;
 use crate::policy::watch::{Identity, Watch};
 
 /// A container of a subject.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
     /// Its id.
     pub id: String,
@@ -157,8 +155,8 @@ impl Roster {
     /// that a container of this id had before, which started anew without a poststop.
     ///
     /// Addresses, table and watch are the namespace's and replace what was known. Identities of several containers add
-    /// up: namespace and labels are those of the last that was anybody in
-    /// particular (the first container of a pod often is not), named ports are everybody's.
+    /// up: namespace and labels are those of the last that was somebody in particular (the first container of a pod often is
+    /// not), named ports are everybody's.
     pub fn enter(&mut self, arrival: Arrival) -> Vec<Subject> {
         let Arrival { netns, cookie, container, mut addresses, identity, table, watch } = arrival;
         let mut gone: Vec<Subject> =
@@ -287,7 +285,7 @@ impl Registry {
         let failed = |error| Failure::new("read the roster", self.cause(&error));
         self.check().map_err(|cause| Failure::new("read the roster", cause))?;
         let problem = match read_limited(&self.dir.join("roster")) {
-            Ok(bytes) => match stored::decode(&bytes) {
+            Ok(bytes) => match stored::decode(bytes) {
                 Ok((roster, state)) => {
                     return Ok(Loaded { roster, finished: state == State::Finished, rebuilt: false });
                 }

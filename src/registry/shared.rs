@@ -1,24 +1,36 @@
 //! Values that many subjects have in common, kept once.
 
 use std::cell::Cell;
-use std::ops::Deref;
+use std::fmt;
+use std::ops::{Deref, Range};
 use std::rc::Rc;
 
 /// A value that replicas share: cloning it is cheap, and it is stored once.
-#[derive(Debug)]
 pub struct Shared<T>(Rc<Slot<T>>);
 
-#[derive(Debug)]
 struct Slot<T> {
     /// Its place in the list that is being written. Says nothing in between.
     place: Cell<u32>,
     value: T,
+    /// The file it was read from, and where it stands there: it is written as it was read.
+    read_from: Option<(Rc<Vec<u8>>, Range<usize>)>,
 }
 
 impl<T> Shared<T> {
     /// Shares `value` with nobody yet.
     pub fn new(value: T) -> Shared<T> {
-        Shared(Rc::new(Slot { place: Cell::new(0), value }))
+        Shared(Rc::new(Slot { place: Cell::new(0), value, read_from: None }))
+    }
+
+    /// A value as it was read: it stands at `range` of `file`.
+    pub(super) fn read(value: T, file: &Rc<Vec<u8>>, range: Range<usize>) -> Shared<T> {
+        Shared(Rc::new(Slot { place: Cell::new(0), value, read_from: Some((Rc::clone(file), range)) }))
+    }
+
+    /// The bytes it was read from; `None` where it was not read.
+    pub(super) fn as_read(&self) -> Option<&[u8]> {
+        let (file, range) = self.0.read_from.as_ref()?;
+        file.get(range.clone())
     }
 
     /// Whether both are one: equal, and found out by looking at neither. Two that were made apart may still be equal.
@@ -70,6 +82,12 @@ impl<T> Deref for Shared<T> {
 
     fn deref(&self) -> &T {
         &self.0.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 

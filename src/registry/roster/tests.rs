@@ -100,11 +100,13 @@ fn containers_of_one_namespace_are_one_subject() {
     let mut roster = Roster::default();
     assert_eq!(roster.enter(at(1, living("pause"))), []);
     assert_eq!(roster.enter(at(1, living("web"))), []);
-    assert_eq!(roster.enter(Arrival { cookie: None, ..at(1, living("")) }), []);
+    // One that is nobody in particular.
+    let nobody = Identity { namespace: "default".into(), ..identity("") };
+    assert_eq!(roster.enter(Arrival { cookie: None, identity: nobody, ..at(1, living("")) }), []);
     let [subject] = &roster.subjects[..] else { panic!("{roster:?}") };
     assert_eq!(ids(&roster.subjects), ["pause", "web", ""]);
     assert_eq!(subject.cookie, Some(1));
-    // The last that has labels names the subject; the ports of all are its own.
+    // The last that is somebody names the subject; the ports of all are its own.
     assert_eq!(subject.identity.labels, identity("web").labels);
     let ports: Vec<_> = subject.identity.ports.iter().map(|port| port.name.as_str()).collect();
     assert_eq!(ports, ["-port", "pause-port", "web-port"]);
