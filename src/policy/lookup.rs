@@ -240,3 +240,59 @@ impl Pod {
 fn only_its_name(namespace: &str) -> Labels {
     Labels::from([(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned())])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::parse::Collector;
+
+    fn world(text: &str) -> World {
+        let mut collector = Collector::new();
+        collector.read("w.yaml", text.as_bytes());
+        World::new(collector.finish().manifests.expect("no mistakes").inventory)
+    }
+
+    fn addresses(end: &End<'_>) -> Vec<String> {
+        end.addresses.iter().map(ToString::to_string).collect()
+    }
+
+    const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: n}, status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}}\n---\n";
+
+    #[test]
+    fn a_pod_on_the_hosts_network_has_its_nodes_addresses_and_no_own() {
+        let world = world(&format!(
+            "{NODE}{{apiVersion: v1, kind: Pod, metadata: {{name: a, namespace: x}}, spec: {{nodeName: n, hostNetwork: true}}}}\n---\n\
+             {{apiVersion: v1, kind: Pod, metadata: {{name: b, namespace: x}}, spec: {{nodeName: n, hostNetwork: true}}, status: {{podIP: 10.0.0.9}}}}"
+        ));
+        assert_eq!(addresses(&world.end_of(world.pod("x", "a").unwrap())), ["10.0.0.1", "10.0.0.9"]);
+        assert_eq!(addresses(&world.end_of(world.pod("x", "b").unwrap())), ["10.0.0.9"]);
+        assert!(world.pod_at("10.0.0.9".parse().unwrap()).is_none());
+        assert!(world.is_of_node("n", "10.0.0.9".parse().unwrap()));
+        assert_eq!(world.node_at("10.0.0.1".parse().unwrap()).map(|node| node.name.as_str()), Some("n"));
+    }
+
+    #[test]
+    fn endpoints_come_from_slices_or_else_from_the_selector_in_the_family_of_the_address() {
+        let pods = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x, labels: {app: a}}, spec: {containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}, status: {podIPs: [{ip: 10.1.0.1}, {ip: 'fd00::1'}]}}\n---\n\
+                    {apiVersion: v1, kind: Pod, metadata: {name: b, namespace: x, labels: {app: a}}, spec: {containers: [{name: c, ports: [{name: http, containerPort: 81}]}]}, status: {podIPs: [{ip: 10.1.0.2}]}}\n---\n\
+                    {apiVersion: v1, kind: Pod, metadata: {name: c, namespace: y, labels: {app: a}}, status: {podIPs: [{ip: 10.1.0.3}]}}\n---\n";
+        let service = "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: x}, spec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 'fd96::1'], selector: {app: a}, ports: [{port: 443, targetPort: http}]}}\n";
+        let slice = "---\n{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s-1, namespace: x, labels: {kubernetes.io/service-name: s}}, addressType: IPv4, ports: [{port: 8080}], endpoints: [{addresses: [10.1.0.2]}, {addresses: [192.0.2.1]}]}\n";
+        let behind = |world: &World, address: &str, port| -> Vec<String> {
+            let endpoints = world.endpoints(address.parse().unwrap(), Transport::Tcp, port);
+            let name = |endpoint: &Endpoint<'_>| endpoint.pod.map_or("-", |pod| &pod.name).to_owned();
+            endpoints
+                .iter()
+                .map(|endpoint| format!("{} {}:{}", name(endpoint), endpoint.address, endpoint.port))
+                .collect()
+        };
+        let selecting = world(&format!("{pods}{service}"));
+        assert_eq!(behind(&selecting, "10.96.0.1", 443), ["a 10.1.0.1:80", "b 10.1.0.2:81"]);
+        assert_eq!(behind(&selecting, "fd96::1", 443), ["a fd00::1:80"]);
+        assert!(behind(&selecting, "10.96.0.1", 80).is_empty());
+        assert!(behind(&selecting, "10.96.0.2", 443).is_empty());
+        let sliced = world(&format!("{pods}{service}{slice}"));
+        assert_eq!(behind(&sliced, "10.96.0.1", 443), ["b 10.1.0.2:8080", "- 192.0.2.1:8080"]);
+        assert!(behind(&sliced, "fd96::1", 443).is_empty());
+    }
+}
