@@ -448,3 +448,38 @@ fn joined(spoken: Vec<Spoken>) -> Vec<Spoken> {
     }
     joined
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_touch_are_one_and_transports_stay_apart() {
+        let ports = |transport, first, last| Spoken::Ports(transport, PortRange::new(first, last).unwrap());
+        let (tcp, udp) = (Transport::Tcp, Transport::Udp);
+        let spoken =
+            vec![ports(tcp, 80, 80), ports(tcp, 81, 89), ports(tcp, 91, 95), ports(udp, 96, 99), Spoken::Portless];
+        let expected = [ports(tcp, 80, 89), ports(tcp, 91, 95), ports(udp, 96, 99), Spoken::Portless];
+        assert_eq!(joined(spoken), expected);
+    }
+
+    #[test]
+    fn a_free_address_is_in_its_block_and_in_none_inside() {
+        let block: Cidr = "10.0.0.0/24".parse().unwrap();
+        let inner = ["10.0.0.0/26", "10.0.0.64/26", "10.0.0.128/25"].map(|text| text.parse::<Cidr>().unwrap());
+        let world = World::default();
+        assert_eq!(free_address(block, &inner, &world), None);
+        let found = free_address(block, &inner[..2], &world).unwrap();
+        assert!(inner[2].contains(found), "{found}");
+        assert!(free_address(Cidr::everything(Family::V6), &[], &world).is_some());
+    }
+
+    #[test]
+    fn a_matrix_remembers_and_turns() {
+        let mut matrix = Matrix::new(130);
+        matrix.set(1, 129);
+        assert!(matrix.is_set(1, 129) && !matrix.is_set(129, 1));
+        assert!(matrix.transposed().is_set(129, 1));
+        assert_eq!(matrix.transposed().transposed(), matrix);
+    }
+}

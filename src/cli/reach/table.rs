@@ -336,3 +336,37 @@ pub(super) fn nobody(reach: &Reach<'_>) -> Option<String> {
     let pods = reach.ends.iter().filter(|end| matches!(end, Members::Pods(_))).count();
     (pods == 0).then(|| format!("{} in these manifests\n", counted(0, "pod")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::PortRange;
+
+    fn ports(first: u16, last: u16) -> Spoken {
+        Spoken::Ports(Transport::Tcp, PortRange::new(first, last).unwrap())
+    }
+
+    #[test]
+    fn a_heading_names_ports_and_what_else_goes_with_them() {
+        let others = Transport::ALL.map(Spoken::OtherPorts);
+        assert_eq!(heading(&[ports(80, 80), ports(90, 95)]), "TCP 80, 90-95");
+        assert_eq!(heading(&[ports(80, 80), others[0]]), "TCP 80 and any other");
+        assert_eq!(heading(&[others[1], Spoken::Portless]), "UDP to any other port; ICMP and other protocols");
+        let all: Vec<Spoken> = others.into_iter().chain([Spoken::Portless]).collect();
+        assert_eq!(heading(&all), "everything");
+        assert_eq!(heading(&[&[ports(80, 80)], &all[..]].concat()), "TCP 80; everything else");
+    }
+
+    #[test]
+    fn a_label_that_is_cut_keeps_its_count() {
+        assert_eq!(shortened("shop/web", 8), "shop/web");
+        assert_eq!(shortened("shop/web-front shop/api (12)", 16), "shop/web-f~ (12)");
+    }
+
+    #[test]
+    fn lines_break_between_words_and_go_on_indented() {
+        let mut text = String::new();
+        write_wrapped(&mut text, "  one two three", 9, "    ");
+        assert_eq!(text, "  one two\n    three\n");
+    }
+}
