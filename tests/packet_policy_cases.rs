@@ -46,10 +46,9 @@ struct Play<'a> {
 
 impl Play<'_> {
     fn new<'a>(steps: &[Case], dice: Dice, tally: &'a mut Tally) -> Play<'a> {
-        let ends = steps[0].ends();
-        let addresses: Vec<_> = ends.iter().map(|(_, address)| [*address]).collect();
-        let named: Vec<_> =
-            ends.iter().zip(&addresses).map(|((name, _), address)| (name.as_str(), &address[..])).collect();
+        // A later step may have pods that an earlier one has not.
+        let ends: BTreeMap<_, _> = steps.iter().flat_map(Case::ends).map(|(name, address)| (name, [address])).collect();
+        let named: Vec<_> = ends.iter().map(|(name, address)| (name.as_str(), &address[..])).collect();
         let cluster = Cluster::new(&named);
         let services: BTreeSet<Service> = steps
             .iter()
@@ -91,8 +90,11 @@ impl Play<'_> {
             .filter(|pod| self.running.get(&pod.full_name()).is_none_or(|(was, _)| was != *pod))
             .collect();
         let host = &self.cluster.host;
-        for pod in &changed {
-            if let Some((_, container)) = self.running.remove(&pod.full_name()) {
+        let stays = |name: &String| step.pods.iter().any(|pod| pod.full_name() == *name);
+        let gone = self.running.keys().filter(|name| !stays(name)).cloned();
+        let restarted = changed.iter().map(|pod| pod.full_name());
+        for name in gone.chain(restarted).collect::<Vec<_>>() {
+            if let Some((_, container)) = self.running.remove(&name) {
                 self.engine.stop(host, &container);
             }
         }

@@ -1,17 +1,17 @@
-//! Many namespaces on one link, each an end with addresses of its own.
+//! Many namespaces around a router, each an end with addresses of its own.
 //!
 //! ```text
-//! pod a  eth0 10.244.1.10/32 --veth--+
-//! pod b  eth0 10.244.2.26/32 --veth--+-- br0  the host: where hooks run
-//! ext    eth0 8.8.4.4/32     --veth--+
+//! pod a  eth0 10.244.1.10/32 --veth-- v0 |
+//! pod b  eth0 10.244.2.26/32 --veth-- v1 | the host: routes to each address, and is where hooks run
+//! ext    eth0 8.8.4.4/32     --veth-- v2 |
 //! ```
 //!
-//! Every end takes every address for its neighbour (`default dev eth0`), so that any addresses will do. The host is a
-//! namespace of the test's, too: what a hook sees as the host's own addresses are those of `br0`.
+//! The host is a namespace of the test's, too: what a hook sees as the host's own addresses are those of that namespace.
+//! Routed and not bridged, for every end then knows one neighbour and not all of them: the kernel has one neighbour table
+//! for all namespaces, of 1024 entries (`gc_thresh3`).
 
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::namespace::Namespace;
@@ -24,15 +24,20 @@ pub(crate) struct End {
     pub(crate) addresses: Vec<IpAddr>,
     /// Its namespace.
     pub(crate) namespace: Namespace,
+    /// Its link in the host's namespace.
+    pub(crate) link: String,
 }
+
+/// The host's address, every end's gateway.
+pub(crate) const HOST: [&str; 2] = ["172.31.255.1", "fdff::1"];
 
 /// The ends and the host between them.
 pub(crate) struct Cluster {
-    /// The namespace of the bridge.
+    /// The namespace of the host.
     pub(crate) host: Namespace,
     /// The ends, in the order they were named.
     pub(crate) ends: Vec<End>,
-    ports: AtomicUsize,
+    links: usize,
 }
 
 impl Cluster {
@@ -40,39 +45,52 @@ impl Cluster {
     pub(crate) fn new(ends: &[(&str, &[IpAddr])]) -> Cluster {
         let host = Namespace::new();
         without_dad(&host);
-        host.set_sysctl("net/bridge/bridge-nf-call-iptables", "0");
-        host.set_sysctl("net/bridge/bridge-nf-call-ip6tables", "0");
-        host.ip_batch(
-            "link set lo up\nlink add br0 type bridge forward_delay 0 mcast_snooping 0\nlink set br0 up\n\
-             route add default dev br0\nroute add ::/0 dev br0\n",
-        );
-        let mut cluster = Cluster { host, ends: Vec::new(), ports: AtomicUsize::new(0) };
+        host.set_sysctl("net/ipv4/ip_forward", "1");
+        host.set_sysctl("net/ipv6/conf/all/forwarding", "1");
+        let [v4, v6] = HOST;
+        host.ip_batch(&format!("link set lo up\naddr add {v4}/32 dev lo\naddr add {v6}/128 dev lo nodad\n"));
+        let mut cluster = Cluster { host, ends: Vec::new(), links: 0 };
         cluster.add(ends);
         cluster
     }
 
     /// Adds ends.
     pub(crate) fn add(&mut self, ends: &[(&str, &[IpAddr])]) {
-        let made: Vec<End> = in_parallel(ends, |(name, addresses)| {
+        let first = self.links;
+        self.links += ends.len();
+        let numbered: Vec<_> = ends.iter().zip(first..).collect();
+        let made: Vec<End> = in_parallel(&numbered, |((name, addresses), number)| {
             let namespace = Namespace::new();
             without_dad(&namespace);
-            End { name: (*name).to_owned(), addresses: addresses.to_vec(), namespace }
+            End { name: (*name).to_owned(), addresses: addresses.to_vec(), namespace, link: format!("v{number}") }
         });
-        let namespaces: Vec<&Namespace> = made.iter().map(|end| &end.namespace).collect();
-        self.plug_in(&namespaces);
-        in_parallel(&made, |end| give(&end.namespace, &end.addresses));
+        self.connect(&made.iter().collect::<Vec<_>>());
         self.ends.extend(made);
     }
 
-    /// Gives namespaces an eth0 whose other end is on the bridge.
-    pub(crate) fn plug_in(&self, namespaces: &[&Namespace]) {
-        let mut links = String::new();
-        for namespace in namespaces {
-            let port = self.ports.fetch_add(1, Ordering::Relaxed);
-            let _ = writeln!(links, "link add v{port} type veth peer name eth0 netns {}", namespace.pid());
-            let _ = writeln!(links, "link set v{port} master br0 up");
+    /// Adds an end that is not connected yet, as under an engine that attaches the network after createRuntime.
+    pub(crate) fn add_unconnected(&mut self, name: &str, addresses: &[IpAddr]) {
+        let namespace = Namespace::new();
+        without_dad(&namespace);
+        let link = format!("v{}", self.links);
+        self.links += 1;
+        self.ends.push(End { name: name.to_owned(), addresses: addresses.to_vec(), namespace, link });
+    }
+
+    /// Gives ends their eth0 and addresses, and the host the routes to them. An address that another end had is this one's now.
+    pub(crate) fn connect(&self, ends: &[&End]) {
+        let mut commands = String::new();
+        for End { link, namespace, .. } in ends {
+            let _ = writeln!(commands, "link add {link} type veth peer name eth0 netns {}", namespace.pid());
+            let _ = writeln!(commands, "addr add fe80::1/64 dev {link} nodad\nlink set {link} up");
         }
-        self.host.ip_batch(&links);
+        for End { link, addresses, .. } in ends {
+            for address in addresses {
+                let _ = writeln!(commands, "route replace {address} dev {link}");
+            }
+        }
+        self.host.ip_batch(&commands);
+        in_parallel(ends, |end| give(&end.namespace, &end.addresses));
     }
 
     /// The end of that name.
@@ -86,18 +104,22 @@ impl Cluster {
     }
 }
 
-/// Gives a namespace that has an eth0 its addresses, and takes all others for neighbours.
-pub(crate) fn give(namespace: &Namespace, addresses: &[IpAddr]) {
-    let mut commands = String::new();
+fn give(namespace: &Namespace, addresses: &[IpAddr]) {
+    let (mut commands, mut routes) = (String::new(), String::new());
     for address in addresses {
         // `nodad`: an address that is still tentative would make the first packets wait.
         let _ = match address {
-            IpAddr::V4(v4) => writeln!(commands, "addr add {v4}/32 dev eth0"),
-            IpAddr::V6(v6) => writeln!(commands, "addr add {v6}/128 dev eth0 nodad"),
+            IpAddr::V4(v4) => {
+                let _ = writeln!(routes, "route replace default via {} dev eth0 onlink", HOST[0]);
+                writeln!(commands, "addr add {v4}/32 dev eth0")
+            }
+            IpAddr::V6(v6) => {
+                let _ = writeln!(routes, "route replace ::/0 via fe80::1 dev eth0");
+                writeln!(commands, "addr add {v6}/128 dev eth0 nodad")
+            }
         };
     }
-    commands.push_str("link set eth0 up\nroute replace default dev eth0\nroute replace ::/0 dev eth0\n");
-    namespace.ip_batch(&commands);
+    namespace.ip_batch(&(commands + "link set eth0 up\n" + &routes));
 }
 
 /// The link-local address must be usable at once, too: neighbours are asked for with it.
