@@ -93,6 +93,11 @@ impl Cluster {
         in_parallel(ends, |end| give(&end.namespace, &end.addresses));
     }
 
+    /// Ends what holds the namespace of an end, with SIGKILL, and what it was connected with.
+    pub(crate) fn kill(&mut self, name: &str) {
+        drop(self.ends.remove(self.index(name)));
+    }
+
     /// The end of that name.
     pub(crate) fn end(&self, name: &str) -> &End {
         &self.ends[self.index(name)]
