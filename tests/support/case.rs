@@ -18,6 +18,9 @@ pub(crate) struct Case {
     /// The folder's file for each policy.
     #[serde(default)]
     pub(crate) policies: Vec<String>,
+    /// The policies as they are written: file names and texts.
+    #[serde(skip)]
+    pub(crate) documents: Vec<(String, String)>,
     /// Kubernetes namespaces.
     #[serde(default)]
     pub(crate) namespaces: Vec<Named>,
@@ -184,11 +187,13 @@ pub(crate) fn folder() -> PathBuf {
 pub(crate) fn read(file: &str) -> Case {
     let path = folder().join(file);
     let text = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    let mut case: Case = serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    case.documents = policies(&case);
+    case
 }
 
 /// The policies of a case: the files as they are.
-pub(crate) fn policies(case: &Case) -> Vec<(String, String)> {
+fn policies(case: &Case) -> Vec<(String, String)> {
     let mut names = BTreeSet::new();
     let read = |file: &String| {
         let name = file.replace('/', "--");
