@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// An IP family. Every rule exists for both or for neither (see the crate documentation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -274,7 +276,7 @@ pub fn subtract(from: &[AddrRange], holes: &[AddrRange]) -> Vec<AddrRange> {
 }
 
 /// A transport protocol that has ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Transport {
     /// TCP.
     Tcp,
@@ -287,6 +289,15 @@ pub enum Transport {
 impl Transport {
     /// All of them.
     pub const ALL: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Sctp];
+
+    /// It alone, where several could stand.
+    pub const fn alone(self) -> &'static [Transport] {
+        match self {
+            Transport::Tcp => &[Transport::Tcp],
+            Transport::Udp => &[Transport::Udp],
+            Transport::Sctp => &[Transport::Sctp],
+        }
+    }
 
     /// The IANA protocol number.
     pub const fn number(self) -> u8 {
@@ -314,7 +325,7 @@ impl fmt::Display for Transport {
 }
 
 /// An inclusive range of ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortRange {
     first: u16,
     last: u16,

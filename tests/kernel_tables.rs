@@ -36,7 +36,7 @@ fn filter(egress: &[(&str, Denial)], ingress: &[(&str, Denial)], ipv6: Ipv6Traff
             .map(|((text, denial), name)| layers::of_list(name, direction, &list(text), *denial, &host, &origin()))
             .collect::<Vec<_>>()
     };
-    let always = layers::always_denied([Group::Metadata], &[], Denial::Reject, &host, "built-in always-denied");
+    let always = layers::always_denied([Group::Metadata], &[], &[], Denial::Reject, &host, "built-in always-denied");
     let layers: Vec<_> = always
         .filter(|_| !egress.is_empty())
         .into_iter()

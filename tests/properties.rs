@@ -106,7 +106,7 @@ proptest! {
         let groups = (direction == Direction::Egress).then_some([Group::Metadata, Group::Private]);
         let always = always.filter(|_| groups.is_some());
         let first = always.and_then(|denial| {
-            layers::always_denied(groups.into_iter().flatten(), &[], denial, &host(), "always-denied")
+            layers::always_denied(groups.into_iter().flatten(), &[], &[], denial, &host(), "always-denied")
         });
         let layers = first.into_iter().chain(lists.iter().zip(["baseline", "annotation"])
             .map(|((list, denial), name)| layers::of_list(name, direction, list, *denial, &host(), &origin()))).collect();
@@ -137,7 +137,7 @@ proptest! {
     #[test]
     fn metadata_is_reached_only_where_a_list_names_it_and_allows_it(text in list(), port in 1u16..12) {
         let list = parse(&text);
-        let layers = layers::always_denied([Group::Metadata], &[&list], Denial::Reject, &host(), "always-denied").into_iter()
+        let layers = layers::always_denied([Group::Metadata], &[&list], &[], Denial::Reject, &host(), "always-denied").into_iter()
             .chain([layers::of_list("annotation", Direction::Egress, &list, Denial::Reject, &host(), &origin())]).collect();
         let table = build(&Filter { ipv6: Ipv6Traffic::Filtered, router_advertisements: false, layers, policies: Vec::new() }, String::new()).unwrap();
         for peer in netlatch::policy::group::metadata() {

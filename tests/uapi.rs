@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Where the constants come from.
-const HEADERS: [&str; 8] = [
+const HEADERS: [&str; 9] = [
     "stddef.h",
+    "netinet/tcp.h",
     "linux/netlink.h",
     "linux/rtnetlink.h",
     "linux/netfilter.h",
@@ -18,22 +19,24 @@ const HEADERS: [&str; 8] = [
 ];
 
 /// What the headers spell otherwise.
-const SPELLED: [(&str, &str); 3] = [
+const SPELLED: [(&str, &str); 4] = [
     // An int there, with all higher bits set.
     ("NLA_TYPE_MASK", "(unsigned short)NLA_TYPE_MASK"),
     ("NF_CT_STATE_ESTABLISHED_BIT", "NF_CT_STATE_BIT(IP_CT_ESTABLISHED)"),
     ("NF_CT_STATE_RELATED_BIT", "NF_CT_STATE_BIT(IP_CT_RELATED)"),
+    ("NF_CT_STATE_NEW_BIT", "NF_CT_STATE_BIT(IP_CT_NEW)"),
 ];
 
 /// Newer than the headers of some distribution we build on, with the version that brought them. They may be missing, and
 /// must be right where they are not.
-const NEWER: [&str; 1] = [
-    "NFT_MSG_DESTROYTABLE", // 6.3
+const NEWER: [&str; 2] = [
+    "NFT_MSG_DESTROYTABLE",   // 6.3
+    "NFT_MSG_DESTROYSETELEM", // 6.3
 ];
 
 /// Not in the kernel's UAPI: nft's own numbers (nftables, include/datatype.h; libnftnl, include/udata.h), and an internal
 /// one of the kernel (include/net/flow.h).
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 8] = [
     "TYPE_IPADDR",
     "TYPE_IP6ADDR",
     "TYPE_INET_PROTOCOL",
@@ -41,6 +44,7 @@ const ELSEWHERE: [&str; 7] = [
     "TYPE_BITS",
     "NFTNL_UDATA_COMMENT",
     "LOOPBACK_IFINDEX",
+    "TCP_FLAGS_OFFSET",
 ];
 
 /// The files that hold them.

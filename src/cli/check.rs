@@ -4,29 +4,27 @@ use std::path::{Path, PathBuf};
 
 use super::load::documents;
 use super::{Outcome, print};
-use crate::document::MAX_BYTES;
+use crate::document::{MAX_BYTES, Place};
 use crate::error::{Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::logging::printable;
-use crate::settings::{self, DEFAULT_FILE, DEFAULT_POLICIES};
+use crate::policy::parse::{Collector, MAX_MANIFESTS};
+use crate::settings::{self, Config, DEFAULT_FILE, DEFAULT_POLICIES};
 
 /// Prints findings, one a line, on stdout.
 pub(super) fn run(paths: &[PathBuf], strict: bool) -> Result<Outcome, Failure> {
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    let mut check = Check::default();
     if paths.is_empty() {
-        let file = Path::new(DEFAULT_FILE);
-        if !matches!(read_regular(file, (MAX_BYTES, "MAX_BYTES"), Trust::Any), Err(ReadError::Missing)) {
-            check_path(file, &mut errors, &mut warnings);
-        }
-        check_folder(Path::new(DEFAULT_POLICIES), &mut errors, &mut warnings);
+        check.installed();
     }
     for path in paths {
         if path.is_dir() {
-            check_folder(path, &mut errors, &mut warnings);
+            check.folder(path, Others::Configurations);
         } else {
-            check_path(path, &mut errors, &mut warnings);
+            check.file(path, Others::Configurations);
         }
     }
+    let (errors, warnings) = check.finish();
     let lines: String = errors
         .iter()
         .map(|finding| format!("{}\n", printable(&finding.to_string())))
@@ -37,33 +35,97 @@ pub(super) fn run(paths: &[PathBuf], strict: bool) -> Result<Outcome, Failure> {
     Ok(if found { Outcome::Found } else { Outcome::Done })
 }
 
+/// What documents without `apiVersion` and `kind` are.
+#[derive(Clone, Copy, Debug)]
+enum Others {
+    /// Configurations, one in a file.
+    Configurations,
+    /// Mistakes: the folder is for manifests.
+    Mistakes,
+}
+
+/// All files of one call: an object may stand in one of them only.
+#[derive(Debug, Default)]
+struct Check {
+    collector: Collector,
+    /// Of files that are no manifests, or cannot be read.
+    errors: Vec<Finding>,
+    warnings: Vec<Finding>,
+}
+
+impl Check {
+    /// What a start on this host would read.
+    fn installed(&mut self) {
+        let file = Path::new(DEFAULT_FILE);
+        let mut policies = PathBuf::from(DEFAULT_POLICIES);
+        if !matches!(read_regular(file, (MAX_BYTES, "MAX_BYTES"), Trust::Any), Err(ReadError::Missing))
+            && let Some(bytes) = self.read(file, (MAX_BYTES, "MAX_BYTES"))
+        {
+            let (config, errors, warnings) = settings::check(DEFAULT_FILE, &bytes);
+            self.errors.extend(errors);
+            self.warnings.extend(warnings);
+            if let Some(named) = config.and_then(|config| config.policies) {
+                policies = named.value;
+            }
+        }
+        self.folder(&policies, Others::Mistakes);
+    }
+
+    fn folder(&mut self, dir: &Path, others: Others) {
+        match documents(dir) {
+            Ok(paths) => paths.iter().for_each(|path| self.file(path, others)),
+            Err(failure) => self.errors.push(finding(dir, failure.cause.to_string())),
+        }
+    }
+
+    fn file(&mut self, path: &Path, others: Others) {
+        let Some(bytes) = self.read(path, (MAX_MANIFESTS, "MAX_MANIFESTS")) else { return };
+        let name = path.display().to_string();
+        match others {
+            Others::Mistakes => self.collector.read(&name, &bytes),
+            Others::Configurations => {
+                let mut before = false;
+                self.collector.read_with(&name, &bytes, &mut |place: &Place<'_>| {
+                    if std::mem::replace(&mut before, true) {
+                        place.refuse("a configuration is one document, and this is another");
+                    } else {
+                        Config::read(place);
+                    }
+                });
+            }
+        }
+    }
+
+    fn read(&mut self, path: &Path, limit: (usize, &'static str)) -> Option<Vec<u8>> {
+        let bytes = match read_regular(path, limit, Trust::Any) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.errors.push(finding(path, error.to_string()));
+                return None;
+            }
+        };
+        // The hook believes only files that nobody else may write; a draft may be anybody's.
+        if let Err(error @ (ReadError::Owner { .. } | ReadError::Writable { .. })) =
+            read_regular(path, limit, Trust::Guarded)
+        {
+            self.warnings.push(finding(path, error.to_string()));
+        }
+        Some(bytes)
+    }
+
+    /// Errors and warnings, file by file.
+    fn finish(self) -> (Vec<Finding>, Vec<Finding>) {
+        let (mut errors, mut warnings) = (self.errors, self.warnings);
+        let outcome = self.collector.finish();
+        errors.extend(outcome.errors);
+        warnings.extend(outcome.warnings);
+        // Stable: those of one file and place stay in their order.
+        errors.sort_by(|a, b| (&a.file, a.position).cmp(&(&b.file, b.position)));
+        warnings.sort_by(|a, b| (&a.file, a.position).cmp(&(&b.file, b.position)));
+        (errors, warnings)
+    }
+}
+
 fn finding(path: &Path, message: String) -> Finding {
     Finding { file: path.display().to_string(), position: None, at: String::new(), message }
-}
-
-fn check_folder(dir: &Path, errors: &mut Vec<Finding>, warnings: &mut Vec<Finding>) {
-    match documents(dir) {
-        Ok(paths) => paths.iter().for_each(|path| check_path(path, errors, warnings)),
-        Err(failure) => errors.push(finding(dir, failure.cause.to_string())),
-    }
-}
-
-fn check_path(path: &Path, errors: &mut Vec<Finding>, warnings: &mut Vec<Finding>) {
-    let name = path.display().to_string();
-    let bytes = match read_regular(path, (MAX_BYTES, "MAX_BYTES"), Trust::Any) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            errors.push(finding(path, error.to_string()));
-            return;
-        }
-    };
-    // The hook believes only files that nobody else may write; a draft may be anybody's.
-    if let Err(error @ (ReadError::Owner { .. } | ReadError::Writable { .. })) =
-        read_regular(path, (MAX_BYTES, "MAX_BYTES"), Trust::Guarded)
-    {
-        warnings.push(finding(path, error.to_string()));
-    }
-    let (_, found, warned) = settings::check(&name, &bytes);
-    errors.extend(found);
-    warnings.extend(warned);
 }

@@ -131,7 +131,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let procfs = Procfs::open()?;
     let facts = facts(&inputs.settings, &procfs, None, deadline)?;
     let Some(inside) = join(inputs)? else { return Ok(()) };
-    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts)?;
+    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
     // A namespace that the runtime makes for this container holds no other yet.
     let shared = inputs.bundle.as_ref().is_none_or(|bundle| bundle.network != Some(NetworkNamespace::New));
     let _alone = if shared { Some(registry.lock(deadline)?) } else { None };
@@ -162,7 +162,7 @@ fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(
         }
         Err(failure) => return Err(failure),
     };
-    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts)?;
+    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
     let planned = plan.table().map(|table| table.comment.clone());
     if let Some(before) = before.filter(|before| before.table != planned) {
         let held = before.table.as_deref().unwrap_or("no table");

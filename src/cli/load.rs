@@ -9,6 +9,8 @@ use crate::error::{Cause, Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
 use crate::oci::{Bundle, Requests, State, annotations};
+use crate::policy::model::Policies;
+use crate::policy::parse::{Collector, MAX_MANIFESTS, Manifests, Outcome};
 use crate::settings::{Config, DEFAULT_FILE, Settings};
 
 /// Where the configuration is: the default may be absent, a named one may not.
@@ -67,17 +69,22 @@ pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<
         None => Requests::default(),
     };
     let settings = Settings::decide(config.read(trust)?, requests)?;
-    refuse_policies(&settings.policies.value)?;
+    let loaded = policies(&settings.policies.value, trust)?;
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    refuse_policies(&loaded.manifests.policies)?;
     Ok(Inputs { state, bundle, settings })
 }
 
-/// Policy documents are not understood by this version. Passing over them in silence would start containers without
-/// the protection their author wrote down.
-fn refuse_policies(dir: &Path) -> Result<(), Failure> {
-    let findings: Vec<Finding> = documents(dir)?
-        .into_iter()
-        .map(|path| Finding {
-            file: path.display().to_string(),
+/// What the hook cannot follow yet must not be passed over in silence: that would start containers without the
+/// protection their author wrote down.
+fn refuse_policies(policies: &Policies) -> Result<(), Failure> {
+    let network = policies.network.iter().map(|policy| &policy.origin);
+    let findings: Vec<Finding> = network
+        .chain(policies.cluster.iter().map(|policy| &policy.origin))
+        .map(|origin| Finding {
+            file: origin.to_string().trim_end().to_owned(),
             position: None,
             at: String::new(),
             message: POLICIES_COME_LATER.to_owned(),
@@ -88,6 +95,48 @@ fn refuse_policies(dir: &Path) -> Result<(), Failure> {
 
 const POLICIES_COME_LATER: &str =
     "policy documents are not supported by this version; move the file away to start containers without it";
+
+/// Manifests without a problem.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) manifests: Manifests,
+    /// What is allowed and probably not meant.
+    pub(super) warnings: Vec<Finding>,
+}
+
+/// Reads the manifests of a policies folder. One that is not there holds none.
+pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Loaded, Failure> {
+    read_all(&documents(dir)?, trust)
+}
+
+/// Reads manifests from files, and from the documents of folders.
+pub(super) fn manifests(paths: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() { files.append(&mut documents(path)?) } else { files.push(path.clone()) }
+    }
+    read_all(&files, trust)
+}
+
+fn read_all(files: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
+    let mut collector = Collector::new();
+    let mut unread = Vec::new();
+    for path in files {
+        let name = path.display().to_string();
+        match read_regular(path, (MAX_MANIFESTS, "MAX_MANIFESTS"), trust) {
+            Ok(bytes) => collector.read(&name, &bytes),
+            Err(error) => {
+                unread.push(Finding { file: name, position: None, at: String::new(), message: error.to_string() });
+            }
+        }
+    }
+    let Outcome { manifests, errors, warnings } = collector.finish();
+    unread.extend(errors);
+    match manifests {
+        Some(manifests) if unread.is_empty() => Ok(Loaded { manifests, warnings }),
+        Some(_) | None => Err(Failure::new("read the policies", Cause::Policy(unread))),
+    }
+}
 
 /// The documents of a folder: every `*.yaml`, `*.yml`, `*.json` directly in it, by name, dot files skipped. A folder
 /// that is not there holds none.

@@ -40,7 +40,7 @@ pub(super) fn run(state: &Path, config: Option<PathBuf>, format: Format) -> Resu
         Devconf::Leave => Source::Leave,
         mode @ (Devconf::Host | Devconf::KernelDefaults) => Procfs::open()?.source(mode)?,
     };
-    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &Facts { host, devconf })?;
+    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &Facts { host, devconf }, None)?;
     match format {
         Format::Text => print(&plan.to_string())?,
         Format::Json => print(&format!("{:#}\n", plan.to_json()))?,

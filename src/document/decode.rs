@@ -30,6 +30,22 @@ impl Report {
         Place { node: root, path: None, report: self }
     }
 
+    /// An item of the list `items` of a document, to be read.
+    pub fn read_item<'a>(&'a self, item: &'a Node, index: usize) -> Place<'a> {
+        let list = Some(Rc::new(Path { parent: None, step: Step::Field("items") }));
+        Place { node: item, path: Some(Rc::new(Path { parent: list, step: Step::Item(index) })), report: self }
+    }
+
+    /// Whether so many problems were found that no more are told.
+    pub fn is_full(&self) -> bool {
+        self.findings.borrow().len() >= MAX_FINDINGS
+    }
+
+    /// The file that is reported on.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     fn push(&self, into: &RefCell<Vec<Finding>>, finding: impl FnOnce() -> Finding) {
         let mut findings = into.borrow_mut();
         if findings.len() < MAX_FINDINGS {
@@ -282,11 +298,12 @@ impl<'a> Fields<'a> {
         self.optional(name).filter(|place| !place.is_null())
     }
 
-    /// The field `name`; missing or null is reported, at the object that lacks it.
+    /// The field `name`; missing or null is reported, with the path it would have and the position of the object that
+    /// lacks it.
     pub fn required(&mut self, name: &'static str) -> Option<Place<'a>> {
         let found = self.not_null(name);
         if found.is_none() {
-            self.object.refuse(format!("the field {name} is missing"));
+            self.object.below(self.object.node, Step::Field(name)).refuse("the field is missing");
         }
         found
     }

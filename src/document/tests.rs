@@ -215,7 +215,7 @@ fn every_problem_is_reported_with_its_path() {
             "f:7:10: spec.octal: 010 is octal to some YAML readers; write it without the leading 0",
             "f:8:9: spec.flag: expected true or false, found the integer 1",
             "f:9:9: spec.word: expected one of reject, drop, found \"rejct\"; did you mean reject?",
-            "f:2:3: spec: the field gone is missing",
+            "f:2:3: spec.gone: the field is missing",
             "f:10:3: spec: unknown field \"a.b/c\"",
         ]
     );

@@ -16,6 +16,17 @@ pub struct Filter {
     pub policies: Vec<PolicyLayer>,
 }
 
+impl Filter {
+    /// The families that reach the layers. Where IPv6 ends at the head of each chain, rules and sets for it would only
+    /// cost time to load.
+    pub const fn families(&self) -> &'static [Family] {
+        match self.ipv6 {
+            Ipv6Traffic::Filtered => &Family::BOTH,
+            Ipv6Traffic::LoopbackOnly | Ipv6Traffic::Dropped => &[Family::V4],
+        }
+    }
+}
+
 /// What becomes of IPv6 packets before any layer is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ipv6Traffic {
@@ -101,6 +112,13 @@ pub struct PolicyLayer {
     pub tiers: Vec<Tier>,
 }
 
+impl PolicyLayer {
+    /// Whether it decides nothing: then it has no chain.
+    pub fn is_empty(&self) -> bool {
+        self.tiers.iter().all(Tier::is_empty)
+    }
+}
+
 /// One tier of policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
@@ -114,12 +132,20 @@ pub struct Tier {
     pub origin: String,
 }
 
+impl Tier {
+    /// Whether it decides nothing, now and whoever comes.
+    pub fn is_empty(&self) -> bool {
+        let is_empty = |run: &Run| run.entries.is_empty() && run.groups.is_empty();
+        self.otherwise == Otherwise::Continue && self.runs.iter().all(is_empty)
+    }
+}
+
 /// Rules that stand together and come to the same: their order among themselves means nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// What becomes of a packet that matches any of them.
     pub ruling: Ruling,
-    /// Addresses that are known once and for all.
+    /// Addresses that are known once and for all. The ruling says what becomes of them; [`Entry::deny`] is not asked.
     pub entries: Vec<Entry>,
     /// Peers that come and go.
     pub groups: Vec<Group>,

@@ -67,13 +67,17 @@ type Item<'e> = (usize, PortRange, &'e [AddrRange]);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooManyBoxes;
 
-/// The questions to ask for the entries of one family that allow, or deny.
-pub(super) fn questions(entries: &[Entry], family: Family, deny: bool) -> Result<Vec<Question>, TooManyBoxes> {
+/// The questions to ask for the entries of one family that are `chosen`.
+pub(super) fn questions(
+    entries: &[Entry],
+    family: Family,
+    chosen: impl Fn(&Entry) -> bool,
+) -> Result<Vec<Question>, TooManyBoxes> {
     let mut classes: BTreeMap<Protocol, Vec<Item<'_>>> = BTreeMap::new();
     let (mut exact, mut exact_entries) = (Vec::new(), BTreeSet::new());
     for (index, entry) in entries.iter().enumerate() {
         let ranges = entry.ranges(family);
-        if entry.deny != deny || ranges.is_empty() {
+        if ranges.is_empty() || !chosen(entry) {
             continue;
         }
         let (protocol, ports) = match entry.service {

@@ -23,7 +23,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Tells one plan from another: FNV-1a over everything but the comment, which carries it. Not a protection:
+    /// Tells one plan from another: FNV-1a over everything but the comment, which carries it, and the elements of
+    /// [`Kind::Members`] sets, which come and go under the same rules. Not a protection:
     /// whether the kernel still holds the plan is decided by reading it back. Another build may come to another
     /// number for the same table; then it is loaded once more.
     pub fn digest(&self) -> u64 {
@@ -94,10 +95,13 @@ pub enum Kind {
         /// Seconds.
         timeout_s: u32,
     },
+    /// Exact keys that come and go while the rules stay: a hash without a size. Of the kernel's hashes that leaves the
+    /// one that grows (`nft_rhash_type`; `nft_hash_estimate` wants a size), and a size would bound what can be added.
+    Members,
 }
 
 /// A named set.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
     /// Name, unique in the table.
     pub name: String,
@@ -106,8 +110,17 @@ pub struct Set {
     /// Storage.
     pub kind: Kind,
     /// Elements: `key.len()` ranges each, one after the other. Single values are ranges of one. The elements of a
-    /// set never overlap: the kernel refuses that (`EEXIST`).
+    /// set never overlap: the kernel refuses that (`EEXIST`). They are sorted, except where several fields hold ranges.
     pub spans: Vec<AddrRange>,
+}
+
+impl Hash for Set {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, &self.key, self.kind).hash(state);
+        if self.kind != Kind::Members {
+            self.spans.hash(state);
+        }
+    }
 }
 
 impl Set {
@@ -128,7 +141,19 @@ impl Set {
 
     /// Whether the set holds `values`, one number per field.
     pub fn contains(&self, values: &[u128]) -> bool {
-        self.elements().any(|element| element.iter().zip(values).all(|(span, v)| span.first <= *v && *v <= span.last))
+        let holds = |element: &[AddrRange]| element.iter().zip(values).all(|(s, v)| s.first <= *v && *v <= s.last);
+        if self.kind == Kind::Interval && self.key.len() > 1 {
+            return self.elements().any(holds);
+        }
+        // The last element that does not begin behind the values is the only one that can hold them.
+        let at = |index: usize| &self.spans[index * self.key.len()..(index + 1) * self.key.len()];
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let begins_behind = at(middle).iter().map(|span| &span.first).gt(values);
+            (low, high) = if begins_behind { (low, middle) } else { (middle + 1, high) };
+        }
+        low.checked_sub(1).is_some_and(|index| holds(at(index)))
     }
 }
 
@@ -237,6 +262,8 @@ pub enum Match {
     AddressPortIn(Side, Family, String),
     /// `ip daddr . meta l4proto . th dport @set`.
     AddressProtocolPortIn(Side, Family, String),
+    /// `tcp flags & (fin | syn | rst | ack) != syn`: a segment that opens no connection.
+    MidStream,
 }
 
 /// A conntrack state.
@@ -248,6 +275,8 @@ pub enum State {
     Established,
     /// Caused by such a flow.
     Related,
+    /// The first packet of a flow.
+    New,
 }
 
 /// Something done on the way.

@@ -53,6 +53,7 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
         Kind::Dynamic { size, timeout_s } => {
             writeln!(f, "\t\tsize {size}\n\t\tflags dynamic,timeout\n\t\ttimeout {timeout_s}s")?;
         }
+        Kind::Members => {}
     }
     if !set.is_empty() {
         f.write_str("\t\telements = { ")?;
@@ -141,6 +142,7 @@ impl fmt::Display for Match {
             Match::State(State::Invalid) => f.write_str("ct state == invalid"),
             Match::State(State::Established) => f.write_str("ct state == established"),
             Match::State(State::Related) => f.write_str("ct state == related"),
+            Match::State(State::New) => f.write_str("ct state == new"),
             Match::Protocol(number) => write!(f, "meta l4proto {number}"),
             Match::ProtocolIn(set) => write!(f, "meta l4proto @{set}"),
             Match::Port(ports) => write!(f, "th dport {ports}"),
@@ -149,6 +151,7 @@ impl fmt::Display for Match {
             Match::Icmpv6Type(first, last) => write!(f, "icmpv6 type {first}-{last}"),
             Match::UserSocket => f.write_str("meta skuid != 4294967295"),
             Match::HopLimit(limit) => write!(f, "ip6 hoplimit {limit}"),
+            Match::MidStream => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
             Match::Address(side, family, range) => {
                 write!(f, "{} ", address(*side, *family))?;
                 write_span(f, *range, KeyType::address(*family))

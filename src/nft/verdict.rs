@@ -87,6 +87,9 @@ impl Table {
             Match::LocalSource => true,
             Match::ForeignSource => false,
             Match::State(State::Established | State::Related | State::Invalid) => false,
+            Match::State(State::New) => true,
+            // The first segment of an ordinary connection is a SYN.
+            Match::MidStream => false,
             Match::Protocol(number) => protocol == *number,
             Match::ProtocolIn(set) => self.in_set(set, &[protocol.into()]),
             Match::Port(ports) => port.is_some_and(|port| ports.contains(port)),

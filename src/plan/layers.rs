@@ -33,19 +33,21 @@ pub fn of_list(
     }
 }
 
-/// The layer of what is always denied: `groups`, less the addresses that an entry of `lists` names exactly.
+/// The layer of what is always denied: `groups`, less the addresses that an entry of `lists` names exactly, and those in
+/// `named_by_policies`.
 ///
-/// A list that names such an address still has to allow the packet, so an override opens what the list says and
+/// A list or policy that names such an address still has to allow the packet, so an override opens what the list says and
 /// nothing more. `None` where nothing is left to deny.
 pub fn always_denied(
     groups: impl IntoIterator<Item = Group>,
     lists: &[&List],
+    named_by_policies: &[IpAddr],
     denial: Denial,
     host: &[IpAddr],
     origin: &str,
 ) -> Option<Layer> {
     let opened = |family| {
-        let candidates = lists.iter().flat_map(|list| named(list));
+        let candidates = lists.iter().flat_map(|list| named(list)).chain(named_by_policies.iter().copied());
         let blocks = candidates.filter(|addr| Family::of(*addr) == family).map(Cidr::host);
         merge(blocks.map(|block| block.range()).collect())
     };
@@ -95,10 +97,10 @@ mod tests {
             .chain(["169.254.169.254:80".to_owned()])
             .collect();
         let list = List::parse(&text.join(","), &Origin::Builtin("test")).unwrap();
-        let layer = always_denied([Group::Metadata], &[&list], Denial::Reject, &[], "test").unwrap();
+        let layer = always_denied([Group::Metadata], &[&list], &[], Denial::Reject, &[], "test").unwrap();
         let named = Cidr::host("169.254.169.254".parse().unwrap()).range();
         assert!(!layer.entries[0].v4.contains(&named));
-        let all = always_denied([Group::Metadata], &[], Denial::Reject, &[], "test").unwrap();
+        let all = always_denied([Group::Metadata], &[], &[], Denial::Reject, &[], "test").unwrap();
         assert_eq!(all.entries[0].v4.len(), layer.entries[0].v4.len() + 1);
     }
 }

@@ -4,10 +4,14 @@
 //! sysctls, so that `::1` and duplicate address detection never appear where IPv6 is to be off; then `lo`.
 
 pub mod layers;
+mod policies;
 mod print;
+
+pub use policies::Cluster;
 
 use std::net::IpAddr;
 
+use self::policies::OfPolicies;
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Origin};
 use crate::nft::build::{build, table_comment};
@@ -15,6 +19,7 @@ use crate::nft::filter::{Denial, Filter, Ipv6Traffic, Layer};
 use crate::nft::ruleset::Table;
 use crate::oci::{Bundle, Mode, OnDenied, State};
 use crate::policy::group::Group;
+use crate::policy::watch::Watch;
 use crate::settings::{LayerSource, ListLayer, NetAdmin, RouterAdvertisements, Settings};
 use crate::sysctl::devconf::{LeftAlone, Source, writes};
 use crate::sysctl::ipv6::{Ipv6, Write, steps};
@@ -56,6 +61,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The layers of the table, for people.
     pub layers: Vec<Layer>,
+    /// Who belongs in the table's sets as pods come and go.
+    pub watch: Watch,
     /// What was decided otherwise, and what could not be looked at.
     pub notes: Vec<String>,
 }
@@ -78,25 +85,31 @@ impl Plan {
     }
 }
 
-/// Plans for a container. `bundle` is `None` where config.json is missing.
+/// Plans for a container. `bundle` is `None` where config.json is missing, `cluster` where there are no policies.
 ///
 /// # Errors
+/// [`Cause::Policy`] where a policy that governs the container asks for what cannot be done;
 /// [`Cause::NetAdmin`], [`Cause::Contradiction`] and [`Cause::Bundle`] where config.json stands against the settings;
 /// [`Cause::Limit`] where lists multiply past what can be loaded.
-pub fn plan(state: &State, bundle: Option<&Bundle>, settings: &Settings, facts: &Facts) -> Result<Plan, Failure> {
+pub fn plan(
+    state: &State,
+    bundle: Option<&Bundle>,
+    settings: &Settings,
+    facts: &Facts,
+    cluster: Option<&Cluster<'_>>,
+) -> Result<Plan, Failure> {
     let mut notes = Vec::new();
-    let table = table(settings, facts)?;
+    let Rules { table, layers, watch } = rules(settings, facts, cluster)?;
     let (writes, left_alone) = sysctls(settings, facts)?;
     if table.is_some() || !writes.is_empty() {
         check_bundle(bundle, settings, &writes, &mut notes)?;
     }
     notes.extend(left_alone.iter().map(|left| format!("{} is left alone: {}", left.name, left.reason)));
 
-    let (table, layers) = table.map_or((None, Vec::new()), |(table, layers)| (Some(table), layers));
     let first = table.map_or(Step::NoTable, |table| Step::ReplaceTable(Box::new(table)));
     let sysctls = (!writes.is_empty()).then_some(Step::Sysctls(writes));
     let steps = std::iter::once(first).chain(sysctls).chain([Step::RaiseLoopback]).collect();
-    Ok(Plan { id: state.id.clone(), steps, layers, notes })
+    Ok(Plan { id: state.id.clone(), steps, layers, watch, notes })
 }
 
 /// Looks at what config.json says against the plan.
@@ -145,13 +158,29 @@ fn sysctls(settings: &Settings, facts: &Facts) -> Result<(Vec<Write>, Vec<LeftAl
     Ok((ipv6.into_iter().chain(devconf).chain(named).collect(), carried.left_alone))
 }
 
-fn table(settings: &Settings, facts: &Facts) -> Result<Option<(Table, Vec<Layer>)>, Failure> {
+/// The part of a plan that can be brought about again while the container runs: `netlatch reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The table; `None` where nothing is filtered.
+    pub table: Option<Table>,
+    /// The layers of lists it was built from.
+    pub layers: Vec<Layer>,
+    /// Who belongs in its sets.
+    pub watch: Watch,
+}
+
+/// The rules for a container, without a look at its bundle.
+///
+/// # Errors
+/// [`Cause::Policy`] and [`Cause::Limit`], as [`plan`].
+pub fn rules(settings: &Settings, facts: &Facts, cluster: Option<&Cluster<'_>>) -> Result<Rules, Failure> {
     let ipv6 = match settings.ipv6.value {
         Ipv6::Leave | Ipv6::Enable => Ipv6Traffic::Filtered,
         Ipv6::Disable => Ipv6Traffic::Dropped,
         Ipv6::LoopbackOnly => Ipv6Traffic::LoopbackOnly,
     };
-    let always = always_denied(settings, facts);
+    let policies = cluster.map(|cluster| policies::of(cluster, settings)).transpose()?.unwrap_or_default();
+    let always = always_denied(settings, facts, &policies);
     let lists = settings.lists.iter().map(|layer| {
         let name = match layer.source {
             LayerSource::Baseline => "baseline",
@@ -171,13 +200,14 @@ fn table(settings: &Settings, facts: &Facts) -> Result<Option<(Table, Vec<Layer>
     // The default drops them only where there is a table anyway; an admin who wrote it gets a table for it.
     let only_advertisements =
         !router_advertisements && !matches!(settings.router_advertisements.origin, Origin::Builtin(_));
-    if layers.is_empty() && ipv6 == Ipv6Traffic::Filtered && !only_advertisements {
-        return Ok(None);
+    if layers.is_empty() && policies.layers.is_empty() && ipv6 == Ipv6Traffic::Filtered && !only_advertisements {
+        return Ok(Rules::default());
     }
-    let filter = Filter { ipv6, router_advertisements, layers, policies: Vec::new() };
+    let filter = Filter { ipv6, router_advertisements, layers, policies: policies.layers };
     let mut table = build(&filter, String::new())?;
     table.comment = table_comment(table.digest());
-    Ok(Some((table, filter.layers)))
+    let watch = Watch { ipv6: ipv6 == Ipv6Traffic::Filtered, ..policies.watch };
+    Ok(Rules { table: Some(table), layers: filter.layers, watch })
 }
 
 const fn denial(mode: Mode, on_denied: OnDenied) -> Denial {
@@ -189,14 +219,18 @@ const fn denial(mode: Mode, on_denied: OnDenied) -> Denial {
 }
 
 /// The always-denied groups answer as the first egress list does.
-fn always_denied(settings: &Settings, facts: &Facts) -> Option<Layer> {
-    let mode = settings.denies_always()?;
+///
+/// They are denied wherever egress is filtered at all, by a policy too, and policies are the admin's word: an address
+/// that one of them names exactly is opened as by a list of the admin's.
+fn always_denied(settings: &Settings, facts: &Facts, policies: &OfPolicies) -> Option<Layer> {
+    let governed = policies.governs_egress().then_some(settings.mode.value);
+    let mode = settings.denies_always().or(governed)?;
     let egress: Vec<&ListLayer> = settings.lists.iter().filter(|l| l.direction == Direction::Egress).collect();
     let on_denied = egress.first().map_or(OnDenied::Reject, |layer| layer.on_denied);
     let origin = settings.always_denied.origin.to_string();
     let lists: Vec<_> = settings.opening_lists().collect();
     let groups = settings.always_denied.value.iter().copied();
-    layers::always_denied(groups, &lists, denial(mode, on_denied), &facts.host, &origin)
+    layers::always_denied(groups, &lists, &policies.opened, denial(mode, on_denied), &facts.host, &origin)
 }
 
 #[cfg(test)]
@@ -209,7 +243,7 @@ mod tests {
         let state = State::parse(br#"{"ociVersion":"1.0","id":"c","pid":5,"annotations":{}}"#).unwrap();
         let config = Config::parse("c.yaml", config.as_bytes()).unwrap();
         let settings = Settings::decide(Some(config), Requests::default()).unwrap();
-        plan(&state, None, &settings, &Facts::default()).unwrap()
+        plan(&state, None, &settings, &Facts::default(), None).unwrap()
     }
 
     #[test]

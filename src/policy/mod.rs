@@ -1,12 +1,20 @@
 //! What may talk to whom, without a word of nftables.
 //!
 //! [`list`] holds the grammar of plain lists and their meaning for one packet, [`group`] says which addresses `@internet`
-//! and its kin stand for. Kubernetes policies are read by `parse` into [`model`], who there is into [`world`]; `verdict`
-//! says what they mean. Both meanings are specifications: every other reading (the ruleset's evaluator, the kernel) is
+//! and its kin stand for. Kubernetes policies are read by [`parse`] into [`model`], who there is into [`world`]; [`verdict`]
+//! says what they mean and [`compile`] what governs one container. Both meanings are specifications: every other reading (the ruleset's evaluator, the kernel) is
 //! tested against them.
 
+pub mod compile;
+pub mod flow;
 pub mod group;
 pub mod list;
+pub mod lookup;
 pub mod model;
 pub mod names;
+pub mod parse;
+pub mod select;
+pub mod verdict;
+pub mod watch;
+pub mod why;
 pub mod world;

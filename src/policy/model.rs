@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::net::{Cidr, Direction, Origin, PortRange, Transport};
 
 /// Labels of a pod, a namespace or a node.
@@ -28,14 +30,14 @@ impl Policies {
 }
 
 /// A condition on labels (`metav1.LabelSelector`). Without requirements it holds for all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Selector {
     /// All must hold. `matchLabels` are requirements with [`Operator::In`] and one value.
     pub requirements: Vec<Requirement>,
 }
 
 /// One condition (`metav1.LabelSelectorRequirement`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Requirement {
     /// The label's key.
     pub key: String,
@@ -46,7 +48,7 @@ pub struct Requirement {
 }
 
 /// What a requirement asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Operator {
     /// The key is there and its value listed.
     In,
@@ -140,7 +142,7 @@ pub enum Subject {
 }
 
 /// What becomes of a packet that a rule matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// It passes, and no later tier is asked. The rules of a `NetworkPolicy` have no other action.
     Accept,
@@ -198,7 +200,7 @@ pub enum Who {
 }
 
 /// Namespaces of peers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Namespaces {
     /// The policy's own.
     Own(String),
@@ -207,7 +209,7 @@ pub enum Namespaces {
 }
 
 /// What is spoken.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Port {
     /// Destination ports of one transport, all of them where none was written.
     Number {

@@ -1,9 +1,11 @@
 //! Who there is: pods, namespaces, nodes and services, from manifests and from the containers of this host.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::model::{Labels, Selector};
 use super::names::NamedPort;
+use super::watch::Identity;
 use crate::net::{Origin, Transport};
 
 /// The label that carries a namespace's name. The API server sets it on every namespace and refuses another value.
@@ -22,6 +24,33 @@ pub struct Inventory {
     pub services: Vec<Service>,
     /// `discovery.k8s.io/v1 EndpointSlice`.
     pub slices: Vec<EndpointSlice>,
+}
+
+impl Inventory {
+    /// The labels of the namespace `name`. One that was not read has its name as its only label.
+    pub fn namespace_labels(&self, name: &str) -> Labels {
+        match self.namespaces.iter().find(|namespace| namespace.name == name) {
+            Some(namespace) => namespace.labels.clone(),
+            None => [(NAMESPACE_NAME_LABEL.to_owned(), name.to_owned())].into(),
+        }
+    }
+
+    /// The pods that can be peers, with their addresses: those on the host's network are selected by nobody.
+    pub fn peers<'a>(&'a self) -> Vec<(Identity, &'a [IpAddr])> {
+        let mut labels: BTreeMap<&'a str, Labels> = BTreeMap::new();
+        let peers = self.pods.iter().filter(|pod| !pod.host_network && !pod.addresses.is_empty());
+        let peer = |pod: &'a Pod| {
+            let of_namespace = labels.entry(&pod.namespace).or_insert_with(|| self.namespace_labels(&pod.namespace));
+            let identity = Identity {
+                namespace: pod.namespace.clone(),
+                namespace_labels: of_namespace.clone(),
+                labels: pod.labels.clone(),
+                ports: pod.ports.clone(),
+            };
+            (identity, pod.addresses.as_slice())
+        };
+        peers.map(peer).collect()
+    }
 }
 
 /// A namespace.

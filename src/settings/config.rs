@@ -32,6 +32,15 @@ pub enum HostNetwork {
     Refuse,
 }
 
+/// What network policies say of ICMP, which their API leaves undefined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyIcmp {
+    /// A rule without ports lets it through to and from its peers, one with ports does not. As Calico and Cilium read it.
+    Rules,
+    /// It passes where no cluster policy denies it.
+    Accept,
+}
+
 /// What happens to IPv6 router advertisements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RouterAdvertisements {
@@ -70,6 +79,8 @@ pub struct Config {
     pub host_network: Option<Sourced<HostNetwork>>,
     /// `router-advertisements`
     pub router_advertisements: Option<Sourced<RouterAdvertisements>>,
+    /// `policy-icmp`
+    pub policy_icmp: Option<Sourced<PolicyIcmp>>,
     /// `policies`, an absolute path.
     pub policies: Option<Sourced<PathBuf>>,
 }
@@ -121,6 +132,11 @@ impl Config {
                 &mut fields,
                 "router-advertisements",
                 &[("drop", RouterAdvertisements::Drop), ("accept", RouterAdvertisements::Accept)],
+            ),
+            policy_icmp: word(
+                &mut fields,
+                "policy-icmp",
+                &[("rules", PolicyIcmp::Rules), ("accept", PolicyIcmp::Accept)],
             ),
             policies: fields.optional("policies").and_then(|place| folder(&place)),
         };

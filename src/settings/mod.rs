@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-pub use config::{Config, DEFAULT_FILE, HostNetwork, NetAdmin, RouterAdvertisements, check};
+pub use config::{Config, DEFAULT_FILE, HostNetwork, NetAdmin, PolicyIcmp, RouterAdvertisements, check};
 
 use crate::document::clipped;
 use crate::error::{Cause, Failure};
@@ -79,6 +79,8 @@ pub struct Settings {
     pub sysctls: Vec<Setting>,
     /// Whether router advertisements pass.
     pub router_advertisements: Sourced<RouterAdvertisements>,
+    /// What network policies say of ICMP.
+    pub policy_icmp: Sourced<PolicyIcmp>,
     /// Whether it may hold `CAP_NET_ADMIN`.
     pub net_admin: Sourced<NetAdmin>,
     /// What happens on the host's network.
@@ -116,6 +118,7 @@ impl Settings {
             router_advertisements: config
                 .router_advertisements
                 .unwrap_or(Sourced::builtin(RouterAdvertisements::Drop, "router-advertisements")),
+            policy_icmp: config.policy_icmp.unwrap_or(Sourced::builtin(PolicyIcmp::Rules, "policy-icmp")),
             net_admin: config.net_admin.unwrap_or(Sourced::builtin(NetAdmin::Refuse, "net-admin")),
             host_network: config.host_network.unwrap_or(Sourced::builtin(HostNetwork::Skip, "host-network")),
             identity: Identity {
@@ -141,7 +144,7 @@ impl Settings {
 
     /// The mode in which the always-denied groups are denied to egress; `None` where they are not: as long as the
     /// file does not name them they stand only before egress lists. (Policies that govern egress are the caller's to
-    /// know; with one of them the groups are denied in [`Settings::mode`].)
+    /// know, see `plan`; with one of them the groups are denied in [`Settings::mode`].)
     pub fn denies_always(&self) -> Option<Mode> {
         if self.always_denied_is_the_admins() {
             return Some(self.mode.value);

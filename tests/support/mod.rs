@@ -22,6 +22,7 @@ pub(crate) mod raw;
 pub(crate) mod sctp;
 pub(crate) mod servers;
 pub(crate) mod sniffer;
+pub(crate) mod tiers;
 pub(crate) mod traffic;
 pub(crate) mod world;
 

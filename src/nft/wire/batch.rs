@@ -1,4 +1,4 @@
-//! Packs a [`Table`] into the one netlink datagram that replaces ours.
+//! Packs a [`Table`] into the one netlink datagram that replaces ours, or changes of its members into one.
 //!
 //! The kernel takes the whole datagram or none of it, so a container never sees half a policy.
 //!
@@ -10,6 +10,7 @@
 //!   `nft` loaded from our text.
 
 use super::attr::{Header, Writer};
+use super::delta::Delta;
 use super::held::{Held, HeldRule, HeldSet, RawElement, hooknum};
 use super::uapi::*;
 use crate::nft::ruleset::{Chain, Set, TABLE, Table};
@@ -41,6 +42,19 @@ pub enum Object {
     Elements(usize),
     /// A rule: chain and place in it.
     Rule(usize, usize),
+    /// Members of a set that come, by index in [`Batch::sets`].
+    Added(usize),
+    /// Members of a set that go.
+    Removed(usize),
+}
+
+/// How members are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removing {
+    /// `DESTROYSETELEM`: who is not there is no error.
+    Destroy,
+    /// `DELSETELEM`, for kernels before 6.3: who is not there fails the batch.
+    Delete,
 }
 
 /// The datagram, and what each of its messages is.
@@ -50,6 +64,8 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// The object of each message with its `nlmsg_type` and where it starts; the index is its sequence number.
     pub objects: Vec<(Object, u16, usize)>,
+    /// The sets of an update, by name.
+    pub sets: Vec<String>,
 }
 
 /// Elements are split over messages of about this many bytes: an attribute's length has 16 bits.
@@ -77,15 +93,15 @@ impl Batch {
             packer.message(Object::Set(index), NFT_MSG_NEWSET, created, |w| write_set(w, set, held, index as u32 + 1));
         }
         for (index, set) in expected.sets.iter().enumerate() {
-            packer.elements(index, set);
+            let object = Object::Elements(index);
+            packer.elements(object, NFT_MSG_NEWSETELEM, &set.name, set.shape.key_len, &set.elements);
         }
         let places = table.chains.iter().enumerate().flat_map(|(c, chain)| (0..chain.rules.len()).map(move |r| (c, r)));
         for ((c, r), rule) in places.zip(&expected.rules) {
             let flags = NLM_F_CREATE | NLM_F_APPEND;
             packer.message(Object::Rule(c, r), NFT_MSG_NEWRULE, flags, |w| write_rule(w, rule));
         }
-        packer.frame(NFNL_MSG_BATCH_END, NLM_F_ACK);
-        Batch { bytes: packer.w.into_bytes(), objects: packer.objects }
+        packer.end(Vec::new())
     }
 
     /// The batch that takes our table away; to be sent only where there is one.
@@ -93,8 +109,26 @@ impl Batch {
         let mut packer = Packer { w: Writer::with_capacity(128), objects: Vec::with_capacity(3) };
         packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
         packer.table(Object::Removal, NFT_MSG_DELTABLE, 0, None);
-        packer.frame(NFNL_MSG_BATCH_END, NLM_F_ACK);
-        Batch { bytes: packer.w.into_bytes(), objects: packer.objects }
+        packer.end(Vec::new())
+    }
+
+    /// The batch that changes the members of sets and leaves the rules as they are. Who goes is removed before anybody is
+    /// added, so that an element of ours can take the place of one that somebody changed.
+    pub fn update(deltas: &[Delta], removing: Removing) -> Batch {
+        let bytes: usize = deltas.iter().map(|delta| 256 + (delta.add.len() + delta.remove.len()) * 48).sum();
+        let mut packer = Packer { w: Writer::with_capacity(128 + bytes), objects: Vec::with_capacity(8) };
+        let kind = match removing {
+            Removing::Destroy => NFT_MSG_DESTROYSETELEM,
+            Removing::Delete => NFT_MSG_DELSETELEM,
+        };
+        packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
+        for (index, delta) in deltas.iter().enumerate() {
+            packer.elements(Object::Removed(index), kind, &delta.set, delta.key_len, &delta.remove);
+        }
+        for (index, delta) in deltas.iter().enumerate() {
+            packer.elements(Object::Added(index), NFT_MSG_NEWSETELEM, &delta.set, delta.key_len, &delta.add);
+        }
+        packer.end(deltas.iter().map(|delta| delta.set.clone()).collect())
     }
 
     /// The sequence number of the end, whose acknowledgement is the commit.
@@ -143,20 +177,26 @@ impl Packer {
         });
     }
 
-    fn elements(&mut self, index: usize, set: &HeldSet) {
-        let mut elements = set.elements.iter().peekable();
+    fn elements(&mut self, object: Object, kind: u16, set: &str, key_len: usize, elements: &[RawElement]) {
+        let flags = if kind == NFT_MSG_NEWSETELEM { NLM_F_CREATE } else { 0 };
+        let mut elements = elements.iter().peekable();
         while elements.peek().is_some() {
-            self.message(Object::Elements(index), NFT_MSG_NEWSETELEM, NLM_F_CREATE, |w| {
+            self.message(object, kind, flags, |w| {
                 w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
-                w.str(NFTA_SET_ELEM_LIST_SET, &set.name);
+                w.str(NFTA_SET_ELEM_LIST_SET, set);
                 w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
                     let start = w.len();
                     while let Some(element) = elements.next_if(|_| w.len() - start < ELEMENT_BYTES) {
-                        write_element(w, element, set.shape.key_len);
+                        write_element(w, element, key_len);
                     }
                 });
             });
         }
+    }
+
+    fn end(mut self, sets: Vec<String>) -> Batch {
+        self.frame(NFNL_MSG_BATCH_END, NLM_F_ACK);
+        Batch { bytes: self.w.into_bytes(), objects: self.objects, sets }
     }
 }
 

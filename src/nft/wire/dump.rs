@@ -51,29 +51,37 @@ impl Ask<'_> {
 }
 
 impl Held {
-    /// What one question about `self` starts from: the sets, where their elements are asked for, else nothing.
-    pub fn clone_for(&self, ask: &Ask<'_>) -> Held {
-        match ask {
+    /// What the answer to one question is gathered in.
+    pub fn for_answer(ask: &Ask<'_>) -> Held {
+        let sets = match ask {
             Ask::Elements(name) => {
-                let sets = self.sets.iter().filter(|set| set.name == *name);
-                let empty = |set: &HeldSet| HeldSet { elements: Vec::new(), ..set.clone() };
-                Held { sets: sets.map(empty).collect(), ..Held::default() }
+                vec![HeldSet { name: (*name).to_owned(), shape: Shape::default(), elements: Vec::new() }]
             }
-            Ask::Table | Ask::Chains | Ask::Sets | Ask::Rules => Held::default(),
-        }
+            Ask::Table | Ask::Chains | Ask::Sets | Ask::Rules => Vec::new(),
+        };
+        Held { sets, ..Held::default() }
     }
 
     /// Adds the answer to one question.
-    pub fn adopt(&mut self, answer: Held) {
-        if answer.comment.is_some() {
-            (self.comment, self.flags) = (answer.comment, answer.flags);
-        }
-        self.chains.extend(answer.chains);
-        self.rules.extend(answer.rules);
-        for set in answer.sets {
-            match self.sets.iter_mut().find(|known| known.name == set.name) {
-                Some(known) => known.elements = set.elements,
-                None => self.sets.push(set),
+    pub fn adopt(&mut self, ask: &Ask<'_>, answer: Held) {
+        match ask {
+            Ask::Table => (self.comment, self.flags) = (answer.comment, answer.flags),
+            Ask::Chains => self.chains = answer.chains,
+            Ask::Rules => self.rules = answer.rules,
+            Ask::Sets => {
+                self.sets = answer.sets;
+                self.sets.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            Ask::Elements(name) => {
+                for mut set in answer.sets {
+                    // A dump that a growing hash moved under may say an element twice.
+                    set.elements.sort_unstable();
+                    set.elements.dedup();
+                    match self.sets.binary_search_by(|known| known.name.as_str().cmp(name)) {
+                        Ok(at) => self.sets[at].elements = set.elements,
+                        Err(at) => self.sets.insert(at, set),
+                    }
+                }
             }
         }
     }
@@ -124,8 +132,9 @@ impl Held {
         }
     }
 
-    /// Where the kernel's table (`self`) differs from `expected`, in words; empty when it does not.
-    pub fn differences(&mut self, expected: &Held) -> Vec<String> {
+    /// Where the kernel's table (`self`) differs from `expected`, in words; empty when it does not. Peers that come and
+    /// go are not compared: [`Delta::between`](super::delta::Delta::between).
+    pub fn differences(&self, expected: &Held) -> Vec<String> {
         let mut found = Vec::new();
         if self.comment != expected.comment {
             found.push("the table's comment is another".to_owned());
@@ -133,17 +142,11 @@ impl Held {
         if self.flags != expected.flags {
             found.push("the table has flags, such as dormant".to_owned());
         }
-        compare(&mut found, "chain", &self.chains, &expected.chains, |chain| &chain.name);
-        for set in &mut self.sets {
-            set.elements.sort_unstable();
-        }
-        self.sets.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut sets = expected.sets.clone();
-        sets.sort_by(|a, b| a.name.cmp(&b.name));
-        compare(&mut found, "set", &self.sets, &sets, |set| &set.name);
+        compare(&mut found, "chain", &self.chains, &expected.chains, |chain| &chain.name, PartialEq::eq);
+        let same = |a: &HeldSet, b: &HeldSet| a.shape == b.shape && (b.shape.is_open() || a.elements == b.elements);
+        compare(&mut found, "set", &self.sets, &expected.sets, |set| &set.name, same);
         for chain in &expected.chains {
-            let of = |rules: &[HeldRule]| rules.iter().filter(|r| r.chain == chain.name).cloned().collect::<Vec<_>>();
-            let (held, wanted) = (of(&self.rules), of(&expected.rules));
+            let (held, wanted) = (rules_of(&self.rules, chain), rules_of(&expected.rules, chain));
             if held != wanted {
                 let at = held.iter().zip(&wanted).position(|(a, b)| a != b).unwrap_or(held.len().min(wanted.len()));
                 found.push(format!(
@@ -159,16 +162,37 @@ impl Held {
     }
 }
 
-fn compare<T: PartialEq>(found: &mut Vec<String>, noun: &str, held: &[T], wanted: &[T], name: impl Fn(&T) -> &String) {
+fn rules_of<'h>(rules: &'h [HeldRule], chain: &HeldChain) -> Vec<&'h HeldRule> {
+    rules.iter().filter(|rule| rule.chain == chain.name).collect()
+}
+
+/// Compares two lists of named things, whatever their order.
+fn compare<T>(
+    found: &mut Vec<String>,
+    noun: &str,
+    held: &[T],
+    wanted: &[T],
+    name: impl Fn(&T) -> &String,
+    same: impl Fn(&T, &T) -> bool,
+) {
+    let by_name = |items: &[T]| -> Vec<usize> {
+        let mut order: Vec<usize> = (0..items.len()).collect();
+        order.sort_by(|a, b| name(&items[*a]).cmp(name(&items[*b])));
+        order
+    };
+    let (held_order, wanted_order) = (by_name(held), by_name(wanted));
+    let find = |items: &[T], order: &[usize], sought: &String| {
+        order.binary_search_by(|index| name(&items[*index]).cmp(sought)).ok().map(|at| order[at])
+    };
     for item in wanted {
-        match held.iter().find(|other| name(other) == name(item)) {
+        match find(held, &held_order, name(item)) {
             None => found.push(format!("{noun} {} is missing", name(item))),
-            Some(other) if other != item => found.push(format!("{noun} {} differs", name(item))),
+            Some(other) if !same(&held[other], item) => found.push(format!("{noun} {} differs", name(item))),
             Some(_) => {}
         }
     }
     for item in held {
-        if wanted.iter().all(|other| name(other) != name(item)) {
+        if find(wanted, &wanted_order, name(item)).is_none() {
             found.push(format!("{noun} {} is not ours", name(item)));
         }
     }
@@ -213,9 +237,10 @@ fn element_of(attrs: Attrs<'_>) -> RawElement {
     let plain = foreign.into_iter().all(|kind| attrs.find(kind).is_none());
     RawElement {
         // An element without a readable key is nobody's: all ones is no key of ours (its padding would be zero).
-        key: key(NFTA_SET_ELEM_KEY).filter(|_| plain).unwrap_or([0xff; KEY_LEN]),
+        key: key(NFTA_SET_ELEM_KEY).unwrap_or([0xff; KEY_LEN]),
         end: key(NFTA_SET_ELEM_KEY_END),
         is_interval_end: flags & NFT_SET_ELEM_INTERVAL_END != 0,
+        foreign: !plain,
     }
 }
 

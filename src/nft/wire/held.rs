@@ -16,6 +16,14 @@ pub(super) struct RawElement {
     pub(super) key: [u8; KEY_LEN],
     pub(super) end: Option<[u8; KEY_LEN]>,
     pub(super) is_interval_end: bool,
+    /// It expires, or asks an expression before it matches: not an element of ours.
+    pub(super) foreign: bool,
+}
+
+impl RawElement {
+    pub(super) const fn plain(key: [u8; KEY_LEN]) -> RawElement {
+        RawElement { key, end: None, is_interval_end: false, foreign: false }
+    }
 }
 
 /// A chain as the kernel has it.
@@ -37,11 +45,30 @@ pub(super) struct HeldRule {
 }
 
 /// A set as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HeldSet {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldSet {
     pub(super) name: String,
     pub(super) shape: Shape,
     pub(super) elements: Vec<RawElement>,
+}
+
+impl HeldSet {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether another holds the same elements.
+    pub fn agrees_with(&self, other: &HeldSet) -> bool {
+        self.elements == other.elements
+    }
+
+    fn of(set: &Set) -> HeldSet {
+        let mut elements: Vec<RawElement> =
+            if matches!(set.kind, Kind::Dynamic { .. }) { Vec::new() } else { raw_elements(set).collect() };
+        elements.sort_unstable();
+        HeldSet { name: set.name.clone(), shape: Shape::of(set), elements }
+    }
 }
 
 /// Our table, in the kernel's terms: decoded from dumps, or derived from a [`Table`].
@@ -67,12 +94,6 @@ impl Held {
             }),
             flags: 0,
         };
-        let set = |set: &Set| {
-            let mut elements: Vec<RawElement> =
-                if matches!(set.kind, Kind::Dynamic { .. }) { Vec::new() } else { raw_elements(set).collect() };
-            elements.sort_unstable();
-            HeldSet { name: set.name.clone(), shape: Shape::of(set), elements }
-        };
         let rules = table.chains.iter().flat_map(|chain| {
             chain.rules.iter().map(|rule| HeldRule {
                 chain: chain.name.clone(),
@@ -84,14 +105,32 @@ impl Held {
             comment: Some(comment(&table.comment)),
             flags: 0,
             chains: table.chains.iter().map(chain).collect(),
-            sets: table.sets.iter().map(set).collect(),
+            sets: table.sets.iter().map(HeldSet::of).collect(),
             rules: rules.collect(),
         }
     }
 
-    /// The names of the sets whose elements belong to the comparison. Rules fill the dynamic ones.
-    pub fn static_sets(&self) -> Vec<String> {
-        self.sets.iter().filter(|set| set.shape.flags & NFT_SET_EVAL == 0).map(|set| set.name.clone()).collect()
+    /// The sets of `table` whose members come and go, and nothing else of it.
+    pub fn members(table: &Table) -> Held {
+        let sets = table.sets.iter().filter(|set| set.kind == Kind::Members).map(HeldSet::of);
+        Held { sets: sets.collect(), ..Held::default() }
+    }
+
+    /// The names of the sets whose elements are part of the rules. Rules fill the dynamic ones, and peers come and go
+    /// in those of [`Held::open_sets`].
+    pub fn fixed_sets(&self) -> Vec<String> {
+        let fixed = |set: &&HeldSet| set.shape.flags & NFT_SET_EVAL == 0 && !set.shape.is_open();
+        self.sets.iter().filter(fixed).map(|set| set.name.clone()).collect()
+    }
+
+    /// The sets whose members come and go.
+    pub fn open_sets(&self) -> impl Iterator<Item = &HeldSet> {
+        self.sets.iter().filter(|set| set.shape.is_open())
+    }
+
+    /// The elements of one set, where that is all that was asked for.
+    pub fn into_set(mut self) -> HeldSet {
+        self.sets.pop().unwrap_or_default()
     }
 
     /// How many elements the largest set has.
@@ -114,7 +153,7 @@ pub(super) const fn hooknum(hook: Hook) -> u32 {
 }
 
 /// A set's declaration in the kernel's terms.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) flags: u32,
     pub(super) key_type: u32,
@@ -128,13 +167,18 @@ impl Shape {
         let concat = set.key.len() > 1;
         let (flags, size, timeout_ms) = match set.kind {
             Kind::Hash => (0, set.len() as u32, 0),
+            Kind::Members => (0, 0, 0),
             Kind::Interval => (NFT_SET_INTERVAL | if concat { NFT_SET_CONCAT } else { 0 }, 0, 0),
             Kind::Dynamic { size, timeout_s } => (NFT_SET_EVAL | NFT_SET_TIMEOUT, size, u64::from(timeout_s) * 1000),
         };
         let key_type = set.key.iter().fold(0, |id, key| (id << TYPE_BITS) | type_id(*key));
-        let key_len =
-            if concat { set.key.iter().map(|k| padded(*k)).sum() } else { set.key.first().map_or(0, |k| k.width()) };
+        let key_len = key_len(&set.key);
         Shape { flags, key_type, key_len, size, timeout_ms }
+    }
+
+    /// A hash without a size is one of [`Kind::Members`]: every other of ours has the size of its elements.
+    pub(super) fn is_open(&self) -> bool {
+        self.flags == 0 && self.size == 0
     }
 }
 
@@ -152,16 +196,23 @@ const fn padded(key: KeyType) -> usize {
     (key.width() + 3) & !3
 }
 
+fn key_len(key: &[KeyType]) -> usize {
+    match key {
+        [one] => one.width(),
+        fields => fields.iter().map(|field| padded(*field)).sum(),
+    }
+}
+
 /// The elements of a set as the kernel stores them.
 fn raw_elements(set: &Set) -> impl Iterator<Item = RawElement> + '_ {
     let tree = set.kind == Kind::Interval && set.key.len() == 1;
     let ranged = set.kind == Kind::Interval;
     set.elements().flat_map(move |element| {
-        let first = RawElement { key: pack(element, &set.key, |span| span.first), end: None, is_interval_end: false };
+        let first = RawElement::plain(pack(element, &set.key, |span| span.first).0);
         let (first, second) = if tree {
             (first, interval_end(element, set))
         } else if ranged {
-            (RawElement { end: Some(pack(element, &set.key, |span| span.last)), ..first }, None)
+            (RawElement { end: Some(pack(element, &set.key, |span| span.last).0), ..first }, None)
         } else {
             (first, None)
         };
@@ -175,13 +226,17 @@ fn interval_end(element: &[AddrRange], set: &Set) -> Option<RawElement> {
     let last = element.first()?.last;
     let greatest = if bits >= 128 { u128::MAX } else { (1 << bits) - 1 };
     (last < greatest).then(|| RawElement {
-        key: pack(element, &set.key, |span| span.last + 1),
-        end: None,
         is_interval_end: true,
+        ..RawElement::plain(pack(element, &set.key, |span| span.last + 1).0)
     })
 }
 
-fn pack(element: &[AddrRange], key: &[KeyType], value: impl Fn(&AddrRange) -> u128) -> [u8; KEY_LEN] {
+/// The key of an element, and how many of its bytes the kernel is sent.
+pub(super) fn pack(
+    element: &[AddrRange],
+    key: &[KeyType],
+    value: impl Fn(&AddrRange) -> u128,
+) -> ([u8; KEY_LEN], usize) {
     let mut packed = [0; KEY_LEN];
     let mut at = 0;
     for (span, field) in element.iter().zip(key) {
@@ -189,5 +244,5 @@ fn pack(element: &[AddrRange], key: &[KeyType], value: impl Fn(&AddrRange) -> u1
         packed[at..at + field.width()].copy_from_slice(&bytes[16 - field.width()..]);
         at += padded(*field);
     }
-    packed
+    (packed, key_len(key))
 }

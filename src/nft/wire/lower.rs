@@ -151,6 +151,7 @@ impl Lowering {
                     State::Invalid => NF_CT_STATE_INVALID_BIT,
                     State::Established => NF_CT_STATE_ESTABLISHED_BIT,
                     State::Related => NF_CT_STATE_RELATED_BIT,
+                    State::New => NF_CT_STATE_NEW_BIT,
                 };
                 self.push(Expr::Ct { key: NFT_CT_STATE, dreg: NFT_REG_1 });
                 self.equals(&bit.to_ne_bytes());
@@ -182,6 +183,12 @@ impl Lowering {
                 self.guard(Family::V6);
                 self.load(NFT_PAYLOAD_NETWORK_HEADER, 7, 1, NFT_REG_1);
                 self.equals(&[*limit]);
+            }
+            Match::MidStream => {
+                self.protocol(IPPROTO_TCP);
+                self.load(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_OFFSET, 1, NFT_REG_1);
+                self.push(Expr::Mask { reg: NFT_REG_1, mask: vec![TH_FIN | TH_SYN | TH_RST | TH_ACK] });
+                self.push(Expr::Cmp { op: NFT_CMP_NEQ, sreg: NFT_REG_1, data: vec![TH_SYN] });
             }
             Match::Address(side, family, range) => self.address(*side, *family, *range),
             Match::AddressIn(side, family, set) => {

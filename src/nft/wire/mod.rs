@@ -2,10 +2,12 @@
 //!
 //! [`uapi`] spells the kernel's numbers, [`attr`] writes and reads attributes, [`expr`] knows each expression's
 //! encoding and decoding side by side, [`lower`] turns our matches into expressions, [`held`] is a table in the kernel's
-//! terms, [`batch`] packs the datagram that makes it, [`dump`] decodes what the kernel holds and compares it with what was asked for, [`reply`] maps errors to objects.
+//! terms and [`delta`] a change of a set's elements, [`batch`] packs the datagram that makes either, [`dump`] decodes what
+//! the kernel holds and compares it with what was asked for, [`reply`] maps errors to objects.
 
 pub mod attr;
 pub mod batch;
+pub mod delta;
 pub mod dump;
 pub mod expr;
 pub mod held;

@@ -37,11 +37,15 @@ impl Answers {
         !self.errors.is_empty()
     }
 
-    /// Whether the kernel does not know `NFT_MSG_DESTROYTABLE`: before 6.3.
+    /// Whether the kernel does not know `NFT_MSG_DESTROYTABLE` and its kin: before 6.3.
     pub fn lacks_destroy(&self, batch: &Batch) -> bool {
         self.errors.iter().any(|(seq, errno, _)| {
             let unknown = [Errno::EINVAL, Errno::EOPNOTSUPP].contains(&Errno::from_raw(*errno));
-            unknown && batch.objects.get(*seq as usize).is_some_and(|(object, _, _)| *object == Object::Removal)
+            unknown
+                && batch
+                    .objects
+                    .get(*seq as usize)
+                    .is_some_and(|(_, kind, _)| [NFT_MSG_DESTROYTABLE, NFT_MSG_DESTROYSETELEM].contains(kind))
         })
     }
 
@@ -51,7 +55,7 @@ impl Answers {
             let (object, kind, start) = batch.objects.get(*seq as usize).copied().unwrap_or((Object::Batch, 0, 0));
             let attribute = offset.and_then(|offset| attribute_at(&batch.bytes, start, offset)).map(|n| name(kind, n));
             Refusal {
-                object: describe(object, table),
+                object: describe(object, table, batch),
                 origin: origin(object, table),
                 errno: Errno::from_raw(*errno),
                 attribute: attribute.flatten(),
@@ -99,17 +103,21 @@ fn name(kind: u16, attribute: u16) -> Option<&'static str> {
         (NFT_MSG_NEWCHAIN, NFTA_CHAIN_TYPE) => "NFTA_CHAIN_TYPE",
         (NFT_MSG_NEWSET, NFTA_SET_NAME) => "NFTA_SET_NAME",
         (NFT_MSG_NEWSET, NFTA_SET_DESC) => "NFTA_SET_DESC",
-        (NFT_MSG_NEWSETELEM, NFTA_SET_ELEM_LIST_SET) => "NFTA_SET_ELEM_LIST_SET",
-        (NFT_MSG_NEWSETELEM, NFTA_SET_ELEM_LIST_ELEMENTS) => "NFTA_SET_ELEM_LIST_ELEMENTS",
+        (NFT_MSG_NEWSETELEM | NFT_MSG_DELSETELEM | NFT_MSG_DESTROYSETELEM, list) => match list {
+            NFTA_SET_ELEM_LIST_SET => "NFTA_SET_ELEM_LIST_SET",
+            NFTA_SET_ELEM_LIST_ELEMENTS => "NFTA_SET_ELEM_LIST_ELEMENTS",
+            _ => return None,
+        },
         (NFT_MSG_NEWRULE, NFTA_RULE_CHAIN) => "NFTA_RULE_CHAIN",
         (NFT_MSG_NEWRULE, NFTA_RULE_EXPRESSIONS) => "NFTA_RULE_EXPRESSIONS",
         _ => return None,
     })
 }
 
-fn describe(object: Object, table: &Table) -> String {
+fn describe(object: Object, table: &Table, batch: &Batch) -> String {
     let chain = |index: usize| table.chains.get(index).map_or("?", |chain| chain.name.as_str());
     let set = |index: usize| table.sets.get(index).map_or("?", |set| set.name.as_str());
+    let changed = |index: usize| batch.sets.get(index).map_or("?", String::as_str);
     match object {
         Object::Batch => "the batch".to_owned(),
         Object::Removal => "removing the old table".to_owned(),
@@ -117,6 +125,8 @@ fn describe(object: Object, table: &Table) -> String {
         Object::Chain(index) => format!("chain {}", chain(index)),
         Object::Set(index) => format!("set {}", set(index)),
         Object::Elements(index) => format!("elements of set {}", set(index)),
+        Object::Added(index) => format!("members to add to set {}", changed(index)),
+        Object::Removed(index) => format!("members to remove from set {}", changed(index)),
         Object::Rule(c, r) => format!("rule {} of chain {}", r + 1, chain(c)),
     }
 }

@@ -36,7 +36,9 @@ pub const NFT_MSG_NEWSET: u16 = 9;
 pub const NFT_MSG_GETSET: u16 = 10;
 pub const NFT_MSG_NEWSETELEM: u16 = 12;
 pub const NFT_MSG_GETSETELEM: u16 = 13;
+pub const NFT_MSG_DELSETELEM: u16 = 14;
 pub const NFT_MSG_DESTROYTABLE: u16 = 26;
+pub const NFT_MSG_DESTROYSETELEM: u16 = 30;
 
 pub const NFTA_TABLE_NAME: u16 = 1;
 pub const NFTA_TABLE_FLAGS: u16 = 2;
@@ -143,6 +145,7 @@ pub const NFT_CT_STATE: u32 = 0;
 pub const NF_CT_STATE_INVALID_BIT: u32 = 1;
 pub const NF_CT_STATE_ESTABLISHED_BIT: u32 = 2;
 pub const NF_CT_STATE_RELATED_BIT: u32 = 4;
+pub const NF_CT_STATE_NEW_BIT: u32 = 8;
 pub const NFTA_FIB_DREG: u16 = 1;
 pub const NFTA_FIB_RESULT: u16 = 2;
 pub const NFTA_FIB_FLAGS: u16 = 3;
@@ -170,6 +173,14 @@ pub const NFTA_DYNSET_EXPR: u16 = 7;
 pub const NFTA_DYNSET_FLAGS: u16 = 9;
 pub const NFTA_DYNSET_EXPRESSIONS: u16 = 10;
 pub const NFT_DYNSET_OP_UPDATE: u32 = 1;
+
+/// RFC 9293, 3.1; the names of netinet/tcp.h.
+pub const IPPROTO_TCP: u8 = 6;
+pub const TCP_FLAGS_OFFSET: u32 = 13;
+pub const TH_FIN: u8 = 0x01;
+pub const TH_SYN: u8 = 0x02;
+pub const TH_RST: u8 = 0x04;
+pub const TH_ACK: u8 = 0x10;
 
 /// `LOOPBACK_IFINDEX` (include/net/flow.h). The kernel stops with a BUG rather than give `lo` another index
 /// (`loopback_net_init`), and the index stays when someone renames the link, so no look-up by name is needed.

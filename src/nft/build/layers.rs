@@ -1,0 +1,255 @@
+//! The layers of lists: what is always denied, the baseline's list, the annotation's.
+
+use super::{AUDIT_SIZE, AUDIT_TIMEOUT_S, Builder, REJECT, counted, peer_side, rule};
+use super::{IPPROTO_ICMP, IPPROTO_ICMPV6};
+use crate::error::{Cause, Failure};
+use crate::net::{AddrRange, Direction, Family, PortRange, Transport};
+use crate::nft::filter::{Denial, Entry, Filter, Layer, Otherwise};
+use crate::nft::layout::{BOX_LIMIT, Peers, Ports, Protocol, Question, questions};
+use crate::nft::ruleset::{Chain, KeyType, Kind, Match, Rule, Set, Statement, Verdict};
+
+/// A question with the family it is asked of; `None` where one rule serves both.
+pub(super) type Asked = (Option<Family>, Question);
+
+impl Builder {
+    /// The chain of a direction: what denies and lets everything else go on, the policies, a jump to each further layer,
+    /// and the last layer's own rules. Returning from there is returning to the base chain, which accepts.
+    pub(super) fn direction(&mut self, filter: &Filter, direction: Direction) -> Result<(), Failure> {
+        let layers: Vec<&Layer> = filter.layers.iter().filter(|layer| layer.direction == direction).collect();
+        let policy = filter.policies.iter().find(|policy| policy.direction == direction && !policy.is_empty());
+        if layers.is_empty() && policy.is_none() {
+            return Ok(());
+        }
+        let mut rules = Vec::new();
+        let first = layers.iter().position(|layer| !only_denies(layer)).unwrap_or(layers.len());
+        let (denying, listing) = layers.split_at(first);
+        for layer in denying {
+            rules.extend(self.rules(layer)?);
+        }
+        if let Some(policy) = policy {
+            rules.push(self.policies(policy)?);
+        }
+        if let Some((last, others)) = listing.split_last() {
+            for layer in others {
+                let own = self.rules(layer)?;
+                // An entry that allows returns, which here would be past the layers that follow.
+                if only_denies(layer) {
+                    rules.extend(own);
+                } else {
+                    rules.push(rule(Vec::new(), Verdict::Jump(chain_name(layer)), &layer.origin));
+                    self.chains.push(Chain { name: chain_name(layer), base: None, rules: own });
+                }
+            }
+            rules.extend(self.rules(last)?);
+        }
+        self.chains.push(Chain { name: direction.name().to_owned(), base: None, rules });
+        Ok(())
+    }
+
+    fn rules(&mut self, layer: &Layer) -> Result<Vec<Rule>, Failure> {
+        let mut rules = Vec::new();
+        let denial = |matches, comment: &str| counted(matches, denied(layer), comment);
+        for deny in [true, false] {
+            let stem = format!("{}_{}", chain_name(layer), if deny { "deny" } else { "allow" });
+            for (family, question) in self.asked(&layer.entries, |entry| entry.deny == deny, &layer.origin)? {
+                let comment = cite(&layer.entries, &layer.origin, &question);
+                let matches = self.ask(layer.direction, &stem, family, question);
+                rules.push(if deny { denial(matches, &comment) } else { rule(matches, Verdict::Return, &comment) });
+            }
+        }
+        // Rules behind one that takes everything are never asked.
+        if let Some(at) = rules.iter().position(|rule| rule.matches.is_empty()) {
+            rules.truncate(at + 1);
+        } else if layer.otherwise == Otherwise::Deny {
+            rules.push(denial(Vec::new(), &format!("{}: no entry allows it", layer.origin)));
+        }
+        if layer.denial == Denial::Audit {
+            self.audit(layer.direction, &chain_name(layer));
+        }
+        Ok(rules)
+    }
+
+    /// The questions to ask for those of `entries` that `chosen` takes. What every family asks alike is asked once.
+    pub(super) fn asked(
+        &self,
+        entries: &[Entry],
+        chosen: impl Fn(&Entry) -> bool,
+        origin: &str,
+    ) -> Result<Vec<Asked>, Failure> {
+        let asked: Result<Vec<Vec<Question>>, _> =
+            self.families.iter().map(|family| questions(entries, *family, &chosen)).collect();
+        let Ok(asked) = asked else {
+            return Err(Failure::new(
+                format!("build the rules of {origin}"),
+                Cause::Limit(format!("its port ranges times its addresses come to more than {BOX_LIMIT}")),
+            ));
+        };
+        let everywhere = |question: &Question| is_family_free(question) && asked.iter().all(|q| q.contains(question));
+        let both: Vec<Question> = asked[0].iter().filter(|q| everywhere(q)).cloned().collect();
+        let of_family = |(family, questions): (&Family, &Vec<Question>)| {
+            questions.iter().filter(|q| !both.contains(q)).map(|q| (Some(*family), q.clone())).collect::<Vec<_>>()
+        };
+        let apart: Vec<_> = self.families.iter().zip(&asked).flat_map(of_family).collect();
+        Ok(both.iter().map(|q| (None, q.clone())).chain(apart).collect())
+    }
+
+    /// The matches of one rule, with the sets it needs.
+    pub(super) fn ask(
+        &mut self,
+        direction: Direction,
+        stem: &str,
+        family: Option<Family>,
+        question: Question,
+    ) -> Vec<Match> {
+        let side = peer_side(direction);
+        let mut matches = Vec::new();
+        matches.extend(self.protocol(question.protocol, family));
+        match question.ports {
+            Ports::Any => {}
+            Ports::Range(ports) => matches.push(Match::Port(ports)),
+            Ports::Set(spans) => {
+                let name = self.set(stem, vec![KeyType::InetService], spans);
+                matches.push(Match::PortIn(name));
+            }
+        }
+        match (question.peers, family) {
+            (Peers::Any, None) => {}
+            (Peers::Any, Some(family)) => matches.insert(0, Match::Family(family)),
+            (Peers::Set(spans), Some(family)) if spans.len() == 1 => {
+                matches.push(Match::Address(side, family, spans[0]));
+            }
+            (Peers::WithPorts(spans), Some(family)) if spans.len() == 2 => {
+                let ports = PortRange::new(spans[1].first as u16, spans[1].last as u16).unwrap_or(PortRange::ALL);
+                matches.extend([Match::Port(ports), Match::Address(side, family, spans[0])]);
+            }
+            (Peers::Set(spans), family) => {
+                let family = family.unwrap_or(Family::V4);
+                let name = self.set(stem, vec![KeyType::address(family)], spans);
+                matches.push(Match::AddressIn(side, family, name));
+            }
+            (Peers::Exact(spans), Some(family)) if spans.len() == 3 => {
+                let ports = PortRange::new(spans[2].first as u16, spans[2].last as u16).unwrap_or(PortRange::ALL);
+                matches.extend([
+                    Match::Protocol(spans[1].first as u8),
+                    Match::Port(ports),
+                    Match::Address(side, family, spans[0]),
+                ]);
+            }
+            (Peers::Exact(spans), family) => {
+                let family = family.unwrap_or(Family::V4);
+                let key = vec![KeyType::address(family), KeyType::InetProto, KeyType::InetService];
+                let name = self.set(stem, key, spans);
+                matches.push(Match::AddressProtocolPortIn(side, family, name));
+            }
+            (Peers::WithPorts(spans), family) => {
+                let family = family.unwrap_or(Family::V4);
+                let name = self.set(stem, vec![KeyType::address(family), KeyType::InetService], spans);
+                matches.push(Match::AddressPortIn(side, family, name));
+            }
+        }
+        matches
+    }
+
+    /// The match on a protocol, with the set it needs.
+    pub(super) fn protocol(&mut self, protocol: Protocol, family: Option<Family>) -> Option<Match> {
+        Some(match protocol {
+            Protocol::Any => return None,
+            Protocol::Icmp => Match::Protocol(match family {
+                Some(Family::V6) => IPPROTO_ICMPV6,
+                Some(Family::V4) | None => IPPROTO_ICMP,
+            }),
+            Protocol::Transports([one]) => Match::Protocol(one.number()),
+            Protocol::Transports(several) => Match::ProtocolIn(self.transports(several)),
+        })
+    }
+
+    /// Adds a set named after its stem, its family where it has one, and a number where that is taken.
+    fn set(&mut self, stem: &str, key: Vec<KeyType>, spans: Vec<AddrRange>) -> String {
+        let kind = if spans.iter().all(|span| span.first == span.last) { Kind::Hash } else { Kind::Interval };
+        let family = match key.first() {
+            Some(KeyType::Ipv4Addr) => "4",
+            Some(KeyType::Ipv6Addr) => "6",
+            Some(KeyType::InetProto | KeyType::InetService) | None => "_ports",
+        };
+        let name = (1usize..)
+            .map(|n| if n == 1 { format!("{stem}{family}") } else { format!("{stem}{family}_{n}") })
+            .find(|name| self.sets.iter().all(|set| set.name != *name))
+            .unwrap_or_default();
+        self.sets.push(Set { name: name.clone(), key, kind, spans });
+        name
+    }
+
+    fn transports(&mut self, transports: &'static [Transport]) -> String {
+        let name = transports.iter().map(|t| t.name()).collect::<Vec<_>>().join("_");
+        if !self.transports.contains(&transports) {
+            self.transports.push(transports);
+            let number = |t: &Transport| {
+                let n = u128::from(t.number());
+                AddrRange { first: n, last: n }
+            };
+            let spans = transports.iter().map(number).collect();
+            self.sets.push(Set { name: name.clone(), key: vec![KeyType::InetProto], kind: Kind::Hash, spans });
+        }
+        name
+    }
+
+    /// Remembers what would have been denied, and returns from where it was reached.
+    pub(super) fn audit(&mut self, direction: Direction, layer: &str) {
+        let side = peer_side(direction);
+        let mut rules = Vec::new();
+        let with_ports = self.transports(&Transport::ALL);
+        for family in self.families.iter().copied() {
+            let key = vec![KeyType::address(family), KeyType::InetProto, KeyType::InetService];
+            let kind = Kind::Dynamic { size: AUDIT_SIZE, timeout_s: AUDIT_TIMEOUT_S };
+            let set = format!("{layer}_seen{}", if family == Family::V4 { "4" } else { "6" });
+            self.sets.push(Set { name: set.clone(), key, kind, spans: Vec::new() });
+            let remember = |ports, matches| Rule {
+                matches,
+                statements: vec![Statement::Remember { side, family, ports, set: set.clone() }],
+                verdict: Some(Verdict::Return),
+                comment: "audit: would have been denied".to_owned(),
+            };
+            rules.push(remember(true, vec![Match::ProtocolIn(with_ports.clone())]));
+            rules.push(remember(false, Vec::new()));
+        }
+        self.chains.push(Chain { name: audit_chain(layer), base: None, rules });
+    }
+}
+
+fn chain_name(layer: &Layer) -> String {
+    format!("{}_{}", layer.direction, layer.name)
+}
+
+pub(super) fn audit_chain(layer: &str) -> String {
+    format!("{layer}_audit")
+}
+
+/// Whether a layer can do nothing but deny, so that its rules may stand among others'.
+fn only_denies(layer: &Layer) -> bool {
+    layer.otherwise == Otherwise::Continue && layer.entries.iter().all(|entry| entry.deny)
+}
+
+fn denied(layer: &Layer) -> Verdict {
+    match (layer.denial, layer.direction) {
+        (Denial::Reject, _) => Verdict::Goto(REJECT.to_owned()),
+        (Denial::Drop, _) => Verdict::Drop,
+        // Back to the next layer: from a chain of its own by not returning to it, from among others' rules by returning.
+        (Denial::Audit, _) if layer.otherwise == Otherwise::Continue => Verdict::Jump(audit_chain(&chain_name(layer))),
+        (Denial::Audit, _) => Verdict::Goto(audit_chain(&chain_name(layer))),
+    }
+}
+
+/// Whether the same rule serves both families.
+fn is_family_free(question: &Question) -> bool {
+    question.peers == Peers::Any && question.protocol != Protocol::Icmp
+}
+
+/// What the rule's comment says: the first entries that led to it, or else `origin`.
+pub(super) fn cite(entries: &[Entry], origin: &str, question: &Question) -> String {
+    let mut origins = question.entries.iter().filter_map(|index| entries.get(*index)).map(|e| e.origin.as_str());
+    let first = origins.next().unwrap_or(origin);
+    match question.entries.len() {
+        0 | 1 => first.to_owned(),
+        n => format!("{first} (+{} more)", n - 1),
+    }
+}

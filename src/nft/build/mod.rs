@@ -1,0 +1,266 @@
+//! From a [`Filter`] to the [`Table`] that enforces it.
+//!
+//! ```text
+//! output   oif lo, both addresses local: accept         forward  [IPv6 off: drop]
+//!          [IPv6 off: drop]                                     jump tracked
+//!          jump tracked                                         jump egress, jump ingress
+//!          neighbour discovery                                  accept
+//!          a foreign source: drop
+//!          jump egress
+//!          accept                                      input    as output, with iif lo and jump ingress
+//!
+//! tracked  established: accept; related ICMP errors: accept; invalid: drop; [policies: TCP without a SYN: drop]
+//! egress   what is always denied: goto reject_packet
+//!          [policies: jump to the first tier, see the module policies]
+//!          jump egress_baseline
+//!          the last layer's own rules: denying entries: goto reject_packet; allowing entries: return; goto reject_packet
+//! ```
+//!
+//! Why it is so:
+//!
+//! * **Loopback by interface and address.** In the output hook `oif` is what routing chose before any NAT, so after a
+//!   DNAT of a packet to 127.0.0.1 it still reads `lo` while the packet leaves; and `ip daddr 127.0.0.0/8` alone is
+//!   true of a packet that `SO_BINDTODEVICE` sends out of eth0. Both together hold only for what stays inside. What
+//!   arrives on `lo` was let onto it by that rule, so input asks for the interface alone; `lo` is always index 1
+//!   (`LOOPBACK_IFINDEX`, include/net/flow.h), in any namespace, whatever it is called.
+//! * **No flow begins with a foreign source.** A packet from a forbidden address to the container's own, or to an
+//!   allowed one, would make every packet the other way a reply, which passes as established. Any process can send
+//!   one over IPv6 (`IPV6_FREEBIND`), and with CAP_NET_RAW over IPv4. So loopback asks for the source too, and what
+//!   is left of such packets is dropped before the layers. Replies to flows of others are not asked.
+//! * **Loopback before conntrack state.** The ICMP error that `reject` sends to a local socket belongs to a flow
+//!   that was never confirmed, so its state is invalid. (The reset that it sends has the peer's address as its
+//!   source and the flow's entry: the chain `tracked` accepts it.)
+//! * **forward asks both directions.** Which side of a packet routed through the container is the outside cannot be
+//!   known before its interfaces exist. A nested namespace may reach what the container may reach and be reached by
+//!   whom the container may be reached by, and nothing else.
+//! * **Layers return.** A layer that lets a packet pass returns to the caller, which asks the next one; the first that
+//!   does not ends in a verdict. So no layer can skip another. Only the last one may stand in the direction's chain
+//!   itself: returning from it is returning from all of them.
+
+mod layers;
+mod policies;
+
+use crate::error::Failure;
+use crate::net::{Direction, Family, Transport};
+use crate::nft::filter::{Denial, Filter, Ipv6Traffic, PolicyLayer};
+use crate::nft::ruleset::{Base, Chain, Hook, Match, Rule, Set, Side, State, Statement, TABLE, Table, Verdict};
+
+/// IANA protocol numbers.
+const IPPROTO_ICMP: u8 = 1;
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_ICMPV6: u8 = 58;
+
+/// ICMPv6 types (include/uapi/linux/icmpv6.h, include/net/ndisc.h).
+const ICMPV6_MGM_QUERY: u8 = 130;
+const ICMPV6_MLD2_REPORT: u8 = 143;
+const NDISC_ROUTER_SOLICITATION: u8 = 133;
+const NDISC_ROUTER_ADVERTISEMENT: u8 = 134;
+const NDISC_NEIGHBOUR_SOLICITATION: u8 = 135;
+const NDISC_NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+
+/// How many would-be denials `mode: audit` remembers per family and direction, and for how long.
+const AUDIT_SIZE: u32 = 4096;
+const AUDIT_TIMEOUT_S: u32 = 86_400;
+
+const TRACKED: &str = "tracked";
+const REJECT: &str = "reject_packet";
+
+/// The table for `filter`. `comment` goes to the table.
+///
+/// # Errors
+/// [`Cause::Limit`](crate::error::Cause::Limit) when port ranges and addresses multiply past half a million.
+/// [`Cause::Internal`](crate::error::Cause::Internal) where a group's member has a port and the group a service, or neither.
+pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
+    let mut builder =
+        Builder { families: filter.families(), sets: Vec::new(), chains: Vec::new(), transports: Vec::new() };
+    let hooks = [
+        (Hook::Output, &[Direction::Egress][..]),
+        (Hook::Input, &[Direction::Ingress][..]),
+        (Hook::Forward, &Direction::BOTH[..]),
+    ];
+    let layered = Direction::BOTH.into_iter().any(|direction| judges(filter, direction));
+    for (hook, directions) in hooks {
+        builder.base_chain(filter, hook, directions, layered);
+    }
+    if layered {
+        builder.tracked(filter);
+        for direction in Direction::BOTH {
+            builder.direction(filter, direction)?;
+        }
+        if denials(filter).any(|(_, denial)| denial == Denial::Reject) {
+            builder.reject();
+        }
+    }
+    Ok(Table { comment, sets: builder.sets, chains: builder.chains })
+}
+
+struct Builder {
+    /// The families that reach the layers.
+    families: &'static [Family],
+    sets: Vec<Set>,
+    chains: Vec<Chain>,
+    /// Which groups of transports have their `meta l4proto` set.
+    transports: Vec<&'static [Transport]>,
+}
+
+fn rule(matches: Vec<Match>, verdict: Verdict, comment: &str) -> Rule {
+    Rule { matches, statements: Vec::new(), verdict: Some(verdict), comment: comment.to_owned() }
+}
+
+fn counted(matches: Vec<Match>, verdict: Verdict, comment: &str) -> Rule {
+    Rule { matches, statements: vec![Statement::Count], verdict: Some(verdict), comment: comment.to_owned() }
+}
+
+/// What denies, and what it means by it.
+fn denials(filter: &Filter) -> impl Iterator<Item = (Direction, Denial)> {
+    let lists = filter.layers.iter().map(|layer| (layer.direction, layer.denial));
+    lists.chain(policies(filter).map(|policy| (policy.direction, policy.denial)))
+}
+
+fn policies(filter: &Filter) -> impl Iterator<Item = &PolicyLayer> {
+    filter.policies.iter().filter(|policy| !policy.is_empty())
+}
+
+fn judges(filter: &Filter, direction: Direction) -> bool {
+    denials(filter).any(|(judged, _)| judged == direction)
+}
+
+/// Whether anything in a direction is denied in earnest: `mode: audit` drops nothing.
+fn enforces(filter: &Filter, direction: Direction) -> bool {
+    denials(filter).any(|(judged, denial)| judged == direction && denial != Denial::Audit)
+}
+
+/// Drops TCP that begins in the middle, where policies are enforced. When a policy is tightened, the flows it no longer
+/// lets pass lose their conntrack entries. A segment of such a flow that comes from the other side would begin a new one
+/// the other way round (`nf_conntrack_tcp_loose`: `tcp_new` in net/netfilter/nf_conntrack_proto_tcp.c takes up whatever has
+/// ACK set), of which what is denied would be the replies. Resets of our own are related, and answers to a SYN established.
+fn mid_stream(filter: &Filter) -> Option<Rule> {
+    let begins = vec![Match::State(State::New), Match::MidStream];
+    policies(filter)
+        .any(|policy| policy.denial != Denial::Audit)
+        .then(|| counted(begins, Verdict::Drop, "TCP that begins in the middle"))
+}
+
+impl Builder {
+    fn base_chain(&mut self, filter: &Filter, hook: Hook, directions: &[Direction], layered: bool) {
+        let mut rules = Vec::new();
+        let ipv6_off = || rule(vec![Match::Family(Family::V6)], Verdict::Drop, "IPv6 is off");
+        if filter.ipv6 == Ipv6Traffic::Dropped {
+            rules.push(ipv6_off());
+        }
+        match hook {
+            Hook::Output => {
+                let own = vec![Match::OutLoopback, Match::LocalSource, Match::LocalDestination];
+                rules.push(rule(own, Verdict::Accept, "a container always reaches itself"));
+            }
+            Hook::Input => {
+                rules.push(rule(vec![Match::InLoopback], Verdict::Accept, "a container always reaches itself"));
+            }
+            Hook::Forward => {}
+        }
+        if filter.ipv6 == Ipv6Traffic::LoopbackOnly {
+            rules.push(ipv6_off());
+        }
+        let filtered_v6 = filter.ipv6 == Ipv6Traffic::Filtered;
+        if filtered_v6 && hook == Hook::Input && !filter.router_advertisements {
+            rules.push(rule(vec![icmpv6(NDISC_ROUTER_ADVERTISEMENT)], Verdict::Drop, "no router advertisements"));
+        }
+        let judged: Vec<Direction> = directions.iter().copied().filter(|d| judges(filter, *d)).collect();
+        if judged.is_empty() {
+            if layered {
+                rules.push(counted(vec![Match::State(State::Invalid)], Verdict::Drop, "invalid"));
+                rules.extend(mid_stream(filter));
+            }
+        } else {
+            rules.push(rule(Vec::new(), Verdict::Jump(TRACKED.to_owned()), "flows that were let through"));
+            if filtered_v6 && hook != Hook::Forward {
+                let icmpv6 = vec![Match::Protocol(IPPROTO_ICMPV6)];
+                let chain = format!("neighbours_{}", hook.name());
+                rules.push(rule(icmpv6, Verdict::Jump(chain.clone()), "neighbour discovery"));
+                self.chains.push(Chain { name: chain, base: None, rules: neighbours(filter, hook) });
+            }
+            if hook == Hook::Output && enforces(filter, Direction::Egress) {
+                rules.push(counted(vec![Match::ForeignSource], Verdict::Drop, "not an address of the container"));
+            }
+            for direction in &judged {
+                let layers = format!("{direction} layers");
+                rules.push(rule(Vec::new(), Verdict::Jump(direction.name().to_owned()), &layers));
+            }
+            rules.push(rule(Vec::new(), Verdict::Accept, "every layer let it pass"));
+        }
+        // A chain that asks layers ends in its own accept; its policy only ever sees what a future mistake lets fall.
+        let base = Some(Base { hook, accepts: judged.is_empty() });
+        self.chains.push(Chain { name: hook.name().to_owned(), base, rules });
+    }
+
+    fn tracked(&mut self, filter: &Filter) {
+        let related = |protocol| vec![Match::State(State::Related), Match::Protocol(protocol)];
+        let mut rules = vec![
+            rule(vec![Match::State(State::Established)], Verdict::Accept, "established"),
+            rule(related(IPPROTO_ICMP), Verdict::Accept, "ICMP errors of established flows"),
+        ];
+        if self.families.contains(&Family::V6) {
+            rules.push(rule(related(IPPROTO_ICMPV6), Verdict::Accept, "ICMPv6 errors of established flows"));
+        }
+        if denials(filter).any(|(_, denial)| denial == Denial::Reject) {
+            // nf_send_reset gives its segment the refused packet's conntrack entry (nf_ct_attach), so it is related;
+            // no helper that could make other TCP related is ever assigned here. A refused local socket's comes over
+            // lo from the peer's address.
+            rules.push(rule(related(IPPROTO_TCP), Verdict::Accept, "resets that refuse a connection"));
+        }
+        rules.push(counted(vec![Match::State(State::Invalid)], Verdict::Drop, "invalid"));
+        rules.extend(mid_stream(filter));
+        self.chains.push(Chain { name: TRACKED.to_owned(), base: None, rules });
+    }
+
+    fn reject(&mut self) {
+        let rules = vec![
+            rule(vec![Match::Protocol(IPPROTO_TCP)], Verdict::RejectWithReset, "the caller fails at once"),
+            rule(Vec::new(), Verdict::Reject, "the caller fails at once"),
+        ];
+        self.chains.push(Chain { name: REJECT.to_owned(), base: None, rules });
+    }
+}
+
+/// Which address of a packet is the peer's.
+pub(in crate::nft) const fn peer_side(direction: Direction) -> Side {
+    match direction {
+        Direction::Egress => Side::Destination,
+        Direction::Ingress => Side::Source,
+    }
+}
+
+fn icmpv6(kind: u8) -> Match {
+    Match::Icmpv6Type(kind, kind)
+}
+
+/// Neighbour discovery in its narrow form. Hop limit 255 proves of what comes in that it is from, and 1 that it ends on,
+/// this link (RFC 4861, 7.1; RFC 3810, 5). Of what goes out it proves nothing: a raw socket sets any type and any hop
+/// limit towards any address. So only what the kernel itself sends is exempt; a process's own goes to the layers.
+/// Routers may be asked only where their answers are let in.
+///
+/// Multicast listener reports belong to it: a switch that snoops sends a solicitation only where a report came from
+/// (RFC 4861, 7.2.1), so that without them neighbour discovery works for four minutes and then stops.
+fn neighbours(filter: &Filter, hook: Hook) -> Vec<Rule> {
+    let on_link = |first, last| vec![Match::Icmpv6Type(first, last), Match::HopLimit(255)];
+    let accept = |matches| rule(matches, Verdict::Accept, "neighbour discovery");
+    let out = hook == Hook::Output;
+    let (listener, router) = if out {
+        (ICMPV6_MLD2_REPORT, NDISC_ROUTER_SOLICITATION)
+    } else {
+        (ICMPV6_MGM_QUERY, NDISC_ROUTER_ADVERTISEMENT)
+    };
+    let processes = rule(vec![Match::UserSocket], Verdict::Return, "a process's own packet");
+    let mut rules: Vec<Rule> = out.then_some(processes).into_iter().collect();
+    rules.push(accept(on_link(NDISC_NEIGHBOUR_SOLICITATION, NDISC_NEIGHBOUR_ADVERTISEMENT)));
+    rules.push(accept(vec![icmpv6(listener), Match::HopLimit(1)]));
+    if filter.router_advertisements {
+        rules.push(accept(on_link(router, router)));
+    }
+    rules
+}
+
+/// The comment a table carries: who made it and a digest of what it is to be.
+pub fn table_comment(digest: u64) -> String {
+    format!("{TABLE} {} plan {digest:016x}", env!("CARGO_PKG_VERSION"))
+}

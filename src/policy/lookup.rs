@@ -1,0 +1,225 @@
+//! Who is who: a [`World`] answers the questions that policies ask of an [`Inventory`].
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::model::Labels;
+use super::world::{EndpointSlice, Inventory, NAMESPACE_NAME_LABEL, Node, Pod, Service, ServicePort, TargetPort};
+use crate::net::{Family, Transport};
+
+/// An inventory with its indexes. Where two objects claim one name or address, the first holds; the reader of manifests
+/// refuses such inventories.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    inventory: Inventory,
+    /// By namespace and name.
+    pods: BTreeMap<String, BTreeMap<String, usize>>,
+    /// Pods with a network of their own.
+    by_address: BTreeMap<IpAddr, usize>,
+    /// Labels of every namespace that has an object or a pod.
+    namespaces: BTreeMap<String, Labels>,
+    nodes: BTreeMap<IpAddr, usize>,
+    /// By node name: its addresses, and those of the pods on its network.
+    of_node: BTreeMap<String, BTreeSet<IpAddr>>,
+    services: BTreeMap<IpAddr, usize>,
+    /// By namespace and service.
+    slices: BTreeMap<String, BTreeMap<String, Vec<usize>>>,
+}
+
+/// One end of a flow: a pod or something else, and the addresses it may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End<'w> {
+    /// The pod; `None` for an address that is no pod's.
+    pub pod: Option<&'w Pod>,
+    /// Its addresses; empty for a pod that has none yet.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What stands behind one port of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint<'w> {
+    /// The pod, where the address is a pod's.
+    pub pod: Option<&'w Pod>,
+    /// Its address.
+    pub address: IpAddr,
+    /// The port there.
+    pub port: u16,
+}
+
+impl World {
+    /// Indexes an inventory.
+    pub fn new(inventory: Inventory) -> World {
+        let mut world = World::default();
+        for namespace in &inventory.namespaces {
+            world.namespaces.entry(namespace.name.clone()).or_insert_with(|| {
+                // R7: the API server sets it and refuses another value.
+                let mut labels = namespace.labels.clone();
+                labels.insert(NAMESPACE_NAME_LABEL.to_owned(), namespace.name.clone());
+                labels
+            });
+        }
+        for (index, node) in inventory.nodes.iter().enumerate() {
+            let of_node = world.of_node.entry(node.name.clone()).or_default();
+            for address in &node.addresses {
+                world.nodes.entry(*address).or_insert(index);
+                of_node.insert(*address);
+            }
+        }
+        for (index, pod) in inventory.pods.iter().enumerate() {
+            if !world.namespaces.contains_key(&pod.namespace) {
+                world.namespaces.insert(pod.namespace.clone(), only_its_name(&pod.namespace));
+            }
+            if !world.pods.contains_key(&pod.namespace) {
+                world.pods.insert(pod.namespace.clone(), BTreeMap::new());
+            }
+            if let Some(pods) = world.pods.get_mut(&pod.namespace) {
+                pods.entry(pod.name.clone()).or_insert(index);
+            }
+            match (pod.host_network, &pod.node) {
+                (false, _) => pod.addresses.iter().for_each(|address| {
+                    world.by_address.entry(*address).or_insert(index);
+                }),
+                // L6: its addresses are the node's.
+                (true, Some(node)) => world.of_node.entry(node.clone()).or_default().extend(&pod.addresses),
+                (true, None) => {}
+            }
+        }
+        for (index, service) in inventory.services.iter().enumerate() {
+            for address in &service.addresses {
+                world.services.entry(*address).or_insert(index);
+            }
+        }
+        for (index, slice) in inventory.slices.iter().enumerate() {
+            let services = world.slices.entry(slice.namespace.clone()).or_default();
+            services.entry(slice.service.clone()).or_default().push(index);
+        }
+        world.inventory = inventory;
+        world
+    }
+
+    /// What it was made of.
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// The pod of this namespace and name.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
+        self.pods.get(namespace)?.get(name).map(|index| &self.inventory.pods[*index])
+    }
+
+    /// The pod that has this address. Pods on the host's network have none of their own (L6).
+    pub fn pod_at(&self, address: IpAddr) -> Option<&Pod> {
+        self.by_address.get(&address).map(|index| &self.inventory.pods[*index])
+    }
+
+    /// The node that has this address.
+    pub fn node_at(&self, address: IpAddr) -> Option<&Node> {
+        self.nodes.get(&address).map(|index| &self.inventory.nodes[*index])
+    }
+
+    /// Labels of a namespace. Without an object it has the one that the API server sets (R7).
+    pub fn namespace_labels(&self, name: &str) -> Cow<'_, Labels> {
+        match self.namespaces.get(name) {
+            Some(labels) => Cow::Borrowed(labels),
+            None => Cow::Owned(only_its_name(name)),
+        }
+    }
+
+    /// Whether an address is this node's, or that of a pod on its network.
+    pub fn is_of_node(&self, node: &str, address: IpAddr) -> bool {
+        self.of_node.get(node).is_some_and(|addresses| addresses.contains(&address))
+    }
+
+    /// Addresses of a node and of the pods on its network, ascending.
+    pub fn addresses_of_node(&self, node: &str) -> impl Iterator<Item = IpAddr> {
+        self.of_node.get(node).into_iter().flatten().copied()
+    }
+
+    /// The end that a pod is. One on the host's network that has no address yet uses the node's.
+    pub fn end_of<'w>(&'w self, pod: &'w Pod) -> End<'w> {
+        let mut addresses = pod.addresses.clone();
+        if let (true, true, Some(node)) = (pod.host_network, addresses.is_empty(), &pod.node) {
+            addresses.extend(self.addresses_of_node(node));
+        }
+        End { pod: Some(pod), addresses }
+    }
+
+    /// The end that an address is: that of the pod that has it, in this family alone, or a plain address.
+    pub fn end_at(&self, address: IpAddr) -> End<'_> {
+        End { pod: self.pod_at(address), addresses: vec![address] }
+    }
+
+    /// The service that has this virtual address.
+    pub fn service_at(&self, address: IpAddr) -> Option<&Service> {
+        self.services.get(&address).map(|index| &self.inventory.services[*index])
+    }
+
+    /// What stands behind a port of a virtual address, in the address's family: from the service's EndpointSlices, or,
+    /// where none is listed, the pods that it selects. Empty where it is no service's, has no such port or nobody
+    /// behind it.
+    pub fn endpoints(&self, address: IpAddr, transport: Transport, port: u16) -> Vec<Endpoint<'_>> {
+        let Some(service) = self.service_at(address) else { return Vec::new() };
+        let is_it = |known: &&ServicePort| known.transport == transport && known.port == port;
+        let Some(port) = service.ports.iter().find(is_it) else { return Vec::new() };
+        let slices = self.slices.get(&service.namespace).and_then(|services| services.get(&service.name));
+        let mut endpoints: Vec<Endpoint<'_>> = match slices {
+            Some(slices) => {
+                slices.iter().flat_map(|index| self.of_slice(&self.inventory.slices[*index], port)).collect()
+            }
+            None => self.selected_by(service, port).collect(),
+        };
+        endpoints.retain(|endpoint| Family::of(endpoint.address) == Family::of(address));
+        endpoints.sort_by_key(|endpoint| (endpoint.address, endpoint.port));
+        endpoints.dedup();
+        endpoints
+    }
+
+    /// An endpoint's port carries the name of the service's port (discovery/v1, `EndpointPort.Name`).
+    fn of_slice<'w>(&'w self, slice: &'w EndpointSlice, of: &'w ServicePort) -> impl Iterator<Item = Endpoint<'w>> {
+        let ports = slice.ports.iter().filter(|(name, transport, _)| *name == of.name && *transport == of.transport);
+        ports.flat_map(|(_, _, port)| {
+            slice.addresses.iter().map(|address| Endpoint {
+                pod: self.pod_at(*address),
+                address: *address,
+                port: *port,
+            })
+        })
+    }
+
+    /// An empty selector of a service is none (core/v1, `ServiceSpec.Selector`): its endpoints are written by hand.
+    fn selected_by<'w>(&'w self, service: &'w Service, of: &'w ServicePort) -> impl Iterator<Item = Endpoint<'w>> {
+        let selector = service.selector.as_ref().filter(|selector| !selector.requirements.is_empty());
+        let pods = self.pods.get(&service.namespace).into_iter().flat_map(BTreeMap::values);
+        let selected = selector.into_iter().flat_map(move |selector| {
+            pods.clone().map(|index| &self.inventory.pods[*index]).filter(|pod| selector.selects(&pod.labels))
+        });
+        selected.flat_map(|pod| {
+            let port = match &of.target {
+                TargetPort::Number(port) => Some(*port),
+                TargetPort::Named(name) => pod.port_named(name, of.transport),
+            };
+            let end = self.end_of(pod);
+            let pod = (!pod.host_network).then_some(pod);
+            port.into_iter().flat_map(move |port| {
+                end.addresses.clone().into_iter().map(move |address| Endpoint { pod, address, port })
+            })
+        })
+    }
+}
+
+impl Pod {
+    /// The number that the pod gives to a named port of a transport.
+    pub fn port_named(&self, name: &str, transport: Transport) -> Option<u16> {
+        self.ports.iter().find(|port| port.name == name && port.protocol == transport).map(|port| port.port)
+    }
+
+    /// Whether this is the same pod: a name is given once in a namespace.
+    pub fn is(&self, other: &Pod) -> bool {
+        self.namespace == other.namespace && self.name == other.name
+    }
+}
+
+fn only_its_name(namespace: &str) -> Labels {
+    Labels::from([(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned())])
+}

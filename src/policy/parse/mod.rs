@@ -1,0 +1,35 @@
+//! From Kubernetes documents to [`Policies`] and an [`Inventory`].
+//!
+//! Strict for policies: what the API server rejects is rejected, and an unknown field besides, for a misspelt `ports` that
+//! is dropped in silence opens a rule. Tolerant for the inventory, which is read as `kubectl get -o yaml` prints it.
+//! Every problem of every file is told, and as long as there is one nothing may be used.
+//!
+//! One exception to what the API server accepts: it reads a null item of a list, or a null label, as an empty one, so that
+//! `ingress: [null]` allows everything. Here `{}` or `''` has to be written out.
+
+mod cidr;
+mod collect;
+mod document;
+mod inventory;
+mod kind;
+mod meta;
+mod network_policy;
+mod selector;
+#[cfg(test)]
+mod tests;
+mod tiers;
+mod warnings;
+
+pub use collect::{Collector, MAX_CIDRS, MAX_MANIFESTS, MAX_OBJECTS, MAX_POLICIES, MAX_RULES, Outcome};
+
+use super::model::Policies;
+use super::world::Inventory;
+
+/// Everything that manifests say, of all files together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifests {
+    /// The policies, those of the cluster tiers by tier, priority and name.
+    pub policies: Policies,
+    /// Who there is.
+    pub inventory: Inventory,
+}
