@@ -221,7 +221,7 @@ fn cluster_policy(dice: &mut Dice, world: &Case, number: usize, tier: &str, prio
     for (field, peers) in [("ingress", "from"), ("egress", "to")] {
         let rules: Vec<Value> = (0..dice.below(4))
             .map(|_| {
-                let mut rule = cluster_rule(dice, world, peers, "Accept", tier == "Admin" || dice.one_in(2));
+                let mut rule = cluster_rule(dice, world, peers, "Accept", true);
                 if let Some(ports) = rule.as_object_mut().and_then(|rule| rule.remove("ports")) {
                     rule["protocols"] = ports.as_array().into_iter().flatten().map(protocol).collect();
                 }
