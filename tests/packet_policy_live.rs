@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Long enough to call a missing answer missing.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// Microseconds after which a hook is done, or nearly so, in most runs.
+const KILLED_WITHIN: usize = 20_000;
+
 const WEB: &str = "shop/web";
 const WEB_LABELS: &str = "app=web";
 const FRONT: &str = "shop/front";
@@ -158,24 +161,31 @@ impl Live {
         rules
     }
 
-    /// A TCP connection from `from` to port 8080 of `to`, both ends of it; `to` must not be served there.
+    /// A TCP connection from `from` to port 8080 of `to`, both ends of it.
     fn connection(&self, from: &str, to: &str) -> (TcpStream, TcpStream) {
-        let at = SocketAddr::new(self.cluster.end(to).addresses[0], 80);
-        let at = SocketAddr::new(at.ip(), 8080);
+        let at = SocketAddr::new(self.cluster.end(to).addresses[0], 8080);
         let listener = self.cluster.end(to).namespace.within(|| TcpListener::bind(at)).unwrap();
         let client = self.cluster.end(from).namespace.within(|| TcpStream::connect_timeout(&at, PATIENCE)).unwrap();
         (client, listener.accept().unwrap().0)
     }
 
-    /// createRuntime of a container, under way.
-    fn begin(&self, container: &Container) -> Child {
-        let state = container.bundle().join("state.json");
-        std::fs::write(&state, container.state(Dialect::Runc).to_string()).unwrap();
+    /// A stage or command, under way, with this on its standard input.
+    fn begin(&self, command: &str, input: &serde_json::Value) -> Child {
+        let file = self.engine.path().join("input.json");
+        std::fs::write(&file, input.to_string()).unwrap();
         self.cluster.host.within(|| {
-            let mut command = self.engine.command("createRuntime");
-            command.stdin(std::fs::File::open(&state).unwrap()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut command = self.engine.command(command);
+            command.stdin(std::fs::File::open(&file).unwrap()).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().unwrap()
         })
+    }
+
+    /// Begins it and ends it with SIGKILL somewhere in its way. True where it was not done by then.
+    fn begin_and_kill(&self, command: &str, input: &serde_json::Value, dice: &mut Dice) -> bool {
+        let mut child = self.begin(command, input);
+        thread::sleep(Duration::from_micros(dice.below(KILLED_WITHIN) as u64));
+        child.kill().unwrap();
+        !child.wait().unwrap().success()
     }
 }
 
@@ -237,7 +247,7 @@ fn a_later_start_may_be_sent_to_by_those_that_run() {
     live.start("shop/other", "app=other");
     live.engine.write("2.yaml", WEB_TAKES_FRONT);
     // Not yet started: not yet anybody to send to, although nothing holds its packets back.
-    live.check("before the start of web", &[(FRONT, false)].map(|(name, _)| (name, false)));
+    live.check("before the start of web", &[(FRONT, false)]);
     live.start(WEB, WEB_LABELS);
     live.check("after the start of web", &[(FRONT, true), ("shop/other", false)]);
 }
@@ -269,16 +279,47 @@ fn a_stop_takes_the_address_out_of_the_peers_sets() {
 
 #[test]
 #[ignore = "until the hook follows peers"]
-fn a_missed_poststop_is_made_good_by_any_later_start() {
+fn a_missed_poststop_is_made_good_by_whoever_comes_next() {
+    for next in ["a start", "a stop", "a reload"] {
+        let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2), ("shop/other", 3), ("shop/last", 4)]);
+        live.start(WEB, WEB_LABELS);
+        live.start("shop/other", "app=other");
+        live.start(FRONT, FRONT_LABELS);
+        live.check("with front", &[(FRONT, true)]);
+        live.kill(FRONT);
+        live.add("nobody", 2);
+        match next {
+            "a start" => live.start("shop/last", "app=other"),
+            "a stop" => live.stop("shop/other"),
+            _ => live.engine.reload(&live.cluster.host),
+        }
+        live.check(&format!("after {next} of somebody else"), &[("nobody", false), ("shop/other", false)]);
+    }
+}
+
+#[test]
+#[ignore = "until the hook follows peers"]
+fn a_second_start_without_a_stop_counts_with_its_own_labels() {
     let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
+    for (labels, passes) in [(FRONT_LABELS, true), (FRONT_LABELS, true), ("app=other", false), (FRONT_LABELS, true)] {
+        live.start(FRONT, labels);
+        live.check(&format!("started with {labels}"), &[(FRONT, passes)]);
+    }
+}
+
+#[test]
+#[ignore = "until the hook follows peers"]
+fn a_container_without_annotations_is_a_pod_of_the_default_namespace() {
+    let policy = WEB_TAKES_FRONT.replace("namespace: shop", "namespace: default");
+    let policy = policy.replace("{matchLabels: {app: web}}", "{}").replace("{matchLabels: {app: front}}", "{}");
+    let mut live = Live::new(&[&policy], &[("default/web", 1), ("default/front", 2), (FRONT, 3)]);
+    for name in ["default/web", "default/front"] {
+        let container = Container::of(&live.cluster.end(name).namespace);
+        live.engine.start(&live.cluster.host, &container);
+    }
     live.start(FRONT, FRONT_LABELS);
-    live.check("with front", &[(FRONT, true)]);
-    live.kill(FRONT);
-    live.add("nobody", 2);
-    live.add("shop/other", 3);
-    live.start("shop/other", "app=other");
-    live.check("after the start of somebody else", &[("nobody", false), ("shop/other", false)]);
+    live.check("without annotations", &[("default/front", true), (FRONT, false)]);
 }
 
 #[test]
@@ -337,6 +378,53 @@ fn an_old_udp_flow_does_not_let_the_next_owner_of_the_address_in() {
             socket.set_read_timeout(Some(SILENCE)).unwrap();
             let _ = socket.send_to(b"again", (to, 53));
             assert!(socket.recv(&mut [0; 16]).is_err(), "{from} rides on the old flow, poststop {poststop}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "until the hook follows peers"]
+fn an_old_udp_flow_does_not_lead_to_the_next_owner_of_an_address() {
+    for poststop in [true, false] {
+        let mut live = Live::new(&[FRONT_SENDS_TO_WEB], &[("shop/unused", 9), (WEB, 1), (FRONT, 2)]);
+        live.start(WEB, WEB_LABELS);
+        live.start(FRONT, FRONT_LABELS);
+        let serve = |live: &Live, name: &str| {
+            let at: Vec<SocketAddr> = addresses(1).map(|ip| SocketAddr::new(ip, 53)).to_vec();
+            let sockets =
+                live.cluster.end(name).namespace.within(|| at.iter().map(UdpSocket::bind).collect::<Vec<_>>());
+            let sockets: Vec<UdpSocket> = sockets.into_iter().map(Result::unwrap).collect();
+            sockets.iter().for_each(|socket| socket.set_read_timeout(Some(SILENCE)).unwrap());
+            sockets
+        };
+        let asking: Vec<UdpSocket> = addresses(2)
+            .into_iter()
+            .zip(addresses(1))
+            .map(|(from, to)| {
+                let socket = live.cluster.end(FRONT).namespace.within(|| UdpSocket::bind((from, 5555))).unwrap();
+                socket.connect((to, 53)).unwrap();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                socket
+            })
+            .collect();
+        let web = serve(&live, WEB);
+        for (asking, web) in asking.iter().zip(&web) {
+            asking.send(b"first").unwrap();
+            let (len, from) = web.recv_from(&mut [0; 16]).unwrap();
+            web.send_to(&[0; 16][..len], from).unwrap();
+            asking.recv(&mut [0; 16]).unwrap();
+        }
+        drop(web);
+        if poststop {
+            live.stop(WEB);
+        }
+        live.kill(WEB);
+        live.add("shop/evil", 1);
+        live.start("shop/evil", "app=evil");
+        for (asking, evil) in asking.iter().zip(serve(&live, "shop/evil")) {
+            let _ = asking.send(b"again");
+            let heard = evil.recv(&mut [0; 16]);
+            assert!(heard.is_err(), "{:?} leads to evil, poststop {poststop}", asking.peer_addr());
         }
     }
 }
@@ -429,30 +517,24 @@ fn a_subject_without_an_address_is_isolated_from_its_start() {
 
 #[test]
 #[ignore = "until the hook follows peers"]
-fn a_hook_killed_at_any_moment_leaves_what_the_next_start_puts_right() {
+fn a_start_killed_at_any_moment_leaves_what_the_next_start_puts_right() {
     let mut dice = Dice::new("when hooks are killed");
     let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
     live.start(FRONT, FRONT_LABELS);
-    let mut killed = 0;
+    let (name, mut killed) = ("shop/victim", 0);
     for round in 0..40 {
-        let name = "shop/victim";
         live.add(name, 3);
         let victim = live.container(name, FRONT_LABELS);
-        let mut hook = live.begin(&victim);
-        thread::sleep(Duration::from_micros(dice.below(20_000) as u64));
-        hook.kill().unwrap();
-        killed += usize::from(!hook.wait().unwrap().success());
+        killed += usize::from(live.begin_and_kill("createRuntime", &victim.state(Dialect::Runc), &mut dice));
         if dice.one_in(2) {
             // The runtime has cleaned up without a poststop, and the address is somebody else's.
             live.kill(name);
             live.add(name, 3);
             live.add("shop/next", 4);
             live.start("shop/next", "app=other");
-            live.check(
-                &format!("round {round}, the victim gone"),
-                &[(FRONT, true), (name, false), ("shop/next", false)],
-            );
+            let senders = [(FRONT, true), (name, false), ("shop/next", false)];
+            live.check(&format!("round {round}, the victim gone"), &senders);
             live.stop("shop/next");
             live.cluster.kill("shop/next");
         } else {
@@ -464,8 +546,56 @@ fn a_hook_killed_at_any_moment_leaves_what_the_next_start_puts_right() {
         }
         live.cluster.kill(name);
     }
-    println!("{killed} of 40 hooks were killed before they were done");
-    assert!(killed > 0, "no hook was killed in time: the test shows nothing");
+    println!("{killed} of 40 starts were killed before they were done");
+    assert!(killed > 0, "nothing was killed in time: this shows nothing");
+}
+
+#[test]
+#[ignore = "until the hook follows peers"]
+fn a_stop_killed_at_any_moment_leaves_what_the_next_start_puts_right() {
+    let mut dice = Dice::new("when hooks are killed");
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
+    live.start(WEB, WEB_LABELS);
+    live.start(FRONT, FRONT_LABELS);
+    let (name, mut killed) = ("shop/victim", 0);
+    for round in 0..20 {
+        live.add(name, 3);
+        live.start(name, FRONT_LABELS);
+        let state = live.containers[name].stopped(Dialect::Runc);
+        live.kill(name);
+        killed += usize::from(live.begin_and_kill("poststop", &state, &mut dice));
+        live.add(name, 3);
+        live.add("shop/next", 4);
+        live.start("shop/next", "app=other");
+        let senders = [(FRONT, true), (name, false), ("shop/next", false)];
+        live.check(&format!("round {round}"), &senders);
+        live.stop("shop/next");
+        live.cluster.kill("shop/next");
+        live.cluster.kill(name);
+    }
+    println!("{killed} of 20 stops were killed before they were done");
+    assert!(killed > 0, "nothing was killed in time: this shows nothing");
+}
+
+#[test]
+#[ignore = "until the hook follows peers"]
+fn a_reload_killed_at_any_moment_is_made_good_by_the_next() {
+    let mut dice = Dice::new("when a reload is killed");
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2), ("shop/second", 3)]);
+    for (name, labels) in [(WEB, WEB_LABELS), (FRONT, FRONT_LABELS), ("shop/second", "app=second")] {
+        live.start(name, labels);
+    }
+    let mut killed = 0;
+    for round in 0..20 {
+        let second = round % 2 == 0;
+        let policy = if second { WEB_TAKES_FRONT.replace("front}", "second}") } else { WEB_TAKES_FRONT.to_owned() };
+        live.engine.write("1.yaml", &policy);
+        killed += usize::from(live.begin_and_kill("reload", &serde_json::Value::Null, &mut dice));
+        live.engine.reload(&live.cluster.host);
+        live.check(&format!("round {round}"), &[(FRONT, !second), ("shop/second", second)]);
+    }
+    println!("{killed} of 20 reloads were killed before they were done");
+    assert!(killed > 0, "nothing was killed in time: this shows nothing");
 }
 
 #[test]
