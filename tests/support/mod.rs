@@ -14,6 +14,7 @@ pub(crate) mod container;
 pub(crate) mod dice;
 pub(crate) mod engine;
 pub(crate) mod host;
+pub(crate) mod live;
 pub(crate) mod namespace;
 pub(crate) mod play;
 pub(crate) mod probe;
