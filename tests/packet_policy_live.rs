@@ -6,10 +6,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 
 use netlatch::net::Transport;
-use support::cluster::{HOST, in_parallel};
+use support::cluster::in_parallel;
 use support::live::{
-    FRONT, FRONT_LABELS, FRONT_SENDS_TO_WEB, Live, NOBODY_TAKES, PATIENCE, SILENCE, WEB, WEB_LABELS, WEB_TAKES_FRONT,
-    addresses,
+    FRONT, FRONT_LABELS, FRONT_SENDS_TO_WEB, Live, PATIENCE, SILENCE, WEB, WEB_LABELS, WEB_TAKES_FRONT, addresses,
 };
 use support::traffic::{Flow, wrong};
 use support::{Container, Outcome, probe};
@@ -316,33 +315,4 @@ fn a_subject_without_an_address_is_isolated_from_its_start() {
     assert_eq!(probe::tcp_connect(&live.cluster.end(FRONT).namespace, at, PATIENCE), Outcome::Connected);
     live.add("nobody", 3);
     assert_eq!(probe::tcp_connect(&live.cluster.end("nobody").namespace, at, SILENCE), Outcome::TimedOut);
-}
-
-#[test]
-#[ignore = "until the hook follows peers"]
-fn the_host_itself_is_the_node_of_its_containers() {
-    let mut live = Live::new(&[NOBODY_TAKES], &[(WEB, 1), ("another-node", 5)]);
-    live.start(WEB, WEB_LABELS);
-    let v4 = SocketAddr::new(addresses(1)[0], 80);
-    let v6 = SocketAddr::new(addresses(1)[1], 80);
-    for (at, host) in [v4, v6].into_iter().zip(HOST) {
-        assert_eq!(probe::tcp_connect(&live.cluster.host, at, PATIENCE), Outcome::Connected, "{host} to {at}");
-    }
-    live.check("from another node", &[("another-node", false)]);
-    // Ingress alone: the container does not reach its node under an egress policy that does not say so.
-    live.engine.write(
-        "2.yaml",
-        &NOBODY_TAKES
-            .replace("podSelector: {}", "podSelector: {}, policyTypes: [Egress]")
-            .replace("nobody-takes", "nobody-sends"),
-    );
-    live.engine.reload(&live.cluster.host);
-    for host in HOST.map(|host| host.parse::<IpAddr>().unwrap()) {
-        let _listener = live.cluster.host.within(|| TcpListener::bind((host, 80))).unwrap();
-        let at = SocketAddr::new(host, 80);
-        assert_eq!(probe::tcp_connect(&live.cluster.end(WEB).namespace, at, SILENCE), Outcome::TimedOut, "{at}");
-    }
-    for at in [v4, v6] {
-        assert_eq!(probe::tcp_connect(&live.cluster.host, at, PATIENCE), Outcome::Connected, "{at} again");
-    }
 }

@@ -71,7 +71,12 @@ pub(crate) fn addresses(number: usize) -> [IpAddr; 2] {
 impl Live {
     /// Ends by name and number; the first has servers.
     pub(crate) fn new(policies: &[&str], ends: &[(&str, usize)]) -> Live {
-        let engine = Engine::new();
+        Live::with("", policies, ends)
+    }
+
+    /// The same under a configuration that says this as well.
+    pub(crate) fn with(config: &str, policies: &[&str], ends: &[(&str, usize)]) -> Live {
+        let engine = Engine::with(config);
         engine.write("0-shop.yaml", SHOP);
         for (i, policy) in policies.iter().enumerate() {
             engine.write(&format!("{}.yaml", i + 1), policy);
