@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 
 use netlatch::net::Transport;
