@@ -18,6 +18,7 @@
 //! | layer | one set of rules; **a packet passes only if every layer of its direction lets it**: [`nft::filter::Layer`] |
 //! | table | our picture of the nftables table: [`nft::ruleset::Table`] |
 //! | plan | the ordered steps, a plain value that can be printed, compared and applied: [`plan::Plan`] |
+//! | flow | what the kernel tracks of a connection, and lets pass unasked once it began: [`conntrack::Flow`] |
 //! | origin | where a value was written; it goes with the value into the kernel and back: [`net::Origin`] |
 //! | inside | the proof that this thread is in a namespace that is not the host's: [`kernel::netns::Inside`] |
 //! | record | what is known of a container on this host, below /run/netlatch: [`registry::Record`] |
@@ -45,7 +46,7 @@
 //! net   error   logging   netlink                         shared nouns; what can fail; the log; datagrams
 //! document   policy   sysctl   oci   settings             from text to what holds
 //! nft                                                     from layers to a table, its text and its netlink form
-//! plan                                                    where the two meet
+//! plan   conntrack                                        where the two meet; flows, and what a table says of them
 //! kernel   registry                                       what touches the machine
 //! cli                                                     a file for each command
 //! main                                                    arguments in, exit code out
@@ -81,6 +82,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod conntrack;
 pub mod document;
 pub mod error;
 pub mod kernel;

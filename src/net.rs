@@ -72,7 +72,7 @@ pub const fn bits_of(addr: IpAddr) -> u128 {
 }
 
 /// An address block without host bits. A single address is a block of full length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Cidr {
     addr: IpAddr,
     len: u8,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may name, least first. One that is not here does not belong to the house.
-const MAY_KNOW: [(&str, &[&str]); 15] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     // The shared nouns.
     ("net", &[]),
     ("error", &["net"]),
@@ -21,8 +21,10 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     // Rules. `nft` knows neither where they were written nor what a policy is; the two meet in `plan`.
     ("nft", &["error", "net", "netlink"]),
     ("plan", &["error", "net", "nft", "oci", "policy", "settings", "sysctl"]),
+    // What the kernel tracks, in the same netlink form, and what a table would say of it.
+    ("conntrack", &["net", "netlink", "nft"]),
     // What touches the machine. It carries out plans and reads no settings.
-    ("kernel", &["error", "net", "netlink", "nft", "plan", "sysctl"]),
+    ("kernel", &["conntrack", "error", "net", "netlink", "nft", "plan", "sysctl"]),
     ("registry", &["error", "kernel", "net"]),
     (
         "cli",

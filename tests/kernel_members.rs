@@ -290,6 +290,10 @@ fn an_update_that_is_refused_names_the_set_and_changes_nothing() {
             assert!(line.contains(bad) && line.contains(errno), "{line}");
             assert_eq!(elements("a_v4"), ["10.0.0.1"], "{line}");
         }
+        // A member of another kind cannot be there; that is a mistake all the same, and no sign of an old kernel.
+        let remove = members(&["fd00::2"]);
+        let failure = tables.update(&[Change { set: "a_v4".into(), add: vec![], remove }]).unwrap_err();
+        assert!(failure.to_string().contains("remove from set a_v4 refused with EINVAL"), "{failure}");
         let two_kinds = Change { set: "a_v4".into(), add: vec![member("10.0.0.2"), member("fd00::2")], remove: vec![] };
         assert!(matches!(tables.update(&[two_kinds]).unwrap_err().cause, Cause::Internal(_)));
         assert_eq!(elements("a_v4"), ["10.0.0.1"]);

@@ -1,4 +1,4 @@
-//! The kernel's numbers in src/nft/wire/uapi.rs and src/netlink.rs, held against the kernel's own headers by the C compiler.
+//! The kernel's numbers in src/nft/wire/uapi.rs, src/conntrack/uapi.rs and src/netlink.rs, held against the kernel's own headers by the C compiler.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Where the constants come from.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "stddef.h",
     "netinet/tcp.h",
     "linux/netlink.h",
@@ -15,6 +15,7 @@ const HEADERS: [&str; 9] = [
     "linux/netfilter/nfnetlink.h",
     "linux/netfilter/nf_tables.h",
     "linux/netfilter/nf_conntrack_common.h",
+    "linux/netfilter/nfnetlink_conntrack.h",
     "linux/if_ether.h",
 ];
 
@@ -29,14 +30,17 @@ const SPELLED: [(&str, &str); 4] = [
 
 /// Newer than the headers of some distribution we build on, with the version that brought them. They may be missing, and
 /// must be right where they are not.
-const NEWER: [&str; 2] = [
+const NEWER: [&str; 5] = [
+    "CTA_FILTER",             // 5.8
+    "CTA_FILTER_ORIG_FLAGS",  // 5.8
+    "CTA_FILTER_REPLY_FLAGS", // 5.8
     "NFT_MSG_DESTROYTABLE",   // 6.3
     "NFT_MSG_DESTROYSETELEM", // 6.3
 ];
 
-/// Not in the kernel's UAPI: nft's own numbers (nftables, include/datatype.h; libnftnl, include/udata.h), and an internal
-/// one of the kernel (include/net/flow.h).
-const ELSEWHERE: [&str; 8] = [
+/// Not in the kernel's UAPI: nft's own numbers (nftables, include/datatype.h; libnftnl, include/udata.h), and internal
+/// ones of the kernel (include/net/flow.h, net/netfilter/nf_internals.h).
+const ELSEWHERE: [&str; 9] = [
     "TYPE_IPADDR",
     "TYPE_IP6ADDR",
     "TYPE_INET_PROTOCOL",
@@ -45,12 +49,15 @@ const ELSEWHERE: [&str; 8] = [
     "NFTNL_UDATA_COMMENT",
     "LOOPBACK_IFINDEX",
     "TCP_FLAGS_OFFSET",
+    "CTA_FILTER_F_CTA_IP_SRC",
 ];
 
 /// The files that hold them.
 fn text() -> String {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    ["nft/wire/uapi.rs", "netlink.rs"].map(|file| fs::read_to_string(src.join(file)).expect("a source file")).concat()
+    ["nft/wire/uapi.rs", "conntrack/uapi.rs", "netlink.rs"]
+        .map(|file| fs::read_to_string(src.join(file)).expect("a source file"))
+        .concat()
 }
 
 /// `pub const NAME: TYPE = VALUE;` of the files, as text.
@@ -79,7 +86,7 @@ fn compile(program: &str) -> String {
     let file = dir.path().join("uapi.c");
     fs::write(&file, program).expect("a file");
     let mut command = Command::new("cc");
-    command.args(["-std=c11", "-fsyntax-only", "-fmax-errors=0"]).arg(&file).env("LC_ALL", "C").stdin(Stdio::null());
+    command.args(["-std=gnu11", "-fsyntax-only", "-fmax-errors=0"]).arg(&file).env("LC_ALL", "C").stdin(Stdio::null());
     let output = command.output().expect("a C compiler");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.success(), said.is_empty(), "{said}");

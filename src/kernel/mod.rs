@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod capability;
+pub mod conntrack;
 pub mod files;
 pub mod link;
 pub mod netns;

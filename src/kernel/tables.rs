@@ -106,6 +106,11 @@ impl<'i> Tables<'i> {
     /// Changes members of sets, all in one batch or none. Nothing is read back: the kernel's acknowledgement is that of
     /// the whole batch. Who is to come and is there, or to go and is not, is no error, so an update may be repeated.
     ///
+    /// Adding takes some 40 µs, and 100 members 150. Removing makes the socket's close wait for an RCU grace period
+    /// (`nft_rcv_nl_event`), 10 ms and more here, however many there are: whoever changes several namespaces keeps the
+    /// sockets until all are changed, since grace periods that run at the same time are waited for together (ten
+    /// namespaces: 12 ms, and 150 one after the other).
+    ///
     /// # Errors
     /// [`Cause::Refused`], with `ENOENT` where there is no such set; nothing is changed then. [`Cause::Internal`] where
     /// the members of a change are of two kinds.

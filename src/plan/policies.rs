@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 
 use crate::error::{Cause, Failure, Finding};
-use crate::net::{AddrRange, Direction, Family, Member, Origin, Service};
+use crate::net::{AddrRange, Direction, Family, Member, Origin, Payload, Service};
 use crate::nft::filter::{Denial, Entry, Group, Otherwise, PolicyLayer, Ruling, Run, Tier};
 use crate::oci::Mode;
 use crate::policy::compile::{GoverningRun, GoverningTier, govern};
+use crate::policy::lookup::World;
 use crate::policy::model::{Action, Policies};
+use crate::policy::verdict::Judge;
 use crate::policy::watch::{Holders, Identity, Watch};
-use crate::policy::world::Node;
+use crate::policy::world::{Node, Pod};
 use crate::settings::{PolicyIcmp, Settings};
 
 /// What policies and the pods they speak of look like from one container.
@@ -25,6 +27,10 @@ pub struct Cluster<'a> {
     pub nodes: &'a [Node],
     /// The addresses of this host: to the container, its own node.
     pub host: &'a [IpAddr],
+    /// The same pods as the specification looks at them: asked for services alone.
+    pub world: &'a World,
+    /// The container in it.
+    pub subject: &'a Pod,
 }
 
 /// What policies come to.
@@ -56,7 +62,8 @@ pub(super) fn of(cluster: &Cluster<'_>, settings: &Settings) -> Result<OfPolicie
         if governed.tiers.is_empty() {
             continue;
         }
-        let mut tiers = Vec::new();
+        let services = (direction == Direction::Egress).then(|| of_services(cluster)).flatten();
+        let mut tiers: Vec<Tier> = services.into_iter().collect();
         for tier in governed.tiers {
             tiers.push(of_tier(tier, direction, cluster, settings, &mut all));
         }
@@ -133,6 +140,40 @@ fn of_icmp(settings: &Settings) -> Option<Entry> {
         v6: everyone(Family::V6),
         service: Service::Icmp,
         origin: settings.policy_icmp.origin.to_string(),
+    })
+}
+
+/// Virtual addresses of services come before every tier: what is on the packet is not who will get it. A port of one is
+/// let through where every endpoint behind it is, which the specification is asked for; one with nobody behind it is
+/// an address like any other. Endpoints that come and go later count from the next `netlatch reload`.
+fn of_services(cluster: &Cluster<'_>) -> Option<Tier> {
+    let (mut accepted, mut denied) = (Vec::new(), Vec::new());
+    let judge = Judge::new(cluster.policies, cluster.world);
+    for service in &cluster.world.inventory().services {
+        let ports = service.addresses.iter().flat_map(|address| service.ports.iter().map(move |port| (*address, port)));
+        for (address, port) in ports {
+            if cluster.world.endpoints(address, port.transport, port.port).is_empty() {
+                continue;
+            }
+            let payload = Payload::Transport { protocol: port.transport, port: port.port };
+            let passes = judge.packet(Direction::Egress, cluster.subject, address, payload);
+            let member = Member { address, port: Some((port.transport, port.port)) };
+            if passes { accepted.push(member) } else { denied.push(member) }
+        }
+    }
+    let run = |ruling, number: usize, mut members: Vec<Member>| {
+        members.sort_unstable();
+        members.dedup();
+        let origin = "services, by their endpoints".to_owned();
+        let set = format!("egress_service_{number}");
+        Run { ruling, entries: Vec::new(), groups: vec![Group { set, service: None, members, origin }] }
+    };
+    let any = !accepted.is_empty() || !denied.is_empty();
+    any.then(|| Tier {
+        name: "service",
+        runs: vec![run(Ruling::Accept, 1, accepted), run(Ruling::Deny, 2, denied)],
+        otherwise: Otherwise::Continue,
+        origin: "services".to_owned(),
     })
 }
 

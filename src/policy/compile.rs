@@ -158,7 +158,7 @@ impl Compiler<'_> {
     fn run(&self, action: Action, rules: &[&Rule], tier: &str, number: usize) -> Result<GoverningRun, Unsupported> {
         let mut blocks = Vec::new();
         // By the service that is asked beside the set; `None` where members have ports of their own.
-        let mut gathered: BTreeMap<Option<Spoken>, Gathered> = BTreeMap::new();
+        let mut gathered = Groups::new();
         for rule in rules {
             let ports = self.ports(rule);
             let services = services(rule, &ports);
@@ -168,26 +168,17 @@ impl Compiler<'_> {
                 let origin = rule.origin.to_string();
                 blocks.extend(of(&services, everyone(Family::V4), everyone(Family::V6), &origin, None));
                 // A name that each pod resolves for itself: only pods can be meant.
-                let everywhere = Namespaces::Selected(Selector::default());
-                self.gather(&mut gathered, &named(&ports), everywhere, Selector::default(), &origin);
+                gather_ports(&mut gathered, &named(&ports), &Pods::anyone(None), &origin);
             }
             for peer in &rule.peers {
                 let origin = peer.origin.to_string();
                 match &peer.who {
                     Who::Pods { namespaces, pods } => {
-                        let mut spoken: Vec<Port> = ports.clone();
+                        let meant = Pods { namespaces: namespaces.clone(), pods: pods.clone(), within: None };
                         if rule.ports.is_empty() {
-                            spoken.clear();
-                            gather(
-                                &mut gathered,
-                                Some(Spoken::Everything),
-                                namespaces.clone(),
-                                pods.clone(),
-                                vec![],
-                                &origin,
-                            );
+                            gather(&mut gathered, Some(Spoken::Everything), &meant, Vec::new(), &origin);
                         }
-                        self.gather(&mut gathered, &spoken, namespaces.clone(), pods.clone(), &origin);
+                        gather_ports(&mut gathered, &ports, &meant, &origin);
                     }
                     Who::Block { cidr, except } => {
                         let holes =
@@ -199,6 +190,8 @@ impl Compiler<'_> {
                             Family::V6 => (Vec::new(), ranges),
                         };
                         blocks.extend(of(&services, v4, v6, &origin, names));
+                        let meant = Pods::anyone(Some((*cidr, except.clone())));
+                        gather_ports(&mut gathered, &named(&ports), &meant, &origin);
                     }
                     Who::Nodes(selector) => {
                         let nodes = self.nodes.iter().filter(|node| selector.selects(&node.labels));
@@ -215,10 +208,11 @@ impl Compiler<'_> {
         }
         let groups = gathered.into_iter().enumerate().map(|(index, (spoken, gathered))| {
             let set = format!("{}_{tier}_{}", self.direction, number + index);
-            let peers = gathered.peers.into_iter().map(|((namespaces, pods), mut ports)| {
+            let peers = gathered.peers.into_iter().map(|(meant, mut ports)| {
                 ports.sort_unstable();
                 ports.dedup();
-                WatchedPeer { namespaces, pods, ports }
+                let Pods { namespaces, pods, within } = meant;
+                WatchedPeer { namespaces, pods, within, ports }
             });
             let service = spoken.map(Spoken::service);
             (service, WatchedGroup { set, action, peers: peers.collect() }, gathered.origins.said())
@@ -244,32 +238,6 @@ impl Compiler<'_> {
         };
         rule.ports.iter().flat_map(resolve).collect()
     }
-
-    /// Puts some pods into the groups of what is spoken to them.
-    fn gather(
-        &self,
-        gathered: &mut BTreeMap<Option<Spoken>, Gathered>,
-        ports: &[Port],
-        namespaces: Namespaces,
-        pods: Selector,
-        origin: &str,
-    ) {
-        let (mut single, mut ranged) = (Vec::new(), Vec::new());
-        for port in ports {
-            match port {
-                Port::Number { transport, ports } if ports.first() != ports.last() => {
-                    ranged.push(Spoken::Ports(*transport, *ports));
-                }
-                Port::Number { .. } | Port::Named { .. } => single.push(port.clone()),
-            }
-        }
-        for spoken in ranged {
-            gather(gathered, Some(spoken), namespaces.clone(), pods.clone(), Vec::new(), origin);
-        }
-        if !single.is_empty() {
-            gather(gathered, None, namespaces, pods, single, origin);
-        }
-    }
 }
 
 /// What is asked beside a set of addresses.
@@ -290,7 +258,7 @@ impl Spoken {
 
 #[derive(Default)]
 struct Gathered {
-    peers: BTreeMap<(Namespaces, Selector), Vec<Port>>,
+    peers: BTreeMap<Pods, Vec<Port>>,
     origins: Origins,
 }
 
@@ -313,17 +281,42 @@ impl Origins {
     }
 }
 
-fn gather(
-    gathered: &mut BTreeMap<Option<Spoken>, Gathered>,
-    spoken: Option<Spoken>,
+/// Pods of a rule, and of their addresses those that it means.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Pods {
     namespaces: Namespaces,
     pods: Selector,
-    ports: Vec<Port>,
-    origin: &str,
-) {
-    let group = gathered.entry(spoken).or_default();
-    group.peers.entry((namespaces, pods)).or_default().extend(ports);
+    within: Option<(Cidr, Vec<Cidr>)>,
+}
+
+impl Pods {
+    fn anyone(within: Option<(Cidr, Vec<Cidr>)>) -> Pods {
+        Pods { namespaces: Namespaces::Selected(Selector::default()), pods: Selector::default(), within }
+    }
+}
+
+type Groups = BTreeMap<Option<Spoken>, Gathered>;
+
+fn gather(groups: &mut Groups, spoken: Option<Spoken>, meant: &Pods, ports: Vec<Port>, origin: &str) {
+    let group = groups.entry(spoken).or_default();
+    group.peers.entry(meant.clone()).or_default().extend(ports);
     group.origins.add(origin);
+}
+
+/// Puts pods into the groups of what is spoken to them.
+fn gather_ports(groups: &mut Groups, ports: &[Port], meant: &Pods, origin: &str) {
+    let mut single = Vec::new();
+    for port in ports {
+        match port {
+            Port::Number { transport, ports } if ports.first() != ports.last() => {
+                gather(groups, Some(Spoken::Ports(*transport, *ports)), meant, Vec::new(), origin);
+            }
+            Port::Number { .. } | Port::Named { .. } => single.push(port.clone()),
+        }
+    }
+    if !single.is_empty() {
+        gather(groups, None, meant, single, origin);
+    }
 }
 
 /// The services of a rule that need no pod to resolve them. A rule without ports speaks of everything; one whose names
@@ -472,13 +465,15 @@ mod tests {
     }
 
     #[test]
-    fn names_of_egress_are_each_pods_own_and_never_an_address_blocks() {
+    fn names_of_egress_are_each_pods_own_in_an_address_block_too() {
         let block = Who::Block { cidr: "10.0.0.0/8".parse().unwrap(), except: vec![] };
-        for (peers, groups) in [(vec![block], 0), (vec![pods("a")], 1), (vec![], 1)] {
+        for (peers, within) in [(vec![block], true), (vec![pods("a")], false), (vec![], false)] {
             let rules = vec![rule(Action::Accept, peers, vec![named("http")])];
             let policies = Policies { network: vec![network(None, Some(rules))], cluster: vec![] };
             let tiers = govern(&policies, &web(), Direction::Egress, &[]).unwrap().tiers;
-            assert_eq!((tiers[0].runs[0].blocks.len(), tiers[0].runs[0].groups.len()), (0, groups));
+            let run = &tiers[0].runs[0];
+            assert_eq!((run.blocks.len(), run.groups.len()), (0, 1));
+            assert_eq!(run.groups[0].1.peers[0].within.is_some(), within);
         }
     }
 

@@ -19,6 +19,7 @@ use super::model::{
     Action, ClusterPolicy, Labels, Namespaces, NetworkPolicy, Peer as RulePeer, Policies, Port, Rule, Subject, Tier,
     Who,
 };
+use super::names::NamedPort;
 use super::world::Pod;
 use crate::net::{Direction, Payload};
 
@@ -321,8 +322,10 @@ impl Flow<'_> {
                     Direction::Egress => self.peer.pod.filter(|pod| !pod.host_network),
                     Direction::Ingress => Some(self.subject),
                 };
+                // Containers of one pod may give one name to different ports: each is meant.
+                let meant = |port: &NamedPort| port.name == *name && port.protocol == protocol && port.port == number;
                 transport.is_none_or(|transport| transport == protocol)
-                    && there.and_then(|pod| pod.port_named(name, protocol)) == Some(number)
+                    && there.is_some_and(|pod| pod.ports.iter().any(meant))
             }
         }
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{Action, Labels, Namespaces, Port, Selector};
 use super::names::NamedPort;
-use crate::net::Member;
+use crate::net::{Cidr, Member};
 
 /// What selectors see of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -67,6 +67,9 @@ pub struct WatchedPeer {
     pub namespaces: Namespaces,
     /// Which of them.
     pub pods: Selector,
+    /// Of their addresses those alone that are in the first block and in none of the others: an `ipBlock` whose ports have
+    /// names, which only pods can resolve. `None` for all their addresses.
+    pub within: Option<(Cidr, Vec<Cidr>)>,
     /// The ports that go into the set beside the address: single ones, and names that each pod resolves for itself. Empty
     /// where the set holds addresses alone.
     pub ports: Vec<Port>,
@@ -80,6 +83,11 @@ impl WatchedPeer {
 
     /// What stands in the set for one address of a pod that is meant.
     fn members(&self, identity: &Identity, address: IpAddr, into: &mut BTreeSet<Member>) {
+        if let Some((block, except)) = &self.within
+            && (!block.contains(address) || except.iter().any(|hole| hole.contains(address)))
+        {
+            return;
+        }
         if self.ports.is_empty() {
             into.insert(Member { address, port: None });
         }
@@ -239,7 +247,7 @@ mod tests {
     fn group(app: &str, any: bool, ports: Vec<Port>) -> WatchedGroup {
         let requirement = Requirement { key: "app".into(), operator: Operator::In, values: vec![app.into()] };
         let pods = Selector { requirements: vec![requirement] };
-        let peer = WatchedPeer { namespaces: Namespaces::Own("shop".into()), pods, ports };
+        let peer = WatchedPeer { namespaces: Namespaces::Own("shop".into()), pods, within: None, ports };
         let action = if any { Action::Deny } else { Action::Accept };
         WatchedGroup { set: "s".into(), action, peers: vec![peer] }
     }

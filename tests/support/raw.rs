@@ -122,6 +122,15 @@ pub(crate) fn connect_from(source: SocketAddr, to: SocketAddr, timeout: Duration
     }
 }
 
+/// A TCP connection from a chosen source address, in the calling thread's namespace.
+pub(crate) fn connected_from(source: SocketAddr, to: SocketAddr) -> std::net::TcpStream {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket opens");
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(source)).expect("the source is ours");
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).expect("the connection stands");
+    socket.into()
+}
+
 /// Sends a datagram from a UDP socket that is bound to `device` (SO_BINDTODEVICE).
 pub(crate) fn udp_bound_to(from: &Namespace, device: &str, to: SocketAddr) -> std::io::Result<usize> {
     from.within(|| {

@@ -37,11 +37,13 @@ impl Answers {
         !self.errors.is_empty()
     }
 
-    /// Whether the kernel does not know `NFT_MSG_DESTROYTABLE` and its kin: before 6.3.
+    /// Whether the kernel does not know `NFT_MSG_DESTROYTABLE` and its kin: before 6.3. Then it has not looked at the
+    /// message (`nfnetlink_rcv_batch`) and points at no attribute of it.
     pub fn lacks_destroy(&self, batch: &Batch) -> bool {
-        self.errors.iter().any(|(seq, errno, _)| {
+        self.errors.iter().any(|(seq, errno, offset)| {
             let unknown = [Errno::EINVAL, Errno::EOPNOTSUPP].contains(&Errno::from_raw(*errno));
             unknown
+                && offset.is_none()
                 && batch
                     .objects
                     .get(*seq as usize)
