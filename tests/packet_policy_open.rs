@@ -131,8 +131,10 @@ spec:
     let namespace = &live.cluster.end("vip").namespace;
     let _listeners = [80, 81].map(|port| namespace.within(|| TcpListener::bind((vip, port))).unwrap());
     let reached = |live: &Live, when: &str, wanted: [bool; 2]| {
-        let outcomes = [80, 81]
-            .map(|port| probe::tcp_connect(&live.cluster.end(FRONT).namespace, SocketAddr::new(vip, port), SILENCE));
+        let outcomes = [(80, wanted[0]), (81, wanted[1])].map(|(port, passes)| {
+            let patience = if passes { PATIENCE } else { SILENCE };
+            probe::tcp_connect(&live.cluster.end(FRONT).namespace, SocketAddr::new(vip, port), patience)
+        });
         assert_eq!(outcomes.map(|outcome| outcome == Outcome::Connected), wanted, "{when}: {outcomes:?}");
     };
     live.start(WEB, "app=web,tier=good");
