@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -29,7 +30,7 @@ fn begin_and_kill(live: &Live, command: &str, input: &serde_json::Value, dice: &
     let mut child = begin(live, command, input);
     thread::sleep(Duration::from_micros(dice.below(KILLED_WITHIN) as u64));
     child.kill().unwrap();
-    !child.wait().unwrap().success()
+    child.wait().unwrap().signal() == Some(nix::libc::SIGKILL)
 }
 
 #[test]
