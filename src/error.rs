@@ -200,6 +200,8 @@ pub enum Cause {
         /// The kernel's error.
         errno: Errno,
     },
+    /// What this start was decided by is no more.
+    Overtaken(String),
     /// Our own mistake.
     Internal(String),
 }
@@ -220,7 +222,7 @@ const fn exit(code: u8, meaning: &'static str, remedy: &'static str) -> Exit {
 }
 
 /// Every exit code but 0 (done), 1 (`check`: something was found; `last-error`: nothing is recorded) and 63.
-pub const EXITS: [Exit; 27] = [
+pub const EXITS: [Exit; 28] = [
     exit(10, "usage: unknown stage, command or option", "see `netlatch --help`"),
     exit(
         11,
@@ -280,6 +282,7 @@ pub const EXITS: [Exit; 27] = [
         "make the input smaller, or the machine less busy; the message names the limit",
     ),
     exit(42, "a file or stream could not be read or written", "check that the path exists and is readable"),
+    exit(43, "what decided this start has changed meanwhile", "start the container again"),
 ];
 
 /// Our own mistake: what no input should lead to.
@@ -316,6 +319,7 @@ impl Cause {
             Cause::RunDir { .. } => 40,
             Cause::Limit(_) | Cause::Deadline(_) => 41,
             Cause::Io { .. } => 42,
+            Cause::Overtaken(_) => 43,
             Cause::Internal(_) => return EXIT_INTERNAL,
         };
         EXITS.into_iter().find(|exit| exit.code == code).unwrap_or(EXIT_INTERNAL)
@@ -377,7 +381,7 @@ impl fmt::Display for Cause {
             Cause::Refused(refusals) => some_of(f, refusals, "objects"),
             Cause::Netlink { call, errno } => write!(f, "{call} failed with {errno:?}"),
             Cause::RunDir { path, problem } => write!(f, "{path}: {problem}"),
-            Cause::Limit(what) | Cause::Deadline(what) => f.write_str(what),
+            Cause::Limit(what) | Cause::Deadline(what) | Cause::Overtaken(what) => f.write_str(what),
             Cause::Io { path, errno } => write!(f, "{path}: {errno:?}"),
             Cause::Internal(what) => write!(f, "{what} (a bug)"),
         }

@@ -22,6 +22,8 @@
 //! | origin | where a value was written; it goes with the value into the kernel and back: [`net::Origin`] |
 //! | inside | the proof that this thread is in a namespace that is not the host's: [`kernel::netns::Inside`] |
 //! | record | what is known of a container on this host, below /run/netlatch: [`registry::Record`] |
+//! | subject | a network namespace with the containers in it, what policies call a pod: [`registry::Subject`] |
+//! | roster | all subjects of this host in one file: [`registry::Roster`] |
 //!
 //! # The way of the data
 //!
@@ -48,6 +50,7 @@
 //! nft                                                     from layers to a table, its text and its netlink form
 //! plan   conntrack                                        where the two meet; flows, and what a table says of them
 //! kernel   registry                                       what touches the machine
+//! live                                                    what changes for those who run when one comes or goes
 //! cli                                                     a file for each command
 //! main                                                    arguments in, exit code out
 //! ```
@@ -55,6 +58,8 @@
 //! Arrows point up only. `policy` does not know nftables, and `nft` does not know where a rule was written but as text to
 //! cite. `kernel` carries out plans and never reads settings. tests/architecture.rs holds the exact table, reads the source and
 //! names the rule that a line broke.
+//! `registry` knows the words of `policy`, for it keeps what selectors see of a container and whom its sets follow; it
+//! decides nothing by them.
 //!
 //! [`error`] alone chooses exit codes and remedies. [`kernel::netns::enter`] alone makes an `Inside`, by comparing
 //! namespaces, and whatever changes a namespace asks for one: "applied to the host by mistake" does not compile.
@@ -86,6 +91,7 @@ pub mod conntrack;
 pub mod document;
 pub mod error;
 pub mod kernel;
+pub mod live;
 pub mod logging;
 pub mod net;
 pub mod netlink;

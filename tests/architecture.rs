@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may name, least first. One that is not here does not belong to the house.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 17] = [
     // The shared nouns.
     ("net", &[]),
     ("error", &["net"]),
@@ -25,7 +25,9 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("conntrack", &["net", "netlink", "nft"]),
     // What touches the machine. It carries out plans and reads no settings.
     ("kernel", &["conntrack", "error", "net", "netlink", "nft", "plan", "sysctl"]),
-    ("registry", &["error", "kernel", "net"]),
+    ("registry", &["error", "kernel", "net", "policy"]),
+    // What follows for others when somebody comes or goes: two pictures of the host, and no machine.
+    ("live", &["error", "kernel", "net", "nft", "policy", "registry"]),
     (
         "cli",
         &[

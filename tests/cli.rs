@@ -319,7 +319,7 @@ fn a_named_configuration_that_is_missing_or_wrong_stops_a_start() {
 #[test]
 fn a_policy_document_stops_every_start() {
     let place = Place::new();
-    place.write("policies/web.yaml", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n");
+    place.write("policies/web.yaml", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web}\n");
     let line = refused(&place.stage("createRuntime", state(&json!({})).to_string().as_bytes()), 16);
     assert!(line.contains("web.yaml") && line.contains("not supported by this version"), "{line}");
 }

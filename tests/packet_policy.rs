@@ -208,6 +208,12 @@ fn resets_and_refusals_pass_where_tcp_must_begin_with_a_syn() {
         assert_eq!(probe::tcp_connect(&world.far, at(CTR[n], 81), PATIENCE), Outcome::Refused);
         assert_eq!(probe::tcp_connect(&world.ctr, at(PEERS[n], 80), PATIENCE), Outcome::Refused);
     }
+    // And where only ingress is judged: the reset goes out by a chain that asks no layer.
+    let world = World::new();
+    load(&world, &table(vec![isolated(Direction::Ingress, Denial::Reject, vec![])]));
+    for to in CTR {
+        assert_eq!(probe::tcp_connect(&world.far, at(to, 80), PATIENCE), Outcome::Refused, "{to}");
+    }
 }
 
 /// The table without its rules about TCP that begins in the middle.

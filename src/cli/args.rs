@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{Outcome, check, last_error, plan, print};
+use super::{Outcome, check, last_error, plan, print, reach};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -54,6 +54,22 @@ enum Command {
         /// For people, for `nft -f`, or for programs
         #[arg(long, value_enum, default_value_t)]
         format: plan::Format,
+    },
+    /// Tell who can reach whom under these manifests: a table per port, or one answer per probe
+    ///
+    /// Policies are judged as Kubernetes does, with the pods, namespaces, nodes and services of the same manifests. Nothing
+    /// is asked of this machine. The exit code is 0 whatever is denied.
+    #[command(after_help = reach::HELP)]
+    Reach {
+        /// Manifests: files, and folders with all their *.yaml, *.yml and *.json
+        #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+        paths: Vec<PathBuf>,
+        /// Probes, one JSON object a line; a file or - for stdin
+        #[arg(long, value_name = "FILE", conflicts_with = "output")]
+        probes: Option<PathBuf>,
+        /// For people or for programs
+        #[arg(long, short = 'o', value_enum, default_value_t)]
+        output: reach::Output,
     },
     /// Print why the last start failed
     #[command(name = "last-error")]
@@ -117,6 +133,8 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         }
         Command::Check { paths, strict } => check::run(&paths, strict),
         Command::Plan { state, config, format } => plan::run(&state, config, format),
+        Command::Reach { paths, probes: Some(file), output: _ } => reach::probes(&paths, &file),
+        Command::Reach { paths, probes: None, output } => reach::tables(&paths, output),
         Command::LastError { id, run_dir } => last_error::run(&run_dir, id.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -97,20 +97,13 @@ impl Check {
     }
 
     fn read(&mut self, path: &Path, limit: (usize, &'static str)) -> Option<Vec<u8>> {
-        let bytes = match read_regular(path, limit, Trust::Any) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.errors.push(finding(path, error.to_string()));
-                return None;
-            }
-        };
+        let mut read = read_regular(path, limit, Trust::Guarded);
         // The hook believes only files that nobody else may write; a draft may be anybody's.
-        if let Err(error @ (ReadError::Owner { .. } | ReadError::Writable { .. })) =
-            read_regular(path, limit, Trust::Guarded)
-        {
+        if let Err(error @ (ReadError::Owner { .. } | ReadError::Writable { .. })) = read {
             self.warnings.push(finding(path, error.to_string()));
+            read = read_regular(path, limit, Trust::Any);
         }
-        Some(bytes)
+        read.map_err(|error| self.errors.push(finding(path, error.to_string()))).ok()
     }
 
     /// Errors and warnings, file by file.

@@ -1,27 +1,32 @@
 //! A stage, start to finish: what a runtime calls.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::load::{self, ConfigFile, Inputs};
+use super::peers::{Peers, has_any, pod};
 use super::{Outcome, finish};
 use crate::error::{Cause, Failure};
-use crate::kernel::apply::{Present, Site, is_gone};
+use crate::kernel::apply::{Present, Report, Site, is_gone};
 use crate::kernel::capability;
 use crate::kernel::files::Trust;
-use crate::kernel::link::addresses_here;
-use crate::kernel::netns::{Inside, Own, Target, enter};
+use crate::kernel::link::{addresses_here, global_addresses};
+use crate::kernel::netns::{Inside, NamespaceId, Own, Target, cookie, enter};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, DEADLINE, Deadline};
 use crate::kernel::tables::Tables;
+use crate::live::{self, Elsewhere};
 use crate::nft::ruleset::TABLE;
+use crate::oci::annotations::PREFIX;
 use crate::oci::state::MAX_STATE;
-use crate::oci::{NetworkNamespace, State};
-use crate::plan::{Facts, Plan, needs_host_addresses, plan};
-use crate::registry::{Fault, RUN_DIR, Record, Registry, boot_ms};
-use crate::settings::{HostNetwork, Settings};
+use crate::oci::{NetworkNamespace, State, annotations};
+use crate::plan::{Cluster, Facts, Plan, needs_host_addresses, plan};
+use crate::policy::lookup::World;
+use crate::registry::{Anchor, Arrival, Container, Fault, RUN_DIR, Record, Registry, Subject, boot_ms, started};
+use crate::settings::HostNetwork;
 
 /// A stage at which a runtime may call us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,9 +123,8 @@ fn of_stage(
     match stage {
         Stage::CreateRuntime | Stage::Prestart => protect(&inputs(state)?, registry, deadline),
         Stage::Poststart => verify(&inputs(state)?, registry, deadline),
-        // Nothing but the id counts: the namespace is gone or about to be, and its rules with it.
         Stage::Poststop => {
-            registry.forget(id).unwrap_or_else(|failure| log::warn!("{failure}"));
+            forget(id, options, registry, deadline).unwrap_or_else(|failure| log::warn!("{failure}"));
             Ok(())
         }
     }
@@ -129,30 +133,130 @@ fn of_stage(
 /// createRuntime: all of it, before the container's first instruction.
 fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
     let procfs = Procfs::open()?;
-    let facts = facts(&inputs.settings, &procfs, None, deadline)?;
-    let Some(inside) = join(inputs)? else { return Ok(()) };
+    let facts = facts(inputs, &procfs, None, deadline)?;
+    let own = Own::read()?;
+    let Some(inside) = join(inputs, &own)? else { return Ok(()) };
+    if inputs.has_policies() || registry.roster_exists() {
+        return protect_among_peers(inputs, registry, procfs, &facts, &own, inside, deadline);
+    }
+    capability::keep_only(&capability::AFTER_JOIN)?;
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
     // A namespace that the runtime makes for this container holds no other yet.
     let shared = inputs.bundle.as_ref().is_none_or(|bundle| bundle.network != Some(NetworkNamespace::New));
-    let _alone = if shared { Some(registry.lock(deadline)?) } else { None };
+    let alone = if shared { Some(registry.lock(deadline)?) } else { None };
     let mut tables = Tables::open(&inside, *deadline)?;
-    let present = present(&plan, &inputs.settings, &mut tables, &inside, registry)?;
+    let present = present(&plan, inputs, &mut tables, &inside, registry)?;
     let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
-    registry.put(&record(inputs, &plan, &facts, &inside))?;
+    let without_peers = registry.put_alone(&record(inputs, &plan, &facts, &inside)?)?;
+    drop(alone);
+    if !without_peers {
+        // The first policies came while this container was on its way without any. Once, and only then.
+        let problem = "policies came into force while this container was being created".to_owned();
+        return Err(Failure::new("protect the container", Cause::Overtaken(problem)));
+    }
+    told(&plan, &report);
+    Ok(())
+}
+
+/// The same where there are policies, or containers that follow who comes and goes: this one has to be among their peers
+/// before it runs.
+fn protect_among_peers(
+    inputs: &Inputs,
+    registry: &Registry,
+    procfs: Procfs,
+    facts: &Facts,
+    own: &Own,
+    inside: Inside,
+    deadline: &Deadline,
+) -> Result<(), Failure> {
+    capability::keep_only(&capability::WHILE_VISITING)?;
+    let addresses = global_addresses(&inside, deadline)?;
+    let inventory = &inputs.manifests.inventory;
+    let netns = inside.id();
+    let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
+    let mut peers = Peers::meet(registry, inventory, closely, deadline)?;
+    let mut record = record(inputs, &Plan::default(), facts, &inside)?;
+    record.addresses.clone_from(&addresses);
+    let identity = inputs.identity();
+    peers.join(&record.id, netns, &identity)?;
+    let mut arrival = Arrival {
+        netns,
+        cookie: record.cookie,
+        container: Container { id: record.id.clone(), anchor: anchor(&record)? },
+        addresses,
+        identity,
+        table: None,
+        watch: None,
+    };
+    peers.enter(arrival.clone());
+
+    let elsewhere = inventory.peers();
+    let (plan, kept) = {
+        let plan = among_peers(inputs, facts, &peers, netns, &elsewhere)?;
+        let mut tables = Tables::open(&inside, *deadline)?;
+        let present = present(&plan, inputs, &mut tables, &inside, registry)?;
+        let kept = present == Present::Kept;
+        let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
+        told(&plan, &report);
+        (plan, kept)
+    };
+    if !kept {
+        arrival.table = plan.table().map(|table| table.comment.clone());
+        arrival.watch = (!plan.watch.groups.is_empty()).then(|| plan.watch.clone());
+    } else if let Some(before) = peers.known(netns) {
+        arrival.table = before.table.as_deref().cloned();
+        arrival.watch = before.watch.as_deref().cloned();
+    }
+    record.table = plan.table().map(|table| table.comment.clone());
+    record.watch.clone_from(&arrival.watch);
+    record.namespace_labels = Some(arrival.identity.namespace_labels.clone());
+    registry.put(&record)?;
+    peers.enter(arrival);
+    drop(inside);
+    peers.settle(own, &elsewhere, (!kept).then_some(netns))
+}
+
+/// The plan of a container that has been entered among its peers.
+fn among_peers(
+    inputs: &Inputs,
+    facts: &Facts,
+    peers: &Peers<'_>,
+    netns: NamespaceId,
+    elsewhere: &[Elsewhere<'_>],
+) -> Result<Plan, Failure> {
+    let inventory = &inputs.manifests.inventory;
+    let entered = || Failure::new("protect the container", Cause::Internal("it is not in the roster".to_owned()));
+    let subject = peers.roster.find(netns).ok_or_else(entered)?;
+    let pods = live::holders(&peers.roster, elsewhere);
+    // Only services ask the specification.
+    let world = if inventory.services.is_empty() { World::default() } else { peers.world(inventory) };
+    let cluster = Cluster {
+        policies: &inputs.manifests.policies,
+        identity: &subject.identity,
+        pods: &pods,
+        nodes: &inventory.nodes,
+        host: &facts.node,
+        world: &world,
+        subject: &pod(subject),
+    };
+    plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, facts, Some(&cluster))
+}
+
+fn told(plan: &Plan, report: &Report) {
     for note in &plan.notes {
         log::warn!("container {}: {note}", plan.id);
     }
     let table = if report.table.is_some() { "rules in place" } else { "no rules of its own" };
     log::info!("container {}: protected, {table}, {} sysctls set", plan.id, report.sysctls.len());
-    Ok(())
 }
 
 /// poststart: everything once more, with what came after us.
 fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
     let procfs = Procfs::open()?;
     let before = registry.record(&inputs.state.id);
-    let facts = facts(&inputs.settings, &procfs, before.as_ref(), deadline)?;
-    let inside = match join(inputs) {
+    let facts = facts(inputs, &procfs, before.as_ref(), deadline)?;
+    let own = Own::read()?;
+    let inside = match join(inputs, &own) {
         Ok(Some(inside)) => inside,
         Ok(None) => return Ok(()),
         // crun, and runc from 1.6 on, call poststart behind the process's start: it may have done its work and gone.
@@ -162,31 +266,110 @@ fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(
         }
         Err(failure) => return Err(failure),
     };
+    if inputs.has_policies() || registry.roster_exists() {
+        return verify_among_peers(inputs, registry, procfs, &facts, &own, inside, deadline);
+    }
+    capability::keep_only(&capability::AFTER_JOIN)?;
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
+    complete(inputs, registry, procfs, &plan, &inside, before.as_ref(), deadline).map(|_| ())
+}
+
+/// The same with peers: addresses that came since (docker, user namespaces) are made known to them.
+fn verify_among_peers(
+    inputs: &Inputs,
+    registry: &Registry,
+    procfs: Procfs,
+    facts: &Facts,
+    own: &Own,
+    inside: Inside,
+    deadline: &Deadline,
+) -> Result<(), Failure> {
+    capability::keep_only(&capability::WHILE_VISITING)?;
+    let addresses = global_addresses(&inside, deadline)?;
+    let inventory = &inputs.manifests.inventory;
+    let netns = inside.id();
+    let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
+    let mut peers = Peers::meet(registry, inventory, closely, deadline)?;
+    let Some(mut record) = registry.record(&inputs.state.id) else {
+        let problem = "it was not recorded at createRuntime; create the container anew".to_owned();
+        return Err(Failure::new("verify the container's protection", Cause::ReadBack(problem)));
+    };
+    peers.found_at(netns, &addresses);
+    let elsewhere = inventory.peers();
+    if peers.roster.find(netns).is_some() {
+        let plan = among_peers(inputs, facts, &peers, netns, &elsewhere)?;
+        let mut tables = complete(inputs, registry, procfs, &plan, &inside, Some(&record), deadline)?;
+        if let (Some(table), Some(tables)) = (plan.table(), tables.as_mut()) {
+            tables.reconcile(table)?;
+        }
+    }
+    if record.addresses != addresses {
+        record.addresses = addresses;
+        registry.put(&record)?;
+    }
+    drop(inside);
+    peers.settle(own, &elsewhere, None)
+}
+
+/// Verifies what createRuntime did and completes it. The tables are returned where they are this container's.
+fn complete<'i>(
+    inputs: &Inputs,
+    registry: &Registry,
+    procfs: Procfs,
+    plan: &Plan,
+    inside: &'i Inside,
+    before: Option<&Record>,
+    deadline: &Deadline,
+) -> Result<Option<Tables<'i>>, Failure> {
+    let mut tables = Tables::open(inside, *deadline)?;
     let planned = plan.table().map(|table| table.comment.clone());
-    if let Some(before) = before.filter(|before| before.table != planned) {
+    // Another container of the namespace may have brought rules for both since: then those count, not the record's.
+    if let Some(before) = before.filter(|before| before.table != planned)
+        && tables.comment()? != planned
+    {
         let held = before.table.as_deref().unwrap_or("no table");
         let problem = format!("the configuration changed since createRuntime (then {held}); create the container anew");
         return Err(Failure::new("verify the container's protection", Cause::ReadBack(problem)));
     }
-    let mut tables = Tables::open(&inside, *deadline)?;
-    let present = present(&plan, &inputs.settings, &mut tables, &inside, registry)?;
-    let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.complete(&plan)?;
+    let present = present(plan, inputs, &mut tables, inside, registry)?;
+    let kept = present == Present::Kept;
+    let mut site = Site { inside, tables, procfs, present, deadline: *deadline };
+    let report = site.complete(plan)?;
     for report in &report.sysctls {
         log::warn!("container {}: {} was set again to {}", plan.id, report.key, report.value);
     }
-    Ok(())
+    Ok((!kept).then_some(site.tables))
+}
+
+/// poststop: forgets the container, and makes those forget it whose sets it was in. Nothing but the id counts: the
+/// namespace is gone or about to be, and its rules with it. No failure: an engine could do nothing about it, and the next
+/// start repairs what was left.
+fn forget(id: &str, options: &Options, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
+    if registry.forget_alone(id)? {
+        return Ok(());
+    }
+    let own = Own::read()?;
+    capability::keep_only(&capability::WHILE_VISITING)?;
+    // Pods of manifests count where an address is theirs as well. Mistakes in there are the next start's to tell.
+    let manifests = load::manifests_of(&options.config, Trust::Guarded).unwrap_or_default();
+    let mut peers = Peers::meet(registry, &manifests.inventory, |_| false, deadline)?;
+    registry.forget(id)?;
+    peers.roster.remove(id);
+    peers.settle(&own, &manifests.inventory.peers(), None)
 }
 
 /// What can only be learned before the container's namespace is joined. The addresses a rule names are those recorded
-/// at createRuntime, where they were.
-fn facts(settings: &Settings, procfs: &Procfs, before: Option<&Record>, deadline: &Deadline) -> Result<Facts, Failure> {
+/// at createRuntime, where they were; those of the container's node are in a set and may come later.
+fn facts(inputs: &Inputs, procfs: &Procfs, before: Option<&Record>, deadline: &Deadline) -> Result<Facts, Failure> {
+    let settings = &inputs.settings;
+    let node = if inputs.has_policies() { host_addresses(deadline)? } else { Vec::new() };
     let host = match (needs_host_addresses(settings), before) {
         (false, _) => Vec::new(),
         (true, Some(record)) => record.host.clone(),
+        (true, None) if inputs.has_policies() => node.clone(),
         (true, None) => host_addresses(deadline)?,
     };
-    Ok(Facts { host, devconf: procfs.source(settings.devconf.value)? })
+    Ok(Facts { host, node, devconf: procfs.source(settings.devconf.value)? })
 }
 
 /// The host's own addresses, loopback's left out: inside the container those are the container's.
@@ -199,21 +382,19 @@ pub(super) fn host_addresses(deadline: &Deadline) -> Result<Vec<std::net::IpAddr
 }
 
 /// Joins the container's namespace; `None` where it is the host's and nobody asked for anything there.
-fn join(inputs: &Inputs) -> Result<Option<Inside>, Failure> {
+fn join(inputs: &Inputs, own: &Own) -> Result<Option<Inside>, Failure> {
     capability::require(&capability::REQUIRED, "protect the container")?;
     let target = target(inputs)?;
-    let inside = match enter(&target, &Own::read()?) {
-        Ok(inside) => inside,
+    match enter(&target, own) {
+        Ok(inside) => Ok(Some(inside)),
         Err(Failure { cause: Cause::HostNamespace(what), .. })
             if !inputs.settings.explicit && inputs.settings.host_network.value == HostNetwork::Skip =>
         {
             log::warn!("container {}: skipped, {what}", inputs.state.id);
-            return Ok(None);
+            Ok(None)
         }
-        Err(failure) => return Err(failure),
-    };
-    capability::keep_only(&capability::AFTER_JOIN)?;
-    Ok(Some(inside))
+        Err(failure) => Err(failure),
+    }
 }
 
 /// The process's namespace; without a pid the one config.json names by path.
@@ -236,7 +417,7 @@ fn target(inputs: &Inputs) -> Result<Target, Failure> {
 /// have them.
 fn present(
     plan: &Plan,
-    settings: &Settings,
+    inputs: &Inputs,
     tables: &mut Tables<'_>,
     inside: &Inside,
     registry: &Registry,
@@ -249,7 +430,9 @@ fn present(
     let neighbours = registry.sharing(inside.id(), &plan.id);
     match neighbours.iter().find(|other| other.explicit && other.table == comment) {
         None => Ok(Present::Replaceable(comment)),
-        Some(_) if !settings.explicit => Ok(Present::Kept),
+        Some(_) if !inputs.settings.explicit => Ok(Present::Kept),
+        // Both ask for the same, and what governs them has changed: a policy, or a named port of this one.
+        Some(other) if asks(&other.annotations) == asks(&deciding(inputs)) => Ok(Present::Replaceable(comment)),
         Some(other) => Err(Failure::new(
             "protect the container",
             Cause::NotPermitted {
@@ -260,10 +443,27 @@ fn present(
     }
 }
 
-fn record(inputs: &Inputs, plan: &Plan, facts: &Facts, inside: &Inside) -> Record {
+/// What a container asks for rules: its annotations without those that say who it is.
+fn asks(annotations: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
+    let who = ["namespace", "labels", "ports"];
+    let own = annotations.iter().filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value.as_str())));
+    own.filter(|(key, _)| !who.contains(key)).collect()
+}
+
+/// What holds a container's namespace in place, as the roster has it.
+fn anchor(record: &Record) -> Result<Anchor, Failure> {
+    let gone = || Failure::new("record the container", Cause::ProcessGone(record.pid.unwrap_or_default()));
+    record.anchor().ok_or_else(gone)
+}
+
+fn record(inputs: &Inputs, plan: &Plan, facts: &Facts, inside: &Inside) -> Result<Record, Failure> {
     let identity = &inputs.settings.identity;
-    Record {
-        id: plan.id.clone(),
+    let netns_path = match target(inputs)? {
+        Target::Path(path) => Some(path),
+        Target::Process(_) => None,
+    };
+    Ok(Record {
+        id: inputs.state.id.clone(),
         pid: inputs.state.pid,
         netns: (inside.id().dev, inside.id().ino),
         table: plan.table().map(|table| table.comment.clone()),
@@ -272,7 +472,27 @@ fn record(inputs: &Inputs, plan: &Plan, facts: &Facts, inside: &Inside) -> Recor
         namespace: identity.namespace.value.clone(),
         labels: identity.labels.value.clone(),
         recorded_ms: boot_ms(),
-    }
+        started: inputs.state.pid.and_then(started),
+        netns_path,
+        cookie: cookie(inside)?,
+        // Asked for where somebody follows: a start without policies has no time for it.
+        addresses: Vec::new(),
+        ports: identity.ports.value.clone(),
+        namespace_labels: None,
+        annotations: deciding(inputs),
+        bundle: inputs.state.bundle.clone(),
+        watch: None,
+    })
+}
+
+/// The annotations that decided about a container: ours, and those that engines write its identity into.
+fn deciding(inputs: &Inputs) -> BTreeMap<String, String> {
+    let decides = |key: &str| {
+        let engines = ["io.kubernetes.pod.", "io.kubernetes.cri.sandbox-", "io.kubernetes.cri-o.Namespace"];
+        key.starts_with(PREFIX) || engines.iter().any(|engine| key.starts_with(engine))
+    };
+    let all = annotations(&inputs.state, inputs.bundle.as_ref()).into_iter().flatten();
+    all.filter(|(key, _)| decides(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Keeps a failure where it can be found: crun shows the exit code and nothing else.

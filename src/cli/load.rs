@@ -9,9 +9,9 @@ use crate::error::{Cause, Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
 use crate::oci::{Bundle, Requests, State, annotations};
-use crate::policy::model::Policies;
 use crate::policy::parse::{Collector, MAX_MANIFESTS, Manifests, Outcome};
-use crate::settings::{Config, DEFAULT_FILE, Settings};
+use crate::policy::watch;
+use crate::settings::{Config, DEFAULT_FILE, Identity, Settings};
 
 /// Where the configuration is: the default may be absent, a named one may not.
 #[derive(Clone, Debug)]
@@ -59,6 +59,7 @@ pub(super) struct Inputs {
     pub(super) state: State,
     pub(super) bundle: Option<Bundle>,
     pub(super) settings: Settings,
+    pub(super) manifests: Manifests,
 }
 
 /// Reads and decides.
@@ -69,32 +70,33 @@ pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<
         None => Requests::default(),
     };
     let settings = Settings::decide(config.read(trust)?, requests)?;
-    let loaded = policies(&settings.policies.value, trust)?;
-    for warning in &loaded.warnings {
-        log::warn!("{warning}");
+    let Loaded { manifests, .. } = policies(&settings.policies.value, trust)?;
+    Ok(Inputs { state, bundle, settings, manifests })
+}
+
+impl Inputs {
+    /// Whether there are policies, whomever they govern.
+    pub(super) fn has_policies(&self) -> bool {
+        !self.manifests.policies.is_empty()
     }
-    refuse_policies(&loaded.manifests.policies)?;
-    Ok(Inputs { state, bundle, settings })
+
+    /// What selectors see of the container.
+    pub(super) fn identity(&self) -> watch::Identity {
+        let Identity { namespace, labels, ports, .. } = &self.settings.identity;
+        watch::Identity {
+            namespace: namespace.value.clone(),
+            namespace_labels: self.manifests.inventory.namespace_labels(&namespace.value),
+            labels: labels.value.clone(),
+            ports: ports.value.clone(),
+        }
+    }
 }
 
-/// What the hook cannot follow yet must not be passed over in silence: that would start containers without the
-/// protection their author wrote down.
-fn refuse_policies(policies: &Policies) -> Result<(), Failure> {
-    let network = policies.network.iter().map(|policy| &policy.origin);
-    let findings: Vec<Finding> = network
-        .chain(policies.cluster.iter().map(|policy| &policy.origin))
-        .map(|origin| Finding {
-            file: origin.to_string().trim_end().to_owned(),
-            position: None,
-            at: String::new(),
-            message: POLICIES_COME_LATER.to_owned(),
-        })
-        .collect();
-    if findings.is_empty() { Ok(()) } else { Err(Failure::new("follow the policies", Cause::Policy(findings))) }
+/// The manifests of the policies folder that a configuration names.
+pub(super) fn manifests_of(config: &ConfigFile, trust: Trust) -> Result<Manifests, Failure> {
+    let settings = Settings::decide(config.read(trust)?, Requests::default())?;
+    Ok(policies(&settings.policies.value, trust)?.manifests)
 }
-
-const POLICIES_COME_LATER: &str =
-    "policy documents are not supported by this version; move the file away to start containers without it";
 
 /// Manifests without a problem.
 #[derive(Debug)]
@@ -106,19 +108,11 @@ pub(super) struct Loaded {
 
 /// Reads the manifests of a policies folder. One that is not there holds none.
 pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Loaded, Failure> {
-    read_all(&documents(dir)?, trust)
+    manifests(&documents(dir)?, trust)
 }
 
-/// Reads manifests from files, and from the documents of folders.
-pub(super) fn manifests(paths: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() { files.append(&mut documents(path)?) } else { files.push(path.clone()) }
-    }
-    read_all(&files, trust)
-}
-
-fn read_all(files: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
+/// Reads manifests from these files, all together.
+pub(super) fn manifests(files: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
     let mut collector = Collector::new();
     let mut unread = Vec::new();
     for path in files {

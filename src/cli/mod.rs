@@ -5,7 +5,9 @@ mod check;
 pub mod hook;
 mod last_error;
 mod load;
+mod peers;
 mod plan;
+mod reach;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -2,15 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::load::{self, ConfigFile};
+use super::load::{self, ConfigFile, Inputs};
 use super::{Outcome, print};
 use crate::error::{Cause, Failure};
 use crate::kernel::files::{Trust, read_regular};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, DEADLINE, Deadline};
+use crate::live;
+use crate::net::Origin;
 use crate::oci::State;
 use crate::oci::state::MAX_STATE;
-use crate::plan::{Facts, needs_host_addresses, plan};
+use crate::plan::{Cluster, Facts, Plan, needs_host_addresses, plan};
+use crate::policy::lookup::World;
+use crate::policy::world::Pod;
+use crate::registry::Roster;
 use crate::sysctl::devconf::{Devconf, Source};
 
 /// How a plan is printed.
@@ -34,13 +39,14 @@ pub(super) fn run(state: &Path, config: Option<PathBuf>, format: Format) -> Resu
             .map_err(|error| Failure::new("read the state", Cause::State(format!("{}: {error}", state.display()))))?
     };
     let inputs = load::inputs(State::parse(&bytes)?, &ConfigFile::new(config), Trust::Any)?;
-    let host =
-        if needs_host_addresses(&inputs.settings) { super::hook::host_addresses(&deadline)? } else { Vec::new() };
+    let asked = inputs.has_policies() || needs_host_addresses(&inputs.settings);
+    let host = if asked { super::hook::host_addresses(&deadline)? } else { Vec::new() };
     let devconf = match inputs.settings.devconf.value {
         Devconf::Leave => Source::Leave,
         mode @ (Devconf::Host | Devconf::KernelDefaults) => Procfs::open()?.source(mode)?,
     };
-    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &Facts { host, devconf }, None)?;
+    let facts = Facts { node: host.clone(), host, devconf };
+    let plan = alone(&inputs, &facts)?;
     match format {
         Format::Text => print(&plan.to_string())?,
         Format::Json => print(&format!("{:#}\n", plan.to_json()))?,
@@ -48,4 +54,33 @@ pub(super) fn run(state: &Path, config: Option<PathBuf>, format: Format) -> Resu
         Format::Nft => print(&plan.table().map(ToString::to_string).unwrap_or_default())?,
     }
     Ok(Outcome::Done)
+}
+
+/// The plan of a container that has no address yet, among the pods of the manifests. Running containers join its sets
+/// when it starts: they are another machine's, or may be read by root alone.
+fn alone(inputs: &Inputs, facts: &Facts) -> Result<Plan, Failure> {
+    let inventory = &inputs.manifests.inventory;
+    let (identity, elsewhere, roster) = (inputs.identity(), inventory.peers(), Roster::default());
+    let pods = live::holders(&roster, &elsewhere);
+    let world = World::new(inventory.clone());
+    let subject = Pod {
+        namespace: identity.namespace.clone(),
+        name: inputs.state.id.clone(),
+        labels: identity.labels.clone(),
+        addresses: Vec::new(),
+        ports: identity.ports.clone(),
+        host_network: false,
+        node: None,
+        origin: Origin::Builtin("the container"),
+    };
+    let cluster = Cluster {
+        policies: &inputs.manifests.policies,
+        identity: &identity,
+        pods: &pods,
+        nodes: &inventory.nodes,
+        host: &facts.node,
+        world: &world,
+        subject: &subject,
+    };
+    plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, facts, Some(&cluster))
 }

@@ -13,6 +13,9 @@ use crate::error::Finding;
 /// The field whose items a [`Visitor`] may have one by one: that of Kubernetes' lists.
 const ITEMS: &str = "items";
 
+/// Objects with more keys than this have an index while they are built.
+const FEW_KEYS: usize = 24;
+
 pub(super) fn capped(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -102,7 +105,13 @@ impl<'t, 'f> Builder<'t, 'f> {
                     }
                 }
                 Ok(Some(_)) => {}
-                Ok(None) | Err(Stop::End | Stop::Enough) => return,
+                Ok(None) | Err(Stop::Enough) => return,
+                Err(Stop::End) => {
+                    // Items of a list may have been handed out: half a list must not pass for a whole one.
+                    let end = super::position_of(self.text.as_bytes());
+                    self.refuse(end, "the text ends inside a document");
+                    return;
+                }
                 Err(Stop::Limit(position, message)) => {
                     self.refuse(position, message);
                     return;
@@ -223,6 +232,7 @@ impl<'t, 'f> Builder<'t, 'f> {
         mut visitor: Option<&mut dyn Visitor>,
     ) -> Result<Built, Stop> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        // Of large objects only; a few keys are compared faster than they are copied.
         // Not a HashMap: its random seed is a system call on the hook's way.
         let mut seen: BTreeMap<String, u32> = BTreeMap::new();
         let (mut count, mut below) = (1, 0);
@@ -236,7 +246,7 @@ impl<'t, 'f> Builder<'t, 'f> {
             }
             let key = self.node(event, span, depth + 1)?;
             let place = (key.node.line, key.node.column);
-            let text = self.key(key.node.value, place, &mut seen);
+            let text = self.key(key.node.value, place, &entries, &seen);
             let (event, span) = self.content()?;
             let value = match (&mut visitor, &text, &event) {
                 (Some(visitor), Some(text), Event::SequenceStart(_, 0, tag))
@@ -251,13 +261,25 @@ impl<'t, 'f> Builder<'t, 'f> {
             count += key.count + value.count;
             below = below.max(key.depth).max(value.depth);
             if let Some(text) = text {
+                if entries.len() >= FEW_KEYS {
+                    if seen.is_empty() {
+                        seen.extend(entries.iter().map(|(key, _)| (key.text.clone(), key.line)));
+                    }
+                    seen.insert(text.clone(), place.0);
+                }
                 entries.push((Key { text, line: place.0, column: place.1 }, value.node));
             }
         }
     }
 
     /// A key's text, where it can be one and is the first of its kind.
-    fn key(&mut self, key: Value, place: (u32, u32), seen: &mut BTreeMap<String, u32>) -> Option<String> {
+    fn key(
+        &mut self,
+        key: Value,
+        place: (u32, u32),
+        entries: &[(Key, Node)],
+        seen: &BTreeMap<String, u32>,
+    ) -> Option<String> {
         let text = match key {
             Value::Str { text, plain: true } if text == "<<" => {
                 self.refuse(place, "merge keys (<<) are not supported; write the fields out");
@@ -276,12 +298,16 @@ impl<'t, 'f> Builder<'t, 'f> {
                 return None;
             }
         };
-        if let Some(first) = seen.get(&text) {
+        let first = if entries.len() <= FEW_KEYS {
+            entries.iter().find(|(key, _)| key.text == text).map(|(key, _)| key.line)
+        } else {
+            seen.get(&text).copied()
+        };
+        if let Some(first) = first {
             let message = format!("the key {} stands twice, first in line {first}", shown(&text));
             self.refuse(place, message);
             return None;
         }
-        seen.insert(text.clone(), place.0);
         Some(text)
     }
 

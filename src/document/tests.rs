@@ -298,3 +298,15 @@ fn what_json_lets_stand_in_a_string_is_read_but_for_del() {
     assert_eq!(value_of(&good("{\"a\": \"\u{85}\u{2028}\"}")[0], "a").value, string("\u{85}\u{2028}"));
     assert!(bad("{\"a\": \"\u{7f}\"}".as_bytes())[0].starts_with("f:1:8:"));
 }
+
+#[test]
+fn a_key_that_stands_twice_is_found_in_objects_of_any_size() {
+    for count in [1, 2, 23, 24, 25, 26, 100] {
+        for first in [0, count / 2, count - 1] {
+            let text: String = (0..count).chain([first]).map(|n| format!("k{n}: 1\n")).collect();
+            let found = bad(text.as_bytes());
+            let wanted = format!("f:{}:1: the key \"k{first}\" stands twice, first in line {}", count + 1, first + 1);
+            assert_eq!(found, [wanted]);
+        }
+    }
+}

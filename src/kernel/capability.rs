@@ -32,6 +32,16 @@ pub const REQUIRED: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CA
 pub const BEFORE_JOIN: [Capability; 4] =
     [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN, Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
 
+/// What is kept while the namespaces of other containers are visited, whose sets follow who starts and stops: each visit
+/// is a setns on a pidfd, as the first join was (see [`BEFORE_JOIN`]), and changes rules.
+///
+/// So the thread holds `CAP_SYS_ADMIN` while it stands in a container's network namespace. Nobody in there gains by it:
+/// the thread is in none of the container's other namespaces, cannot be traced
+/// ([`lock_down`](crate::kernel::process::lock_down)), and reads there only what the kernel says over netlink. After the
+/// last visit [`AFTER_JOIN`] is what is left.
+pub const WHILE_VISITING: [Capability; 3] =
+    [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN, Capability::CAP_SYS_PTRACE];
+
 /// What is kept once this thread is in the container's namespace: rules, links and sysctls need nothing else
 /// (`netlink_net_capable`, `net_ctl_permissions`).
 pub const AFTER_JOIN: [Capability; 1] = [Capability::CAP_NET_ADMIN];

@@ -11,7 +11,7 @@ use netlink_packet_core::{
     parse_ip,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressHeader, AddressMessage};
+use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
@@ -63,6 +63,8 @@ pub struct Address {
     pub address: IpAddr,
     /// Its prefix length, in bits.
     pub prefix: u8,
+    /// Another host of the link has it (`IFA_F_DADFAILED`), and this one does not use it.
+    pub duplicate: bool,
 }
 
 /// An error that names each difference between `lo` as it is and as it must be: up, with 127.0.0.1/8, and with ::1/128
@@ -89,6 +91,35 @@ pub fn addresses_here(deadline: &Deadline) -> Result<Vec<Address>, Failure> {
 /// The links of the namespace this thread is in. Read-only.
 pub fn links_here(deadline: &Deadline) -> Result<Vec<Link>, Failure> {
     Route::open()?.links(deadline)
+}
+
+/// The addresses by which others may know a container, sorted, none twice.
+///
+/// * Loopback's are everybody's own.
+/// * Link-local ones mean something on one link only: two containers on two links may have the same, so that they tell
+///   nobody who is speaking, and no policy can select by them.
+/// * One that duplicate address detection is still about (`IFA_F_TENTATIVE`) is taken: the container uses it a second
+///   later, and nobody would come by to add it then.
+/// * One that failed it is somebody else's and is not taken: who really has it would be let in by this container's labels.
+pub fn global_addresses(inside: &Inside, deadline: &Deadline) -> Result<Vec<IpAddr>, Failure> {
+    let mut addresses: Vec<IpAddr> = Links::open(inside)?
+        .addresses(deadline)?
+        .into_iter()
+        .filter(|address| !address.duplicate && is_global(address.address))
+        .map(|address| address.address)
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// Whether an address means the same on every link of the host's.
+fn is_global(address: IpAddr) -> bool {
+    let bound_to_a_link = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || bound_to_a_link)
 }
 
 /// The links of a container's namespace, over one socket.
@@ -361,7 +392,8 @@ fn parse_address(reply: Reply<'_>) -> Result<Option<Address>, Cause> {
             _ => {}
         }
     }
-    Ok(own.or(peer).map(|address| Address { index: header.index, address, prefix: header.prefix_len }))
+    let duplicate = header.flags.contains(AddressHeaderFlags::Dadfailed);
+    Ok(own.or(peer).map(|address| Address { index: header.index, address, prefix: header.prefix_len, duplicate }))
 }
 
 #[cfg(test)]
@@ -403,7 +435,30 @@ mod tests {
         payload.extend([8, 0, 1, 0, 192, 0, 2, 9]);
         payload.extend([8, 0, 2, 0, 192, 0, 2, 1]);
         let address = parse_address(Reply { kind: RTM_NEWADDR, payload: &payload }).unwrap().unwrap();
-        assert_eq!(address, Address { index: 7, address: "192.0.2.1".parse().unwrap(), prefix: 32 });
+        assert_eq!(address, Address { index: 7, address: "192.0.2.1".parse().unwrap(), prefix: 32, duplicate: false });
+    }
+
+    #[test]
+    fn an_address_that_another_host_has_is_told() {
+        // ifa_flags: IFA_F_PERMANENT | IFA_F_TENTATIVE, then with IFA_F_DADFAILED.
+        for (flags, duplicate) in [(0xc0, false), (0xc8, true)] {
+            let mut payload = vec![10, 64, flags, 0, 7, 0, 0, 0];
+            payload.extend([20, 0, 1, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+            let address = parse_address(Reply { kind: RTM_NEWADDR, payload: &payload }).unwrap().unwrap();
+            assert_eq!((address.address, address.duplicate), ("2001:db8::1".parse().unwrap(), duplicate));
+        }
+    }
+
+    #[test]
+    fn an_address_of_one_link_alone_makes_nobody_known() {
+        let global = |text: &str| is_global(text.parse().unwrap());
+        for text in ["10.0.0.1", "192.0.2.1", "100.64.0.1", "fd00::1", "2001:db8::1"] {
+            assert!(global(text), "{text}");
+        }
+        for text in ["127.0.0.1", "127.1.2.3", "::1", "169.254.1.1", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1"]
+        {
+            assert!(!global(text), "{text}");
+        }
     }
 
     proptest! {

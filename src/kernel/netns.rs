@@ -24,6 +24,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::error::{Cause, Failure};
 use crate::kernel::capability;
 
+mod visit;
+
+pub use visit::{Place, cookie, visit};
+
 /// Where a container's network namespace is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -45,7 +49,7 @@ impl fmt::Display for Target {
 /// What tells one network namespace from another while both exist.
 ///
 /// Inode numbers are used again once a namespace is gone: never keep one as a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamespaceId {
     /// `st_dev`: the nsfs mount.
     pub dev: u64,

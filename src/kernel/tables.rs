@@ -119,6 +119,11 @@ impl<'i> Tables<'i> {
         self.alter(&deltas, "change the members of sets")
     }
 
+    /// The socket alone, to be closed later: see [`Tables::update`] on what closing may wait for.
+    pub fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     /// Takes our table away.
     ///
     /// # Errors

@@ -3,11 +3,9 @@
 //! A [`Group`](super::filter::Group) is one set for each family. Both are declared even where nobody is in them, so
 //! that a peer can be admitted later by one message to the kernel.
 
-use std::net::IpAddr;
-
 use crate::error::{Cause, Failure};
 use crate::net::{AddrRange, Family, Member, bits_of};
-use crate::nft::ruleset::KeyType;
+use crate::nft::ruleset::{KeyType, Kind, Set};
 
 /// What one set is to gain and to lose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,10 +29,22 @@ pub fn set_name(stem: &str, family: Family) -> String {
 /// The changes of a group's sets, one for each family that has any. `families` are those that the container's table
 /// has sets for: [`Filter::families`](super::filter::Filter::families).
 pub fn changes(stem: &str, families: &[Family], add: &[Member], remove: &[Member]) -> Vec<Change> {
-    let of = |members: &[Member], family| members.iter().filter(|m| m.family() == family).copied().collect();
+    let of = |members: &[Member], family| members.iter().filter(|m| Family::of(m.address) == family).copied().collect();
     let change =
         |family: &Family| Change { set: set_name(stem, *family), add: of(add, *family), remove: of(remove, *family) };
     families.iter().map(change).filter(|change| !change.add.is_empty() || !change.remove.is_empty()).collect()
+}
+
+/// The sets of a group.
+///
+/// # Errors
+/// [`Cause::Internal`] where a member has a port and the set has none, or the other way round.
+pub fn sets(stem: &str, families: &[Family], with_port: bool, members: &[Member]) -> Result<Vec<Set>, Failure> {
+    let set = |family: &Family| {
+        let spans = spans(members, *family, with_port)?;
+        Ok(Set { name: set_name(stem, *family), key: key(*family, with_port), kind: Kind::Members, spans })
+    };
+    families.iter().map(set).collect()
 }
 
 /// The key of a set that holds such members.
@@ -47,8 +57,8 @@ pub(super) fn key(family: Family, with_port: bool) -> Vec<KeyType> {
 ///
 /// # Errors
 /// [`Cause::Internal`] where a member has a port and the set has none, or the other way round.
-pub(super) fn spans(members: &[Member], family: Family, with_port: bool) -> Result<Vec<AddrRange>, Failure> {
-    let mut sorted: Vec<&Member> = members.iter().filter(|member| member.family() == family).collect();
+fn spans(members: &[Member], family: Family, with_port: bool) -> Result<Vec<AddrRange>, Failure> {
+    let mut sorted: Vec<&Member> = members.iter().filter(|member| Family::of(member.address) == family).collect();
     sorted.sort_unstable();
     sorted.dedup();
     let mut spans = Vec::with_capacity(sorted.len() * if with_port { 3 } else { 1 });
@@ -74,16 +84,6 @@ pub(super) fn misfit(member: &Member) -> Failure {
         None => address.to_string(),
     };
     Failure::new("fill a set of peers", Cause::Internal(format!("{held} is of another kind than its set")))
-}
-
-impl Member {
-    /// The family of its address.
-    pub const fn family(&self) -> Family {
-        match self.address {
-            IpAddr::V4(_) => Family::V4,
-            IpAddr::V6(_) => Family::V6,
-        }
-    }
 }
 
 #[cfg(test)]

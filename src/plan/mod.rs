@@ -30,6 +30,8 @@ use crate::sysctl::{contradictions, disagreements, give_way};
 pub struct Facts {
     /// The host's addresses, for `@host`; empty where nothing asks for them.
     pub host: Vec<IpAddr>,
+    /// The host's addresses again, as the container's own node: to policies, and as they are now.
+    pub node: Vec<IpAddr>,
     /// The host's side of `devconf`.
     pub devconf: Source,
 }
@@ -53,7 +55,7 @@ pub enum Step {
 }
 
 /// What will be done for one container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The container's id.
     pub id: String,

@@ -16,10 +16,8 @@ use std::rc::Rc;
 
 use super::lookup::World;
 use super::model::{
-    Action, ClusterPolicy, Labels, Namespaces, NetworkPolicy, Peer as RulePeer, Policies, Port, Rule, Subject, Tier,
-    Who,
+    Action, ClusterPolicy, Labels, Namespaces, NetworkPolicy, Policies, Port, Rule, Subject, Tier, Who,
 };
-use super::names::NamedPort;
 use super::world::Pod;
 use crate::net::{Direction, Payload};
 
@@ -117,6 +115,11 @@ impl<'a> Judge<'a> {
     /// Its world.
     pub fn world(&self) -> &'a World {
         self.world
+    }
+
+    /// The network policies of a namespace, whomever they select.
+    pub(super) fn network_policies_in(&self, namespace: &str) -> &[&'a NetworkPolicy] {
+        self.by_namespace.get(namespace).map_or(&[], Vec::as_slice)
     }
 
     /// What the policies of `subject` say about a packet to (egress) or from (ingress) `peer`.
@@ -270,12 +273,12 @@ impl Flow<'_> {
     /// R2: "If this field is empty or missing, this rule matches all sources", anything outside the cluster too.
     /// Otherwise "items in this list are combined using a logical OR operation".
     pub fn matches_peers(&self, rule: &Rule) -> bool {
-        rule.peers.is_empty() || rule.peers.iter().any(|peer| self.matches_peer(peer))
+        rule.peers.is_empty() || rule.peers.iter().any(|peer| self.matches_peer(&peer.who))
     }
 
     /// One item of `from` or `to`.
-    pub fn matches_peer(&self, peer: &RulePeer) -> bool {
-        match &peer.who {
+    pub fn matches_peer(&self, who: &Who) -> bool {
+        match who {
             // R3, R4, R5: "selects the pods matching podSelector in the Namespaces selected by namespaceSelector", without
             // one "in the policy's own namespace". Never what is no pod, nor a pod on the host's network (L6).
             Who::Pods { namespaces, pods } => self.peer.pod.is_some_and(|pod| {
@@ -322,10 +325,8 @@ impl Flow<'_> {
                     Direction::Egress => self.peer.pod.filter(|pod| !pod.host_network),
                     Direction::Ingress => Some(self.subject),
                 };
-                // Containers of one pod may give one name to different ports: each is meant.
-                let meant = |port: &NamedPort| port.name == *name && port.protocol == protocol && port.port == number;
                 transport.is_none_or(|transport| transport == protocol)
-                    && there.is_some_and(|pod| pod.ports.iter().any(meant))
+                    && there.is_some_and(|pod| pod.names_port(name, protocol, number))
             }
         }
     }

@@ -17,6 +17,9 @@ use super::model::{Action, Labels, Namespaces, Port, Selector};
 use super::names::NamedPort;
 use crate::net::{Cidr, Member};
 
+/// The namespace of what names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// What selectors see of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
@@ -28,6 +31,13 @@ pub struct Identity {
     pub labels: Labels,
     /// Its named ports.
     pub ports: Vec<NamedPort>,
+}
+
+impl Identity {
+    /// Whether it is what a container has that says nothing of itself: the default namespace and no labels.
+    pub fn is_anybody(&self) -> bool {
+        self.namespace == DEFAULT_NAMESPACE && self.labels.is_empty()
+    }
 }
 
 /// A pod with its addresses, as a peer.

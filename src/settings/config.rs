@@ -102,9 +102,7 @@ impl Config {
     pub fn read(root: &Place<'_>) -> Option<Config> {
         let mut fields = root.fields()?;
         if root.node().is_manifest() {
-            root.refuse(
-                "this is a manifest (apiVersion, kind), not a configuration; this version does not understand policies",
-            );
+            root.refuse("this is a manifest (apiVersion, kind), not a configuration; put it into the policies folder");
             return None;
         }
         let config = Config {

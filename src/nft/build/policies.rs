@@ -16,8 +16,8 @@ use crate::error::Failure;
 use crate::net::{Direction, Family, PortRange, Service};
 use crate::nft::filter::{Denial, Group, Otherwise, PolicyLayer, Ruling, Run, Tier};
 use crate::nft::layout::Protocol;
-use crate::nft::members::{key, set_name, spans};
-use crate::nft::ruleset::{Chain, Kind, Match, Rule, Set, Verdict};
+use crate::nft::members::{set_name, sets};
+use crate::nft::ruleset::{Chain, Match, Rule, Verdict};
 
 /// What a packet meets in a tier.
 struct Verdicts {
@@ -124,8 +124,7 @@ impl Builder {
         let side = peer_side(direction);
         let name = set_name(&group.set, family);
         let with_port = group.service.is_none();
-        let spans = spans(&group.members, family, with_port)?;
-        self.sets.push(Set { name: name.clone(), key: key(family, with_port), kind: Kind::Members, spans });
+        self.sets.extend(sets(&group.set, &[family], with_port, &group.members)?);
         let (protocol, ports) = match group.service {
             None => return Ok(vec![Match::AddressProtocolPortIn(side, family, name)]),
             Some(Service::Everything) => (Protocol::Any, PortRange::ALL),

@@ -2,7 +2,7 @@
 
 use super::held::{HeldSet, RawElement, pack};
 use crate::error::Failure;
-use crate::net::{AddrRange, Member};
+use crate::net::{AddrRange, Family, Member};
 use crate::nft::members::{Change, fields, key, misfit};
 
 /// What one set is to gain and to lose.
@@ -62,7 +62,7 @@ impl Delta {
 
 /// A member as an element; `key_len` is that of the members before it, or 0.
 fn raw_member(member: &Member, key_len: &mut usize) -> Result<RawElement, Failure> {
-    let types = key(member.family(), member.port.is_some());
+    let types = key(Family::of(member.address), member.port.is_some());
     let spans: Vec<AddrRange> = fields(member).map(|value| AddrRange { first: value, last: value }).collect();
     let (packed, len) = pack(&spans, &types, |span| span.first);
     if *key_len != 0 && *key_len != len {

@@ -21,44 +21,84 @@ pub const MAX_RULES: usize = 100_000;
 /// Most address blocks of all policies together, `except` among them.
 pub const MAX_CIDRS: usize = 200_000;
 
+/// How many there are of something, and how many there may be.
+#[derive(Debug)]
+struct Count {
+    count: usize,
+    limit: usize,
+    /// What they are, with the limit's name.
+    what: &'static str,
+}
+
+impl Count {
+    const fn new(limit: usize, what: &'static str) -> Count {
+        Count { count: 0, limit, what }
+    }
+
+    /// Counts one more; the one that is too many is reported, and those behind it only passed over.
+    fn one_more(&mut self, place: &Place<'_>) -> Option<()> {
+        self.count += 1;
+        if self.count == self.limit + 1 {
+            place.refuse(format!("there are more than {} {} up to here", self.limit, self.what));
+        }
+        (!self.is_exceeded()).then_some(())
+    }
+
+    const fn is_exceeded(&self) -> bool {
+        self.count > self.limit
+    }
+}
+
 /// How much was read, against the limits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counts {
-    objects: usize,
-    policies: usize,
-    rules: usize,
-    cidrs: usize,
+    objects: Count,
+    policies: Count,
+    rules: Count,
+    cidrs: Count,
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts {
+            objects: Count::new(MAX_OBJECTS, "objects (MAX_OBJECTS)"),
+            policies: Count::new(MAX_POLICIES, "policies (MAX_POLICIES)"),
+            rules: Count::new(MAX_RULES, "rules (MAX_RULES)"),
+            cidrs: Count::new(MAX_CIDRS, "address blocks (MAX_CIDRS)"),
+        }
+    }
 }
 
 impl Counts {
     pub(super) fn rule(&mut self, place: &Place<'_>) -> Option<()> {
-        within(&mut self.rules, (MAX_RULES, "rules (MAX_RULES)"), place)
+        self.rules.one_more(place)
     }
 
     pub(super) fn cidr(&mut self, place: &Place<'_>) -> Option<()> {
-        within(&mut self.cidrs, (MAX_CIDRS, "address blocks (MAX_CIDRS)"), place)
+        self.cidrs.one_more(place)
     }
 
     fn object(&mut self, kind: Kind, place: &Place<'_>) -> Option<()> {
         if kind.is_policy() {
-            within(&mut self.policies, (MAX_POLICIES, "policies (MAX_POLICIES)"), place)?;
+            self.policies.one_more(place)?;
         }
-        within(&mut self.objects, (MAX_OBJECTS, "objects (MAX_OBJECTS)"), place)
+        self.objects.one_more(place)
     }
 
     /// Whether reading on is of no use.
     fn is_exceeded(&self) -> bool {
-        self.objects > MAX_OBJECTS || self.policies > MAX_POLICIES || self.rules > MAX_RULES || self.cidrs > MAX_CIDRS
+        [&self.objects, &self.policies, &self.rules, &self.cidrs].into_iter().any(Count::is_exceeded)
     }
-}
 
-/// Counts one more; the one that is too many is reported, and those behind it only passed over.
-fn within(count: &mut usize, (limit, what): (usize, &str), place: &Place<'_>) -> Option<()> {
-    *count += 1;
-    if *count == limit + 1 {
-        place.refuse(format!("there are more than {limit} {what} up to here"));
+    /// As if each limit were `limit`.
+    #[cfg(test)]
+    pub(super) fn limited(limit: usize) -> Counts {
+        let mut counts = Counts::default();
+        for count in [&mut counts.objects, &mut counts.policies, &mut counts.rules, &mut counts.cidrs] {
+            count.limit = limit;
+        }
+        counts
     }
-    (*count <= limit).then_some(())
 }
 
 /// Who has an address.
@@ -75,7 +115,7 @@ pub struct Collector {
     manifests: Manifests,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
-    counts: Counts,
+    pub(super) counts: Counts,
     /// By kind, namespace and name: where it was first written.
     seen: BTreeMap<(Kind, String, String), String>,
     addresses: BTreeMap<IpAddr, Holder>,

@@ -120,12 +120,11 @@ impl Visitor for Documents<'_, '_> {
             self.waiting.push((index, item));
             return true;
         }
-        if let Some(What::Object(kind)) = item.field("kind").and_then(|node| match &node.value {
-            Value::Str { text, .. } => kind::named(text),
-            Value::Null | Value::Bool(_) | Value::Int { .. } | Value::Float { .. } | Value::Seq(_) | Value::Map(_) => {
-                None
-            }
-        }) {
+        // What a list says before its items is held against each of them at once.
+        if list_of(before).is_none()
+            && let Value::Map(fields) = &item.value
+            && let Some(What::Object(kind)) = text(fields, "kind").and_then(kind::named)
+        {
             self.kinds.entry(kind).or_insert(index);
         }
         let place = self.report.read_item(&item, index);
@@ -133,17 +132,17 @@ impl Visitor for Documents<'_, '_> {
     }
 
     fn document(&mut self, root: Node, items: Option<usize>) -> bool {
+        if items.is_none() {
+            self.forget();
+        }
         let place = self.report.read(&root);
-        let Some(_) = items else {
-            self.waiting.clear();
-            self.kinds.clear();
-            self.held = 0;
+        if items.is_none() {
             if !is_manifest(&root) {
                 (self.other)(&place);
                 return !self.report.is_full();
             }
             return manifest(self.collector, &place, None) && !self.report.is_full();
-        };
+        }
         let Some(mut fields) = place.fields() else { return true };
         let (version, name) = (fields.required("apiVersion"), fields.required("kind"));
         let what = version.zip(name.clone()).and_then(|(version, name)| kind::read(&version, &name));

@@ -32,6 +32,9 @@ const SERVERS: [&str; 13] = [
     "uid",
 ];
 
+/// Longest name that any object can have (`DNS1123SubdomainMaxLength`).
+const LONGEST_NAME: usize = 253;
+
 /// Where an object is that names no namespace.
 const DEFAULT_NAMESPACE: &str = "default";
 
@@ -89,6 +92,10 @@ fn name<'a>(fields: &mut Fields<'a>, kind: Kind) -> Option<&'a str> {
         place.refuse("is empty");
         return None;
     }
+    if name.len() > LONGEST_NAME {
+        place.refuse(format!("is longer than {LONGEST_NAME} bytes"));
+        return None;
+    }
     if kind.is_policy() && !is_dns_subdomain(name) {
         place.refuse(
             "expected a DNS name: at most 253 of a-z, 0-9, - and ., with a letter or digit at both ends of each part",
@@ -100,6 +107,10 @@ fn name<'a>(fields: &mut Fields<'a>, kind: Kind) -> Option<&'a str> {
 
 fn namespace<'a>(place: &Place<'a>, kind: Kind) -> Option<&'a str> {
     let name = place.string()?;
+    if name.len() > LONGEST_NAME {
+        place.refuse(format!("is longer than {LONGEST_NAME} bytes"));
+        return None;
+    }
     if kind.is_policy()
         && let Err(problem) = check_namespace(name)
     {
@@ -117,7 +128,7 @@ fn is_dns_subdomain(name: &str) -> bool {
             && !part.ends_with('-')
             && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    name.len() <= 253 && name.split('.').all(part)
+    name.len() <= LONGEST_NAME && name.split('.').all(part)
 }
 
 /// Labels of an object. Those of the inventory were checked by the server that printed them, or belong to nobody's rules.

@@ -15,8 +15,6 @@ mod kind;
 mod meta;
 mod network_policy;
 mod selector;
-#[cfg(test)]
-mod tests;
 mod tiers;
 mod warnings;
 
@@ -33,3 +31,6 @@ pub struct Manifests {
     /// Who there is.
     pub inventory: Inventory,
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,25 +43,26 @@ fn requirement(place: &Place<'_>) -> Option<Requirement> {
     });
     let operator = fields.required("operator").and_then(|place| place.word(&OPERATORS));
     let list = fields.not_null("values");
-    let values: Option<Vec<String>> =
-        list.as_ref().map(|list| list.items().into_iter().flatten().filter_map(|value| label_value(&value)).collect());
-    let given = list.as_ref().and_then(Place::items).is_some_and(|items| items.len() > 0);
-    match operator {
-        Some(Operator::In | Operator::NotIn) if !given => match list {
-            Some(list) if list.items().is_some() => list.refuse("In and NotIn need a value at least"),
-            // Not a list: already told.
-            Some(_) => {}
-            None => drop(fields.required("values")),
-        },
-        Some(Operator::Exists | Operator::DoesNotExist) if given => {
-            if let Some(list) = list {
-                list.refuse("Exists and DoesNotExist take no values");
-            }
+    // Of a list that is none, nothing more is said.
+    let items: Option<Vec<Place<'_>>> = match &list {
+        Some(list) => list.items().map(Iterator::collect),
+        None => Some(Vec::new()),
+    };
+    match (operator, &items, list) {
+        (Some(Operator::In | Operator::NotIn), Some(items), Some(list)) if items.is_empty() => {
+            list.refuse("In and NotIn need a value at least");
         }
-        Some(Operator::In | Operator::NotIn | Operator::Exists | Operator::DoesNotExist) | None => {}
+        (Some(Operator::In | Operator::NotIn), _, None) => {
+            fields.required("values");
+        }
+        (Some(Operator::Exists | Operator::DoesNotExist), Some(items), Some(list)) if !items.is_empty() => {
+            list.refuse("Exists and DoesNotExist take no values");
+        }
+        (Some(Operator::In | Operator::NotIn | Operator::Exists | Operator::DoesNotExist) | None, _, _) => {}
     }
+    let values = items.into_iter().flatten().filter_map(|value| label_value(&value)).collect();
     fields.finish();
-    Some(Requirement { key: key?, operator: operator?, values: values.unwrap_or_default() })
+    Some(Requirement { key: key?, operator: operator?, values })
 }
 
 fn label_value(place: &Place<'_>) -> Option<String> {

@@ -1,0 +1,234 @@
+//! The part of a stage that concerns other containers: their identities and addresses for this one's rules, and this one's
+//! for their sets.
+//!
+//! Whoever changes who there is holds the registry's lock from the first look at the roster until every set that follows is
+//! changed: of two starts at once each would otherwise miss the other.
+
+use std::net::IpAddr;
+
+use crate::error::{Cause, Failure};
+use crate::kernel::conntrack::forget_peer;
+use crate::kernel::link::global_addresses;
+use crate::kernel::netns::{Inside, NamespaceId, Own};
+use crate::kernel::process::Deadline;
+use crate::kernel::socket::Socket;
+use crate::kernel::tables::Tables;
+use crate::live::{self, Elsewhere, Update};
+use crate::net::Origin;
+use crate::policy::lookup::World;
+use crate::policy::watch::Identity;
+use crate::policy::world::{Inventory, Pod};
+use crate::registry::{Arrival, Lock, Registry, Roster, Subject};
+
+/// Everybody who runs on this host, and the lock.
+pub(super) struct Peers<'r> {
+    registry: &'r Registry,
+    pub(super) lock: Lock,
+    /// As the sets of running containers have it.
+    before: Roster,
+    /// As it is to be.
+    pub(super) roster: Roster,
+    /// Whether any set may be wrong: an earlier change was cut off, or the roster had to be made anew.
+    unsettled: bool,
+    /// Whether addresses have to be asked for: the roster was made from records, and not all have them.
+    rebuilt: bool,
+    deadline: Deadline,
+}
+
+impl<'r> Peers<'r> {
+    /// Takes the lock and reads who there is. Those that ended without a word are left out from here on, and those that
+    /// `closely` names are looked at closely.
+    pub(super) fn meet(
+        registry: &'r Registry,
+        inventory: &Inventory,
+        closely: impl Fn(&Subject) -> bool,
+        deadline: &Deadline,
+    ) -> Result<Peers<'r>, Failure> {
+        let lock = registry.lock(deadline)?;
+        let loaded = registry.roster(&lock, |namespace| inventory.namespace_labels(namespace))?;
+        let mut roster = loaded.roster.clone();
+        let reaped = roster.reap(closely);
+        for container in &reaped.containers {
+            log::warn!("container {}: it ended without a poststop; its addresses are withdrawn", container.id);
+        }
+        registry.forget_dead(&lock, &reaped.containers);
+        Ok(Peers {
+            registry,
+            lock,
+            before: loaded.roster,
+            roster,
+            unsettled: !loaded.finished,
+            rebuilt: loaded.rebuilt,
+            deadline: *deadline,
+        })
+    }
+
+    /// What selectors see of a namespace that a container with `identity` is in or joins.
+    ///
+    /// # Errors
+    /// [`Cause::NotPermitted`] where others live there under another name: a container that joins a pod's network must
+    /// not give the pod another identity.
+    pub(super) fn join(&self, id: &str, netns: NamespaceId, identity: &Identity) -> Result<(), Failure> {
+        let Some(subject) = self.roster.find(netns) else { return Ok(()) };
+        let others = subject.containers.iter().find(|container| container.id != id);
+        let same = identity.namespace == subject.identity.namespace && identity.labels == subject.identity.labels;
+        match others {
+            Some(other) if !same && !identity.is_anybody() && !subject.identity.is_anybody() => Err(Failure::new(
+                "protect the container",
+                Cause::NotPermitted {
+                    asked: format!("container {id} says it is {}", shown(identity)),
+                    against: format!(
+                        "shares its network with container {}, which is {}",
+                        other.id,
+                        shown(&subject.identity)
+                    ),
+                },
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Enters a container. Whoever is gone by that is no peer any more.
+    pub(super) fn enter(&mut self, arrival: Arrival) {
+        let gone = self.roster.enter(arrival);
+        let containers: Vec<_> = gone.into_iter().flat_map(|subject| subject.containers).collect();
+        self.registry.forget_dead(&self.lock, &containers);
+    }
+
+    /// The subject of a namespace as it was found.
+    pub(super) fn known(&self, netns: NamespaceId) -> Option<&Subject> {
+        self.before.find(netns)
+    }
+
+    /// Notes the addresses that a namespace has now.
+    pub(super) fn found_at(&mut self, netns: NamespaceId, addresses: &[IpAddr]) {
+        if let Some(subject) = self.roster.subjects.iter_mut().find(|subject| subject.netns == netns) {
+            subject.addresses = addresses.to_vec();
+        }
+    }
+
+    /// The inventory with the pods of this host, for the specification.
+    pub(super) fn world(&self, inventory: &Inventory) -> World {
+        let mut inventory = inventory.clone();
+        inventory.pods.extend(self.roster.subjects.iter().map(pod));
+        World::new(inventory)
+    }
+
+    /// Brings the sets of running containers about: those whose peers changed, or all of them where any may be wrong.
+    /// `but` is the namespace whose table was made from the new picture.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`] where the roster cannot be written: nothing was changed then. A container that cannot be visited
+    /// does not hold this one up: its sets stay as they were, the log says so, and the next change tries again.
+    pub(super) fn settle(
+        mut self,
+        own: &Own,
+        elsewhere: &[Elsewhere<'_>],
+        but: Option<NamespaceId>,
+    ) -> Result<(), Failure> {
+        let mut settled = true;
+        if self.rebuilt {
+            self.ask_addresses(own, but);
+        }
+        // Closing a socket may wait for what it removed; all of them wait together.
+        let mut sockets: Vec<Socket> = Vec::new();
+        loop {
+            let updates = live::updates(&self.before, &self.roster, elsewhere, but);
+            if updates.is_empty() && !self.unsettled && self.before == self.roster {
+                return Ok(());
+            }
+            let unfinished = self.registry.begin(&self.lock, &self.roster)?;
+            let mut gone: Vec<NamespaceId> = Vec::new();
+            let visit = |subject: &Subject, work: &dyn Fn(&Inside) -> Result<Socket, Failure>| {
+                let inside = subject.visit(own)?;
+                inside.map(|inside| work(&inside)).transpose()
+            };
+            let deadline = self.deadline;
+            let mut visited = |subject: &Subject, socket: Result<Option<Socket>, Failure>| match socket {
+                Ok(Some(socket)) => sockets.push(socket),
+                Ok(None) => gone.push(subject.netns),
+                Err(failure) => {
+                    settled = false;
+                    let id = subject.containers.first().map_or("", |container| &container.id);
+                    log::error!("container {id}: its sets of peers could not be changed: {failure}");
+                }
+            };
+            if std::mem::take(&mut self.unsettled) {
+                let pods = live::holders(&self.roster, elsewhere);
+                for subject in self.roster.subjects.iter().filter(|subject| Some(subject.netns) != but) {
+                    let Some(watch) = &subject.watch else { continue };
+                    let sets = live::sets(watch, &pods)?;
+                    visited(subject, visit(subject, &|inside| put_right(inside, &sets, deadline)));
+                }
+            } else {
+                for (index, update) in &updates {
+                    let subject = &self.roster.subjects[*index];
+                    visited(subject, visit(subject, &|inside| change(inside, update, deadline)));
+                }
+            }
+            self.before = self.roster.clone();
+            if gone.is_empty() {
+                return if settled { unfinished.finish() } else { Ok(()) };
+            }
+            for netns in gone {
+                let subject = self.roster.remove_subject(netns);
+                self.registry.forget_dead(&self.lock, &subject.map(|subject| subject.containers).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Reads the addresses of everybody anew.
+    pub(super) fn ask_addresses(&mut self, own: &Own, but: Option<NamespaceId>) {
+        let deadline = self.deadline;
+        for subject in self.roster.subjects.iter_mut().filter(|subject| Some(subject.netns) != but) {
+            let found = subject.visit(own).and_then(|inside| match inside {
+                Some(inside) => global_addresses(&inside, &deadline),
+                None => Ok(Vec::new()),
+            });
+            match found {
+                Ok(addresses) => subject.addresses = addresses,
+                Err(failure) => log::error!("{failure}"),
+            }
+        }
+    }
+}
+
+fn change(inside: &Inside, update: &Update, deadline: Deadline) -> Result<Socket, Failure> {
+    let mut tables = Tables::open(inside, deadline)?;
+    tables.update(&update.changes)?;
+    if !update.tightened.is_empty() {
+        forget_peer(inside, &update.tightened, deadline)?;
+    }
+    Ok(tables.into_socket())
+}
+
+fn put_right(inside: &Inside, sets: &crate::nft::ruleset::Table, deadline: Deadline) -> Result<Socket, Failure> {
+    let mut tables = Tables::open(inside, deadline)?;
+    tables.reconcile(sets)?;
+    Ok(tables.into_socket())
+}
+
+/// A subject as the specification sees it. Its name is its first container's id.
+pub(super) fn pod(subject: &Subject) -> Pod {
+    Pod {
+        namespace: subject.identity.namespace.clone(),
+        name: subject.containers.first().map_or_else(String::new, |container| container.id.clone()),
+        labels: subject.identity.labels.clone(),
+        addresses: subject.addresses.clone(),
+        ports: subject.identity.ports.clone(),
+        host_network: false,
+        node: None,
+        origin: Origin::Builtin("a container of this host"),
+    }
+}
+
+fn shown(identity: &Identity) -> String {
+    let labels: Vec<String> = identity.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labels = if labels.is_empty() { "without labels".to_owned() } else { labels.join(",") };
+    format!("of namespace {}, {labels}", identity.namespace)
+}
+
+/// Whether a subject has any of these addresses.
+pub(super) fn has_any(subject: &Subject, addresses: &[IpAddr]) -> bool {
+    subject.addresses.iter().any(|address| addresses.contains(address))
+}

@@ -1,0 +1,95 @@
+//! `netlatch reach`: who can reach whom, from manifests alone. The specification does the judging ([`crate::policy::verdict`]); here it is asked and printed.
+
+mod probe;
+mod table;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::{Outcome, load, print};
+use crate::error::{Cause, Failure, Finding, errno_of};
+use crate::kernel::files::Trust;
+use crate::policy::lookup::World;
+use crate::policy::parse::Manifests;
+use crate::policy::reach;
+use crate::policy::verdict::Judge;
+
+/// How tables are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Longest input of probes, in bytes: two million of them.
+const MAX_PROBES: u64 = 256 << 20;
+
+/// What the help says beyond its options.
+pub(super) const HELP: &str = "\
+A probe:  {\"from\":\"shop/api\",\"to\":\"shop/db\",\"port\":5432,\"proto\":\"TCP\"}
+An end is NAMESPACE/POD or an address; proto is TCP, UDP, SCTP, or ICMP without a port. The answer is the same object with
+\"allowed\", \"egress\", \"ingress\" and \"why\", in the order of the probes. A service's address stands for all its endpoints.";
+
+/// Answers probes.
+pub(super) fn probes(paths: &[PathBuf], file: &Path) -> Result<Outcome, Failure> {
+    let manifests = manifests(paths)?;
+    let world = World::new(manifests.inventory);
+    let judge = Judge::new(&manifests.policies, &world);
+    let (name, bytes) = read_probes(file)?;
+    let answers = probe::answer_all(&judge, &name, &bytes).map_err(refused)?;
+    print(&answers).map(|()| Outcome::Done)
+}
+
+/// Files as they are, folders as their documents.
+fn manifests(paths: &[PathBuf]) -> Result<Manifests, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() { files.append(&mut load::documents(path)?) } else { files.push(path.clone()) }
+    }
+    Ok(load::manifests(&files, Trust::Any)?.manifests)
+}
+
+fn refused(findings: Vec<Finding>) -> Failure {
+    Failure::new("answer the probes", Cause::Policy(findings))
+}
+
+/// The input's name and content. A pipe is as good as a file here: nothing is believed that was not typed by the caller.
+fn read_probes(file: &Path) -> Result<(String, Vec<u8>), Failure> {
+    let stdin = file.as_os_str() == "-";
+    let name = if stdin { "stdin".to_owned() } else { file.display().to_string() };
+    let failed = |error: std::io::Error| {
+        Failure::new("read the probes", Cause::Io { path: name.clone(), errno: errno_of(&error) })
+    };
+    let source: Box<dyn Read> =
+        if stdin { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(file).map_err(failed)?) };
+    let mut bytes = Vec::new();
+    source.take(MAX_PROBES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_PROBES {
+        let cause = Cause::Limit(format!("{name}: is longer than {MAX_PROBES} bytes (MAX_PROBES)"));
+        return Err(Failure::new("read the probes", cause));
+    }
+    Ok((name, bytes))
+}
+
+/// Columns of the terminal, of `COLUMNS` where that is set, or what a mail would have.
+fn width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    columns.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(100)
+}
+
+/// Prints who can reach whom.
+pub(super) fn tables(paths: &[PathBuf], output: Output) -> Result<Outcome, Failure> {
+    let manifests = manifests(paths)?;
+    let world = World::new(manifests.inventory);
+    let judge = Judge::new(&manifests.policies, &world);
+    let reach = reach::reach(&manifests.policies, &judge, &world);
+    let text = match output {
+        Output::Table => table::nobody(&reach).unwrap_or_else(|| table::text(&reach, width())),
+        Output::Json => format!("{}\n", table::json(&reach)),
+    };
+    print(&text).map(|()| Outcome::Done)
+}

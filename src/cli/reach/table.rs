@@ -1,0 +1,316 @@
+//! Tables of who reaches whom, for people and for programs.
+//!
+//! A table merges ends that reach the same and are reached by the same, so that two hundred pods are as many lines as
+//! there are kinds of them. It is a matrix where that fits the width, otherwise a list of who reaches each destination.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::logging::printable;
+use crate::net::{Family, Transport};
+use crate::policy::reach::{MAX_BLOCKS, Members, Reach, Spoken, Table};
+use crate::policy::why::counted;
+use crate::policy::world::Pod;
+
+/// Narrower than this is not tried.
+const NARROWEST: usize = 40;
+
+/// Most sources that a list names for a destination. Further ones are counted.
+const MOST_SOURCES: usize = 12;
+
+/// Ends of one line.
+struct Line {
+    /// Indexes of ends.
+    ends: Vec<usize>,
+    label: String,
+}
+
+/// For people, at most `width` columns where that can be.
+pub(super) fn text(reach: &Reach<'_>, width: usize) -> String {
+    let width = width.max(NARROWEST);
+    let totals = totals(reach);
+    let mut text = String::new();
+    for table in &reach.tables {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        write_wrapped(&mut text, &heading(&table.spoken), width, "    ");
+        write_table(&mut text, reach, table, &totals, width);
+    }
+    text.push('\n');
+    let mut legend = vec!["+ reaches, . does not; - one with itself, which is always so.".to_owned()];
+    legend.push("(n) is the number of pods on a line; their full names: --output json.".to_owned());
+    legend.push("Whatever comes from a pod's own node is let in by every NetworkPolicy and is not shown.".to_owned());
+    if reach.blocks_left_out > 0 {
+        legend.push(format!("Of the address blocks in policies only the first {MAX_BLOCKS} are shown."));
+    }
+    legend.iter().for_each(|line| write_wrapped(&mut text, line, width, ""));
+    text
+}
+
+/// How many pods each namespace has.
+fn totals<'w>(reach: &Reach<'w>) -> BTreeMap<&'w str, usize> {
+    let mut totals = BTreeMap::new();
+    for end in &reach.ends {
+        if let Members::Pods(pods) = end {
+            pods.iter().for_each(|pod| *totals.entry(pod.namespace.as_str()).or_default() += 1);
+        }
+    }
+    totals
+}
+
+fn write_table(text: &mut String, reach: &Reach<'_>, table: &Table, totals: &BTreeMap<&str, usize>, width: usize) {
+    let pods: Vec<usize> = (0..reach.ends.len()).filter(|end| matches!(reach.ends[*end], Members::Pods(_))).collect();
+    let all = |value: bool| {
+        pods.iter().all(|pod| {
+            (0..reach.ends.len())
+                .all(|end| table.reaches.is_set(*pod, end) == value && table.reaches.is_set(end, *pod) == value)
+        })
+    };
+    if all(true) {
+        text.push_str("  everyone reaches everyone, inside and outside\n");
+        return;
+    }
+    if all(false) {
+        text.push_str("  nobody reaches anybody else, inside or outside\n");
+        return;
+    }
+    let lines = lines(reach, table, totals);
+    let label_width = lines.iter().map(|line| line.label.chars().count()).max().unwrap_or(0);
+    let digits = lines.len().to_string().len();
+    let matrix_width = |label: usize| 2 + digits + 1 + label + 1 + lines.len() * (digits + 1);
+    // Labels may be cut down to half the width, not below.
+    let room = width.saturating_sub(matrix_width(0));
+    if room >= label_width.min(width / 2).min(20) {
+        write_matrix(text, reach, table, &lines, digits, label_width.min(room));
+    } else {
+        write_list(text, reach, table, &lines, width);
+    }
+}
+
+/// Ends with equal rows and equal columns, in the order of their first.
+fn lines(reach: &Reach<'_>, table: &Table, totals: &BTreeMap<&str, usize>) -> Vec<Line> {
+    let outside = |end: usize| matches!(reach.ends[end], Members::Outside(..));
+    let columns = table.reaches.transposed();
+    let mut known: BTreeMap<(bool, &[u64], &[u64]), usize> = BTreeMap::new();
+    let mut lines: Vec<Line> = Vec::new();
+    for end in 0..reach.ends.len() {
+        let line = *known.entry((outside(end), table.reaches.row(end), columns.row(end))).or_insert(lines.len());
+        match lines.get_mut(line) {
+            Some(line) => line.ends.push(end),
+            None => lines.push(Line { ends: vec![end], label: String::new() }),
+        }
+    }
+    for line in &mut lines {
+        line.label = label(reach, &line.ends, totals);
+    }
+    lines
+}
+
+/// `shop/web`, `shop/* (12)`, `shop/api shop/web (2)`, `outside`.
+fn label(reach: &Reach<'_>, ends: &[usize], totals: &BTreeMap<&str, usize>) -> String {
+    let mut pods: Vec<&Pod> = Vec::new();
+    let mut blocks = Vec::new();
+    for end in ends {
+        match &reach.ends[*end] {
+            Members::Pods(members) => pods.extend(members),
+            Members::Outside(family, block) => blocks.push(outside(*family, block.as_ref().map(ToString::to_string))),
+        }
+    }
+    pods.sort_by_key(|pod| (&pod.namespace, &pod.name));
+    let mut parts: Vec<String> = Vec::new();
+    let mut at = 0;
+    while let Some(first) = pods.get(at) {
+        let members = pods[at..].iter().take_while(|pod| pod.namespace == first.namespace).count();
+        let whole = totals.get(first.namespace.as_str()) == Some(&members);
+        match (members, whole) {
+            (1, _) => parts.push(first.to_string()),
+            (_, true) => parts.push(format!("{}/*", first.namespace)),
+            (2..=3, false) => parts.extend(pods[at..at + members].iter().map(ToString::to_string)),
+            (_, false) => parts.push(some_of(&pods[at..at + members])),
+        }
+        at += members;
+    }
+    parts.extend(blocks);
+    let count = if pods.len() > 1 { format!(" ({})", pods.len()) } else { String::new() };
+    printable(&(parts.join(" ") + &count))
+}
+
+/// `shop/web-*` where the names have a beginning in common that ends at a dash, otherwise the first and how many more.
+fn some_of(pods: &[&Pod]) -> String {
+    let (Some(first), Some(last)) = (pods.first(), pods.last()) else { return String::new() };
+    let common = first.name.bytes().zip(last.name.bytes()).take_while(|(a, b)| a == b).count();
+    match first.name.get(..common).and_then(|common| common.rsplit_once('-')) {
+        Some((stem, _)) => format!("{}/{stem}-*", first.namespace),
+        None => format!("{first} +{}", pods.len() - 1),
+    }
+}
+
+fn outside(family: Family, block: Option<String>) -> String {
+    match (block, family) {
+        (Some(block), _) => block,
+        (None, Family::V4) => "outside".to_owned(),
+        (None, Family::V6) => "outside-IPv6".to_owned(),
+    }
+}
+
+fn write_matrix(text: &mut String, reach: &Reach<'_>, table: &Table, lines: &[Line], digits: usize, label: usize) {
+    let _ = write!(text, "  {:digits$} {:label$} ", "", "from \\ to");
+    for number in 1..=lines.len() {
+        let _ = write!(text, " {number:>digits$}");
+    }
+    text.push('\n');
+    for (number, from) in (1..).zip(lines) {
+        let _ = write!(text, "  {number:>digits$} {:label$} ", shortened(&from.label, label));
+        for to in lines {
+            let _ = write!(text, " {:>digits$}", cell(reach, table, from, to));
+        }
+        text.push('\n');
+    }
+}
+
+fn cell(reach: &Reach<'_>, table: &Table, from: &Line, to: &Line) -> char {
+    let (source, destination) = (from.ends[0], to.ends[0]);
+    let alone = match reach.ends[source] {
+        Members::Pods(ref pods) => from.ends.len() == 1 && pods.len() == 1,
+        // What is outside reaches what is outside without us.
+        Members::Outside(..) => true,
+    };
+    let both_outside = [source, destination].iter().all(|end| matches!(reach.ends[*end], Members::Outside(..)));
+    if both_outside || alone && source == destination {
+        '-'
+    } else if table.reaches.is_set(source, destination) {
+        '+'
+    } else {
+        '.'
+    }
+}
+
+fn write_list(text: &mut String, reach: &Reach<'_>, table: &Table, lines: &[Line], width: usize) {
+    for to in lines {
+        let sources: Vec<&Line> = lines.iter().filter(|from| cell(reach, table, from, to) == '+').collect();
+        let others = lines.iter().filter(|from| cell(reach, table, from, to) == '.').count();
+        let from = match (sources.len(), others) {
+            (0, _) => "nobody".to_owned(),
+            (_, 0) => "everyone".to_owned(),
+            (count, _) => {
+                let named = sources.iter().take(MOST_SOURCES).map(|line| line.label.as_str());
+                let named = named.collect::<Vec<_>>().join(", ");
+                match count.saturating_sub(MOST_SOURCES) {
+                    0 => named,
+                    more => format!("{named} and {}", counted(more, "more line")),
+                }
+            }
+        };
+        write_wrapped(text, &format!("  {} <- {from}", to.label), width, "      ");
+    }
+}
+
+/// At most `width` characters.
+fn shortened(label: &str, width: usize) -> String {
+    if label.chars().count() <= width {
+        return label.to_owned();
+    }
+    // The count at the end says most.
+    let tail = label.rfind(" (").map_or("", |at| &label[at..]);
+    let kept = width.saturating_sub(tail.chars().count() + 1);
+    label.chars().take(kept).chain(['~']).chain(tail.chars()).collect()
+}
+
+/// Breaks at spaces; `indent` begins every line but the first.
+fn write_wrapped(text: &mut String, line: &str, width: usize, indent: &str) {
+    let begin = line.len() - line.trim_start().len();
+    let mut column = begin;
+    text.push_str(&line[..begin]);
+    for (index, word) in line.split_ascii_whitespace().enumerate() {
+        let length = word.chars().count();
+        if index > 0 && column + 1 + length > width {
+            text.push('\n');
+            text.push_str(indent);
+            column = indent.len();
+        } else if index > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+    }
+    text.push('\n');
+}
+
+/// `TCP 80, 443; UDP 53; everything else`.
+fn heading(spoken: &[Spoken]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let rest: Vec<Spoken> = Transport::ALL.into_iter().map(Spoken::OtherPorts).chain([Spoken::Portless]).collect();
+    let everything_else = rest.iter().all(|rest| spoken.contains(rest));
+    for transport in Transport::ALL {
+        let ports: Vec<String> = spoken
+            .iter()
+            .filter_map(|spoken| match spoken {
+                Spoken::Ports(known, range) if *known == transport => Some(range.to_string()),
+                Spoken::Ports(..) | Spoken::OtherPorts(_) | Spoken::Portless => None,
+            })
+            .collect();
+        let others = !everything_else && spoken.contains(&Spoken::OtherPorts(transport));
+        let name = transport.name().to_ascii_uppercase();
+        match (ports.is_empty(), others) {
+            (true, true) => parts.push(format!("{name} to any other port")),
+            (false, true) => parts.push(format!("{name} {} and any other", ports.join(", "))),
+            (false, false) => parts.push(format!("{name} {}", ports.join(", "))),
+            (true, false) => {}
+        }
+    }
+    if everything_else {
+        parts.push(if parts.is_empty() { "everything" } else { "everything else" }.to_owned());
+    } else if spoken.contains(&Spoken::Portless) {
+        parts.push("ICMP and other protocols".to_owned());
+    }
+    parts.join("; ")
+}
+
+/// For programs: the ends once, then each table as the indexes that each reaches.
+pub(super) fn json(reach: &Reach<'_>) -> Value {
+    let ends: Vec<Value> = reach
+        .ends
+        .iter()
+        .map(|end| match end {
+            Members::Pods(pods) => json!({"pods": pods.iter().map(ToString::to_string).collect::<Vec<_>>()}),
+            Members::Outside(family, block) => {
+                json!({"outside": block.map(|block| block.to_string()), "family": family.to_string()})
+            }
+        })
+        .collect();
+    let tables: Vec<Value> = reach
+        .tables
+        .iter()
+        .map(|table| {
+            let all = 0..reach.ends.len();
+            let reaches =
+                |from: usize| -> Vec<usize> { all.clone().filter(|to| table.reaches.is_set(from, *to)).collect() };
+            json!({
+                "spoken": table.spoken.iter().map(spoken).collect::<Vec<_>>(),
+                "reaches": all.clone().map(reaches).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({"ends": ends, "tables": tables, "blocksLeftOut": reach.blocks_left_out})
+}
+
+fn spoken(spoken: &Spoken) -> Value {
+    let name = |transport: &Transport| transport.name().to_ascii_uppercase();
+    match spoken {
+        Spoken::Ports(transport, range) => {
+            json!({"proto": name(transport), "ports": [range.first(), range.last()]})
+        }
+        Spoken::OtherPorts(transport) => json!({"proto": name(transport), "ports": "others"}),
+        Spoken::Portless => json!({"proto": "others"}),
+    }
+}
+
+/// One line about a world without pods.
+pub(super) fn nobody(reach: &Reach<'_>) -> Option<String> {
+    let pods = reach.ends.iter().filter(|end| matches!(end, Members::Pods(_))).count();
+    (pods == 0).then(|| format!("{} in these manifests\n", counted(0, "pod")))
+}

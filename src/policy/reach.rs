@@ -1,0 +1,440 @@
+//! Who can reach whom, all of it: for every pod, every port and the world outside.
+//!
+//! Three things keep that small enough to read. Pods that no policy can tell apart are one line: they are governed by the
+//! same policies, match the same peers and give the same numbers to the same port names. Ports that no policy and no
+//! container mentions are one port. And the world outside is the blocks that policies name, each without the blocks in
+//! it that they name too.
+//!
+//! Services are left out, being other names for pods. Who reaches a pod only because it is the pod's own node is left out: that holds for every pod, and would split every
+//! line by its node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::lookup::World;
+use super::model::{Labels, Policies, Port, Rule, Who};
+use super::verdict::{Flow, Judge, Peer};
+use super::world::Pod;
+use crate::net::{Cidr, Direction, Family, Payload, PortRange, Transport, bits_of};
+
+/// Most blocks of the world outside that are looked at. They are lines for people to read.
+pub const MAX_BLOCKS: usize = 64;
+
+/// Everything there is to know.
+#[derive(Debug)]
+pub struct Reach<'w> {
+    /// Whom the tables speak of.
+    pub ends: Vec<Members<'w>>,
+    /// What they say; no two hold the same.
+    pub tables: Vec<Table>,
+    /// Blocks that policies name beyond [`MAX_BLOCKS`].
+    pub blocks_left_out: usize,
+}
+
+/// Ends that no policy can tell apart.
+#[derive(Debug)]
+pub enum Members<'w> {
+    /// Pods, by namespace and name; at least one.
+    Pods(Vec<&'w Pod>),
+    /// Addresses of no pod: a block without those that policies name inside it; `None` for what is in no block.
+    Outside(Family, Option<Cidr>),
+}
+
+/// Who can reach whom with what is spoken.
+#[derive(Debug)]
+pub struct Table {
+    /// What is spoken, at least one.
+    pub spoken: Vec<Spoken>,
+    /// By source, then destination: indexes of [`Reach::ends`]. An end reaches its like, not only itself.
+    pub reaches: Matrix,
+}
+
+/// A square of bits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Matrix {
+    rows: Vec<Vec<u64>>,
+}
+
+impl Matrix {
+    fn new(size: usize) -> Matrix {
+        Matrix { rows: vec![vec![0; size.div_ceil(64)]; size] }
+    }
+
+    /// The bit of a row and column.
+    pub fn is_set(&self, row: usize, column: usize) -> bool {
+        self.rows[row][column / 64] >> (column % 64) & 1 == 1
+    }
+
+    fn set(&mut self, row: usize, column: usize) {
+        self.rows[row][column / 64] |= 1 << (column % 64);
+    }
+
+    /// A row's bits.
+    pub fn row(&self, row: usize) -> &[u64] {
+        &self.rows[row]
+    }
+
+    /// Rows and columns exchanged.
+    pub fn transposed(&self) -> Matrix {
+        let mut other = Matrix::new(self.rows.len());
+        for row in 0..self.rows.len() {
+            (0..self.rows.len()).filter(|column| self.is_set(row, *column)).for_each(|column| other.set(column, row));
+        }
+        other
+    }
+}
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spoken {
+    /// Ports that a container declares or a policy mentions.
+    Ports(Transport, PortRange),
+    /// All the others.
+    OtherPorts(Transport),
+    /// What has no ports: ICMP, and every other protocol.
+    Portless,
+}
+
+/// Asks about everyone and everything.
+pub fn reach<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Reach<'w> {
+    let (outside, blocks_left_out) = outside(policies, world);
+    let mut ends = Vec::new();
+    let mut known = Vec::new();
+    for (traits, pods) in alike(policies, judge, world) {
+        let pod = pods.first().map(|pod| Pod { node: None, ..Pod::clone(pod) });
+        known.push(Known {
+            addresses: pod.iter().flat_map(|pod| pod.addresses.clone()).map(Some).collect(),
+            pod,
+            traits,
+        });
+        ends.push(Members::Pods(pods));
+    }
+    for (family, block, address) in outside {
+        known.push(Known { pod: None, addresses: vec![Some(address)], traits: Traits::default() });
+        ends.push(Members::Outside(family, block));
+    }
+    // One that has no address yet is still judged once.
+    known.iter_mut().filter(|end| end.addresses.is_empty()).for_each(|end| end.addresses.push(None));
+    let asked = everything_spoken(policies, world);
+    let halves = Direction::BOTH.map(|direction| Half::ask(judge, direction, &known, &asked));
+    let mut tables: BTreeMap<Matrix, Vec<Spoken>> = BTreeMap::new();
+    for same in told_apart(&asked, &halves) {
+        let mut reaches = Matrix::new(known.len());
+        for (from, source) in known.iter().enumerate() {
+            for (to, destination) in known.iter().enumerate() {
+                let allowed = pairs(&source.addresses, &destination.addresses).any(|(out, back)| {
+                    halves[0].allows(from, to, back, same[0]) && halves[1].allows(to, from, out, same[0])
+                });
+                if allowed {
+                    reaches.set(from, to);
+                }
+            }
+        }
+        tables.entry(reaches).or_default().extend(same.iter().map(|index| asked[*index].0));
+    }
+    let mut tables: Vec<Table> = tables
+        .into_iter()
+        .map(|(reaches, mut spoken)| {
+            spoken.sort();
+            Table { spoken: joined(spoken), reaches }
+        })
+        .collect();
+    tables.sort_by(|a, b| a.spoken.cmp(&b.spoken));
+    Reach { ends, tables, blocks_left_out }
+}
+
+/// A representative of ends that are alike.
+struct Known {
+    /// `None` outside.
+    pod: Option<Pod>,
+    /// At least one.
+    addresses: Vec<Option<IpAddr>>,
+    traits: Traits,
+}
+
+/// Indexes of addresses that a flow may use: those of one family, or any where there are none; see
+/// [`flow`](super::flow).
+fn pairs(from: &[Option<IpAddr>], to: &[Option<IpAddr>]) -> impl Iterator<Item = (usize, usize)> {
+    let family = |address: Option<IpAddr>| address.map(Family::of);
+    let alike = move |a: Option<IpAddr>, b: Option<IpAddr>| match (family(a), family(b)) {
+        (Some(a), Some(b)) => a == b,
+        (None, _) | (_, None) => true,
+    };
+    let none = !from.iter().any(|a| to.iter().any(|b| alike(*a, *b)));
+    let all = (0..from.len()).flat_map(|out| (0..to.len()).map(move |back| (out, back)));
+    all.filter(move |(out, back)| if none { (*out, *back) == (0, 0) } else { alike(from[*out], to[*back]) })
+}
+
+/// One half of every flow. Ends that are governed alike are asked once for all peers that their own rules cannot tell
+/// apart: without that a large cluster takes minutes.
+struct Half {
+    /// Of each end, whose answers are its; `None` where nothing governs it.
+    subject: Vec<Option<usize>>,
+    /// By subject, peer and the peer's address: the answer.
+    answers: Vec<Vec<Vec<usize>>>,
+    /// Each answer for everything that was asked.
+    allowed: Vec<Vec<bool>>,
+}
+
+impl Half {
+    fn ask(judge: &Judge<'_>, direction: Direction, known: &[Known], asked: &[(Spoken, Payload)]) -> Half {
+        let index = match direction {
+            Direction::Egress => 0,
+            Direction::Ingress => 1,
+        };
+        let mut half = Half { subject: Vec::new(), answers: Vec::new(), allowed: Vec::new() };
+        let mut subjects: BTreeMap<(&[usize], &BTreeSet<(String, Transport, u16)>), usize> = BTreeMap::new();
+        for end in known {
+            let governed = &end.traits.governed[index];
+            let Some(pod) = end.pod.as_ref().filter(|_| !governed.is_empty()) else {
+                half.subject.push(None);
+                continue;
+            };
+            // The number of a named port is the subject's own only on the way in.
+            let next = subjects.len();
+            let named = if direction == Direction::Ingress { &end.traits.named } else { &NO_NAMES };
+            let subject = *subjects.entry((governed.as_slice(), named)).or_insert(next);
+            half.subject.push(Some(subject));
+            if subject == next {
+                half.ask_for(judge, direction, pod, known, asked);
+            }
+        }
+        half
+    }
+
+    fn ask_for(
+        &mut self,
+        judge: &Judge<'_>,
+        direction: Direction,
+        subject: &Pod,
+        known: &[Known],
+        asked: &[(Spoken, Payload)],
+    ) {
+        let governing = judge.governing(direction, subject);
+        let cluster = governing.admin.iter().chain(&governing.baseline).flat_map(|policy| policy.rules(direction));
+        let network = governing.network.iter().flat_map(|policy| policy.rules(direction).unwrap_or_default());
+        let whos: BTreeSet<&Who> = cluster.chain(network).flat_map(|rule| &rule.peers).map(|peer| &peer.who).collect();
+        let mut seen: BTreeMap<(Vec<bool>, &BTreeSet<(String, Transport, u16)>, bool), usize> = BTreeMap::new();
+        let mut answers = Vec::with_capacity(known.len());
+        for end in known {
+            let host_network = end.pod.as_ref().is_some_and(|pod| pod.host_network);
+            let mut of_end = Vec::with_capacity(end.addresses.len());
+            for address in &end.addresses {
+                let peer = Peer { pod: end.pod.as_ref(), address: *address };
+                let flow = Flow { world: judge.world(), direction, subject, peer, payload: Payload::Other(0) };
+                let matched: Vec<bool> = whos.iter().map(|who| flow.matches_peer(who)).collect();
+                let next = self.allowed.len();
+                let answer = *seen.entry((matched, &end.traits.named, host_network)).or_insert(next);
+                if answer == next {
+                    let ask = |payload| judge.tiers(direction, subject, peer, payload).allowed();
+                    self.allowed.push(asked.iter().map(|(_, payload)| ask(*payload)).collect());
+                }
+                of_end.push(answer);
+            }
+            answers.push(of_end);
+        }
+        self.answers.push(answers);
+    }
+
+    /// What the policies of `subject` say of `peer` at its address of that index.
+    fn allows(&self, subject: usize, peer: usize, address: usize, asked: usize) -> bool {
+        self.subject[subject].is_none_or(|subject| self.allowed[self.answers[subject][peer][address]][asked])
+    }
+}
+
+static NO_NAMES: BTreeSet<(String, Transport, u16)> = BTreeSet::new();
+
+/// Indexes of what is spoken, together where all answers are the same.
+fn told_apart(asked: &[(Spoken, Payload)], halves: &[Half; 2]) -> Vec<Vec<usize>> {
+    let mut groups: BTreeMap<Vec<bool>, Vec<usize>> = BTreeMap::new();
+    for index in 0..asked.len() {
+        let answers = halves.iter().flat_map(|half| &half.allowed).map(|allowed| allowed[index]).collect();
+        groups.entry(answers).or_default().push(index);
+    }
+    groups.into_values().collect()
+}
+
+fn rules(policies: &Policies) -> impl Iterator<Item = &Rule> {
+    let network = policies.network.iter().flat_map(|policy| [&policy.ingress, &policy.egress].into_iter().flatten());
+    let cluster = policies.cluster.iter().flat_map(|policy| [&policy.ingress, &policy.egress]);
+    network.chain(cluster).flatten()
+}
+
+/// What distinguishes one pod from another.
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Traits {
+    host_network: bool,
+    /// Places of the policies in memory, which are as good as their names.
+    governed: [Vec<usize>; 2],
+    /// Which peers of rules it is, by its labels.
+    selected: Rc<Vec<bool>>,
+    /// And by its addresses, each with its family.
+    addressed: Vec<(Family, Vec<bool>)>,
+    /// Ports whose names rules use.
+    named: BTreeSet<(String, Transport, u16)>,
+}
+
+/// Groups of pods that policies cannot tell apart, by their first pod.
+fn alike<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Vec<(Traits, Vec<&'w Pod>)> {
+    let whos: BTreeSet<&Who> = rules(policies).flat_map(|rule| &rule.peers).map(|peer| &peer.who).collect();
+    let (by_labels, by_address): (Vec<&Who>, Vec<&Who>) = whos.into_iter().partition(|who| match who {
+        Who::Pods { .. } | Who::DomainNames(_) => true,
+        Who::Block { .. } | Who::Nodes(_) => false,
+    });
+    let names: BTreeSet<&str> = rules(policies)
+        .flat_map(|rule| &rule.ports)
+        .filter_map(|port| match port {
+            Port::Named { name, .. } => Some(name.as_str()),
+            Port::Number { .. } => None,
+        })
+        .collect();
+    let is_peer = |pod: &Pod, address: Option<IpAddr>, whos: &[&Who]| -> Vec<bool> {
+        let (direction, payload) = (Direction::Ingress, Payload::Other(0));
+        let flow = Flow { world, direction, subject: pod, peer: Peer { pod: Some(pod), address }, payload };
+        whos.iter().map(|who| flow.matches_peer(who)).collect()
+    };
+    let mut known: BTreeMap<(bool, &str, &Labels), Rc<Vec<bool>>> = BTreeMap::new();
+    let mut groups: BTreeMap<Traits, Vec<&Pod>> = BTreeMap::new();
+    let mut pods: Vec<&Pod> = world.inventory().pods.iter().collect();
+    pods.sort_by_key(|pod| (&pod.namespace, &pod.name));
+    for pod in pods {
+        let selected = known.entry((pod.host_network, pod.namespace.as_str(), &pod.labels));
+        let selected = selected.or_insert_with(|| Rc::new(is_peer(pod, None, &by_labels))).clone();
+        let governed = Direction::BOTH.map(|direction| {
+            if pod.host_network {
+                return Vec::new();
+            }
+            let governing = judge.governing(direction, pod);
+            let cluster =
+                governing.admin.iter().chain(&governing.baseline).map(|policy| std::ptr::from_ref(*policy).addr());
+            cluster.chain(governing.network.iter().map(|policy| std::ptr::from_ref(*policy).addr())).collect()
+        });
+        let addresses = pod.addresses.iter();
+        let addressed =
+            addresses.map(|address| (Family::of(*address), is_peer(pod, Some(*address), &by_address))).collect();
+        let named = pod.ports.iter().filter(|port| names.contains(port.name.as_str()));
+        let named = named.map(|port| (port.name.clone(), port.protocol, port.port)).collect();
+        let traits = Traits { host_network: pod.host_network, governed, selected, addressed, named };
+        groups.entry(traits).or_default().push(pod);
+    }
+    let mut groups: Vec<(Traits, Vec<&Pod>)> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, pods)| pods.first().map(|pod| (&pod.namespace, &pod.name)));
+    groups
+}
+
+/// Blocks that policies name, and what is in none, with an address of each; and how many blocks were too many.
+fn outside(policies: &Policies, world: &World) -> (Vec<(Family, Option<Cidr>, IpAddr)>, usize) {
+    let mut blocks: BTreeSet<Cidr> = BTreeSet::new();
+    for peer in rules(policies).flat_map(|rule| &rule.peers) {
+        if let Who::Block { cidr, except } = &peer.who {
+            blocks.insert(*cidr);
+            blocks.extend(except);
+        }
+    }
+    let left_out = blocks.len().saturating_sub(MAX_BLOCKS);
+    let blocks: Vec<Cidr> = blocks.into_iter().filter(|block| block.prefix_len() > 0).take(MAX_BLOCKS).collect();
+    let pods = &world.inventory().pods;
+    let mut families: BTreeSet<Family> =
+        pods.iter().flat_map(|pod| &pod.addresses).map(|address| Family::of(*address)).collect();
+    if families.is_empty() {
+        families.insert(Family::V4);
+    }
+    let mut found = Vec::new();
+    for family in families {
+        let known: Vec<Cidr> = blocks.iter().copied().filter(|block| block.family() == family).collect();
+        let everything = Cidr::everything(family);
+        for block in std::iter::once(everything).chain(known.iter().copied()) {
+            let inner: Vec<Cidr> =
+                known.iter().copied().filter(|other| *other != block && block.contains(other.first())).collect();
+            let inner: Vec<Cidr> = inner.into_iter().filter(|other| other.prefix_len() > block.prefix_len()).collect();
+            if let Some(address) = free_address(block, &inner, world) {
+                found.push((family, (block != everything).then_some(block), address));
+            }
+        }
+    }
+    (found, left_out)
+}
+
+/// An address of `block` that is in none of `inner`, and neither a pod's nor a node's nor a service's.
+fn free_address(block: Cidr, inner: &[Cidr], world: &World) -> Option<IpAddr> {
+    let family = block.family();
+    let rims = inner.iter().flat_map(|inner| {
+        let range = inner.range();
+        [range.first.checked_sub(1), range.last.checked_add(1)].into_iter().flatten()
+    });
+    // Pods may stand at the very edge: a few steps on from there.
+    let starts = [bits_of(block.first()), block.range().last].into_iter().chain(rims);
+    let near =
+        starts.flat_map(|start| (0..64u128).flat_map(move |step| [start.checked_add(step), start.checked_sub(step)]));
+    let mut candidates = near.flatten().filter(|bits| *bits <= family.max()).map(|bits| family.address(bits));
+    candidates.find(|address| {
+        block.contains(*address)
+            && !inner.iter().any(|inner| inner.contains(*address))
+            && world.pod_at(*address).is_none()
+            && world.node_at(*address).is_none()
+            && world.service_at(*address).is_none()
+    })
+}
+
+/// Every kind of traffic that could be judged differently, with a packet of it.
+fn everything_spoken(policies: &Policies, world: &World) -> Vec<(Spoken, Payload)> {
+    let mut mentioned: BTreeMap<Transport, Vec<PortRange>> = BTreeMap::new();
+    let single = |port| PortRange::new(port, port);
+    for pod in &world.inventory().pods {
+        for port in &pod.ports {
+            mentioned.entry(port.protocol).or_default().extend(single(port.port));
+        }
+    }
+    for port in rules(policies).flat_map(|rule| &rule.ports) {
+        match port {
+            Port::Number { transport, ports } if *ports != PortRange::ALL => {
+                mentioned.entry(*transport).or_default().push(*ports);
+            }
+            // What the name stands for is among the containers' ports.
+            Port::Number { .. } | Port::Named { .. } => {}
+        }
+    }
+    let mut spoken = Vec::new();
+    for transport in Transport::ALL {
+        let ranges = mentioned.remove(&transport).unwrap_or_default();
+        let mut other = None;
+        // Cut wherever a range begins or ends: between two cuts all ports are the same to everyone.
+        let cuts: BTreeSet<u32> = ranges
+            .iter()
+            .flat_map(|range| [u32::from(range.first()).max(1), u32::from(range.last()) + 1])
+            .chain([1, 1 << 16])
+            .collect();
+        let cuts: Vec<u32> = cuts.into_iter().collect();
+        for pair in cuts.windows(2) {
+            let (Ok(first), Ok(last)) = (u16::try_from(pair[0]), u16::try_from(pair[1] - 1)) else { continue };
+            let payload = Payload::Transport { protocol: transport, port: first };
+            match PortRange::new(first, last) {
+                Some(range) if ranges.iter().any(|mentioned| mentioned.contains(first)) => {
+                    spoken.push((Spoken::Ports(transport, range), payload));
+                }
+                _ => other = Some((Spoken::OtherPorts(transport), payload)),
+            }
+        }
+        spoken.extend(other);
+    }
+    spoken.push((Spoken::Portless, Payload::Other(0)));
+    spoken
+}
+
+/// Joins ranges that touch.
+fn joined(spoken: Vec<Spoken>) -> Vec<Spoken> {
+    let mut joined: Vec<Spoken> = Vec::new();
+    for next in spoken {
+        if let (Some(Spoken::Ports(before, left)), Spoken::Ports(transport, right)) = (joined.last().copied(), next)
+            && before == transport
+            && left.last().checked_add(1) == Some(right.first())
+            && let (Some(range), Some(last)) = (PortRange::new(left.first(), right.last()), joined.last_mut())
+        {
+            *last = Spoken::Ports(transport, range);
+        } else {
+            joined.push(next);
+        }
+    }
+    joined
+}

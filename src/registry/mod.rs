@@ -1,0 +1,170 @@
+//! /run/netlatch: what is known of the containers on this host, and why starts failed.
+//!
+//! ```text
+//! containers/<id>.json   one record
+//! roster                 all running containers in one file; there only where some follow others
+//! errors/<id>.json       why the last start of that container failed
+//! lock                   held while rules are decided for a namespace that containers share, and for the roster
+//! ```
+//!
+//! The directory is root's alone (0700). Records are for humans, `poststart`, containers that share a namespace, and to
+//! make the roster from. Rules live in the kernel and not here: a lost directory loses no container's protection by
+//! itself. But a container without annotations that then joins another's namespace can no longer tell a live neighbour's
+//! rules from left-over ones, and replaces them by the baseline; and containers that run cannot follow those that start.
+
+mod alive;
+mod faults;
+mod record;
+mod roster;
+mod shared;
+mod stored;
+
+pub use alive::{Anchor, started};
+pub use faults::Fault;
+pub use record::Record;
+pub use roster::{Arrival, Container, Loaded, Reaped, Roster, Subject, Unfinished};
+pub use shared::Shared;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::error::{Cause, Failure, errno_of};
+use crate::kernel::process::Deadline;
+
+/// The default directory.
+pub const RUN_DIR: &str = "/run/netlatch";
+
+/// How long to wait before asking for the lock again: a start holds it for some hundred microseconds, or for a
+/// millisecond where others follow it. The wait doubles up to the second value, so that many who wait cost little.
+const LOCK_RETRY: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(1));
+/// A record is some hundred bytes, or as long as what its container follows takes; a longer file is nobody's.
+const RECORD_LIMIT: u64 = 64 << 20;
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    dir: PathBuf,
+}
+
+/// Proof that nobody else decides about shared namespaces or changes the roster, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _held: Flock<File>,
+}
+
+/// Milliseconds since boot, suspended time included.
+pub fn boot_ms() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |time| time.tv_sec() as u64 * 1000 + time.tv_nsec() as u64 / 1_000_000)
+}
+
+impl Registry {
+    /// The registry in `dir`, which need not exist yet.
+    pub fn at(dir: &Path) -> Registry {
+        Registry { dir: dir.to_owned() }
+    }
+
+    /// Keeps others away from shared namespaces and from the roster until what is returned is dropped: between looking at
+    /// what a namespace holds and recording what was put there, nobody else may do the same. A process that is killed
+    /// lets go of it.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`]; [`Cause::Deadline`] where another start does not come to its end in time.
+    pub fn lock(&self, deadline: &Deadline) -> Result<Lock, Failure> {
+        const DOING: &str = "wait for the start of other containers";
+        let failed = |cause| Failure::new(DOING, cause);
+        self.make("containers").map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let mut file = options.open(self.dir.join("lock")).map_err(|error| failed(self.cause(&error)))?;
+        let (mut retry, longest) = LOCK_RETRY;
+        loop {
+            // Never a blocking flock: only poll's deadline is kept whatever signals are blocked.
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => return Ok(Lock { _held: held }),
+                Err((file, Errno::EAGAIN | Errno::EINTR)) => file,
+                Err((_, errno)) => return Err(failed(self.cause(&errno.into()))),
+            };
+            deadline.check(DOING)?;
+            std::thread::sleep(retry);
+            retry = longest.min(retry * 2);
+        }
+    }
+
+    fn path(&self, folder: &str, id: &str) -> PathBuf {
+        self.dir.join(folder).join(format!("{id}.json"))
+    }
+
+    fn read(&self, folder: &str, id: &str) -> io::Result<Vec<u8>> {
+        read_limited(&self.path(folder, id))
+    }
+
+    /// Writes in one call, over what is there: the reader is a later process, and a record that was cut counts as none.
+    /// Renaming a new file into place would cost a start more than all else in here where /run is on a disk.
+    fn write(&self, folder: &str, id: &str, bytes: &[u8]) -> Result<(), Cause> {
+        self.check()?;
+        let path = self.path(folder, id);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make(folder)?;
+                options.open(&path)
+            }
+            other => other,
+        };
+        let written = file.and_then(|mut file| {
+            file.write_all(bytes)?;
+            let length = bytes.len() as u64;
+            if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
+        });
+        written.map_err(|error| self.cause(&error))
+    }
+
+    /// Whoever may write the directory could make us overwrite files elsewhere or believe false records.
+    fn check(&self) -> Result<(), Cause> {
+        let unsafe_dir =
+            |problem: &str| Cause::RunDir { path: self.dir.display().to_string(), problem: problem.to_owned() };
+        match fs::symlink_metadata(&self.dir) {
+            Ok(meta) if !meta.is_dir() => Err(unsafe_dir("it is not a directory")),
+            Ok(meta) if meta.mode() & 0o022 != 0 => Err(unsafe_dir("others may write it")),
+            Ok(meta) if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() => {
+                Err(unsafe_dir("it belongs to another user"))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.cause(&error)),
+        }
+    }
+
+    fn make(&self, folder: &str) -> Result<(), Cause> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.dir.join(folder))
+            .map_err(|error| self.cause(&error))?;
+        self.check()
+    }
+
+    fn cause(&self, error: &io::Error) -> Cause {
+        Cause::RunDir { path: self.dir.display().to_string(), problem: format!("{:?}", errno_of(error)) }
+    }
+}
+
+fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() > RECORD_LIMIT {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    // On the file itself, which tells its length, so that one read takes it whole.
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,292 @@
+//! The record of one container, and how it comes and goes.
+//!
+//! # Who needs the lock
+//!
+//! As long as no policy is in force there is no roster, nobody follows anybody, and a start or a stop only writes or
+//! removes its record: [`Registry::put_alone`], [`Registry::forget_alone`]. The first start that has policies makes the
+//! roster, out of the records. Nobody is lost between the two:
+//!
+//! * who starts writes the record first and looks for the roster's file then;
+//! * who makes the roster creates its file first ([`Registry::roster`]) and lists the records then.
+//!
+//! Whichever comes second sees what the other did: either the builder finds the record, whole, or the start finds the
+//! file, takes the lock and enters itself. (Both may happen, and entering twice is entering once.) A record that the
+//! builder reads half written is one whose writer has not looked yet.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::alive::{self, Anchor};
+use super::roster::Container;
+use super::{Lock, Registry};
+use crate::error::{Cause, Failure};
+use crate::kernel::netns::NamespaceId;
+use crate::policy::model::Labels;
+use crate::policy::names::NamedPort;
+use crate::policy::watch::Watch;
+
+/// What is known of one container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its id.
+    pub id: String,
+    /// The process that held its namespace when it was recorded.
+    pub pid: Option<i32>,
+    /// `st_dev` and `st_ino` of its network namespace. The number is used again once the namespace is gone.
+    pub netns: (u64, u64),
+    /// The comment of its table, with the plan's digest; `None` where nothing is filtered.
+    pub table: Option<String>,
+    /// Whether it carries annotations of ours.
+    pub explicit: bool,
+    /// The host's addresses as they were, where a rule names them.
+    #[serde(default)]
+    pub host: Vec<IpAddr>,
+    /// Its Kubernetes namespace.
+    pub namespace: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was recorded: milliseconds of `CLOCK_BOOTTIME`, which no clock change touches.
+    pub recorded_ms: u64,
+    // What follows is missing in the records of earlier versions.
+    /// When the process started, see [`started`](super::started).
+    #[serde(default)]
+    pub started: Option<u64>,
+    /// The path its namespace was joined by, where the state named no process.
+    #[serde(default)]
+    pub netns_path: Option<PathBuf>,
+    /// The cookie of its namespace ([`cookie`](crate::kernel::netns::cookie)).
+    #[serde(default)]
+    pub cookie: Option<u64>,
+    /// The addresses of its namespace ([`global_addresses`](crate::kernel::link::global_addresses)).
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// Its named ports.
+    #[serde(default)]
+    pub ports: Vec<NamedPort>,
+    /// The labels of its Kubernetes namespace; `None` where nobody looked them up.
+    #[serde(default)]
+    pub namespace_labels: Option<Labels>,
+    /// The annotations that decided about it: ours, and those of its engine that its identity came from.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Its bundle. A hint, as everywhere.
+    #[serde(default)]
+    pub bundle: Option<PathBuf>,
+    /// Whom its named sets follow.
+    #[serde(default)]
+    pub watch: Option<Watch>,
+}
+
+impl Record {
+    /// What keeps its namespace in place; `None` where the record names neither process nor path, or a process that has
+    /// ended so that the number alone is known.
+    pub fn anchor(&self) -> Option<Anchor> {
+        match (self.pid, self.started, &self.netns_path) {
+            (Some(pid), Some(started), _) => Some(Anchor::Process { pid, started }),
+            // An earlier version's: a process that started after the record was written only has its number.
+            (Some(pid), None, _) => {
+                let started = alive::started(pid).filter(|ticks| alive::ticks_to_ms(*ticks) <= self.recorded_ms)?;
+                Some(Anchor::Process { pid, started })
+            }
+            (None, _, Some(path)) => Some(Anchor::Path(path.clone())),
+            (None, _, None) => None,
+        }
+    }
+
+    /// Whether what it tells of is still there.
+    fn is_alive(&self) -> bool {
+        let netns = NamespaceId { dev: self.netns.0, ino: self.netns.1 };
+        self.anchor().is_some_and(|anchor| anchor.holds(netns))
+    }
+}
+
+impl Registry {
+    /// Writes a container's record.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`].
+    pub fn put(&self, record: &Record) -> Result<(), Failure> {
+        let doing = || format!("record container {}", record.id);
+        let bytes = serde_json::to_vec(record).map_err(|e| Failure::new(doing(), Cause::Internal(e.to_string())))?;
+        self.write("containers", &record.id, &bytes).map_err(|cause| Failure::new(doing(), cause))
+    }
+
+    /// The record of a container; `None` where there is none that can be read.
+    pub fn record(&self, id: &str) -> Option<Record> {
+        self.read("containers", id).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    }
+
+    /// Forgets a container. What is not there is forgotten already.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`].
+    pub fn forget(&self, id: &str) -> Result<(), Failure> {
+        match fs::remove_file(self.path("containers", id)) {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+            Err(error) => Err(Failure::new(format!("forget container {id}"), self.cause(&error))),
+        }
+    }
+
+    /// Writes the record of a container that follows nobody, without the lock. `false` says that there is a roster: take
+    /// the lock, write the record once more (whoever held the lock may have removed it) and enter the container there.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`].
+    pub fn put_alone(&self, record: &Record) -> Result<bool, Failure> {
+        self.put(record)?;
+        Ok(!self.roster_exists())
+    }
+
+    /// Forgets a container without the lock. `false` says that there is a roster: take the lock and remove it there.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`].
+    pub fn forget_alone(&self, id: &str) -> Result<bool, Failure> {
+        self.forget(id)?;
+        Ok(!self.roster_exists())
+    }
+
+    /// Forgets containers that were found dead. One that has started anew meanwhile, under the same id, keeps its record.
+    /// What cannot be removed is said in the log: no start depends on it.
+    pub fn forget_dead(&self, _: &Lock, dead: &[Container]) {
+        for container in dead {
+            let same = |record: &Record| record.anchor().is_none_or(|anchor| anchor == container.anchor);
+            if self.record(&container.id).is_none_or(|record| same(&record)) {
+                self.forget(&container.id).unwrap_or_else(|failure| log::warn!("{failure}"));
+            }
+        }
+    }
+
+    /// Every record that can be read, oldest first. One that cannot is said in the log.
+    pub fn records(&self) -> Vec<Record> {
+        let readable = |id: String| {
+            let record = self.record(&id).filter(|record| record.id == id);
+            if record.is_none() {
+                log::warn!("the record of container {id:?} cannot be read and is passed over");
+            }
+            record
+        };
+        let mut records: Vec<Record> = self.recorded().filter_map(readable).collect();
+        records.sort_by(|a, b| (a.recorded_ms, &a.id).cmp(&(b.recorded_ms, &b.id)));
+        records
+    }
+
+    /// The ids that there are records of.
+    fn recorded(&self) -> impl Iterator<Item = String> + use<> {
+        let entries = fs::read_dir(self.dir.join("containers")).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?.strip_suffix(".json")?.to_owned()))
+    }
+
+    /// The records of other live containers in the namespace `netns`.
+    ///
+    /// Reads every record; asked only where a namespace holds a table of ours already, with other rules.
+    pub fn sharing(&self, netns: NamespaceId, id: &str) -> Vec<Record> {
+        self.recorded()
+            .filter(|other| other != id)
+            .filter_map(|other| self.record(&other))
+            .filter(|record| record.netns == (netns.dev, netns.ino) && record.is_alive())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::netns::Target;
+    use crate::net::Transport;
+    use crate::policy::model::{Action, Namespaces, Operator, Port, Requirement, Selector};
+    use crate::policy::watch::{WatchedGroup, WatchedPeer};
+    use crate::registry::boot_ms;
+
+    fn here() -> NamespaceId {
+        Target::Process(std::process::id() as i32).namespace().unwrap()
+    }
+
+    fn record(id: &str, pid: u32) -> Record {
+        Record {
+            id: id.into(),
+            pid: Some(pid as i32),
+            netns: (here().dev, here().ino),
+            table: Some("netlatch 0 plan 1".into()),
+            explicit: true,
+            host: vec!["10.0.0.1".parse().unwrap()],
+            namespace: "default".into(),
+            labels: [("app".to_owned(), "web".to_owned())].into(),
+            recorded_ms: boot_ms(),
+            started: None,
+            netns_path: None,
+            cookie: None,
+            addresses: Vec::new(),
+            ports: Vec::new(),
+            namespace_labels: None,
+            annotations: BTreeMap::new(),
+            bundle: None,
+            watch: None,
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back_and_is_forgotten_twice_without_complaint() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::at(&dir.path().join("run"));
+        assert_eq!(registry.record("a"), None);
+        registry.forget("a").unwrap();
+        let selector = Selector {
+            requirements: vec![Requirement { key: "app".into(), operator: Operator::NotIn, values: vec!["a".into()] }],
+        };
+        let peer = WatchedPeer {
+            namespaces: Namespaces::Selected(selector.clone()),
+            pods: selector,
+            within: None,
+            ports: vec![Port::Named { transport: None, name: "http".into() }],
+        };
+        let group = WatchedGroup { set: "egress_admin_1".into(), action: Action::Pass, peers: vec![peer] };
+        let written = Record {
+            pid: None,
+            netns_path: Some("/run/netns/a".into()),
+            cookie: Some(u64::MAX),
+            addresses: vec!["2001:db8::1".parse().unwrap()],
+            ports: vec![NamedPort { name: "http".into(), port: 80, protocol: Transport::Sctp }],
+            namespace_labels: Some([("team".to_owned(), "x".to_owned())].into()),
+            watch: Some(Watch { ipv6: true, groups: vec![group] }),
+            ..record("a", 1)
+        };
+        registry.put(&written).unwrap();
+        assert_eq!(registry.record("a"), Some(written));
+        registry.forget("a").unwrap();
+        registry.forget("a").unwrap();
+        assert_eq!(registry.record("a"), None);
+    }
+
+    #[test]
+    fn only_live_processes_share_a_namespace() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let registry = Registry::at(dir.path());
+        let netns = here();
+        registry.put(&record("mine", std::process::id())).unwrap();
+        registry.put(&record("other", std::process::id())).unwrap();
+        registry.put(&record("dead", 4_000_000)).unwrap();
+        registry.put(&Record { netns: (4, 1), ..record("elsewhere", std::process::id()) }).unwrap();
+        // The same number, given to a process that began later.
+        registry.put(&Record { recorded_ms: 1, ..record("recycled", std::process::id()) }).unwrap();
+        fs::write(dir.path().join("containers/garbage.json"), "{").unwrap();
+        let sharing: Vec<String> = registry.sharing(netns, "mine").into_iter().map(|record| record.id).collect();
+        assert_eq!(sharing, ["other"]);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let failure = Registry::at(dir.path()).put(&record("a", 1)).unwrap_err();
+        assert_eq!(failure.exit_code(), 40);
+        assert!(failure.to_string().contains("others may write it"), "{failure}");
+    }
+}

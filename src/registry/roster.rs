@@ -1,0 +1,386 @@
+//! The roster: every running container that can be somebody's peer, by network namespace, in one file.
+//!
+//! A start has to know all who run: whom its own rules let in, and whose sets it belongs in. A record for each would be
+//! a thousand files to read; this is one, read and written at every start and stop while the lock is held.
+//!
+//! # What a crash leaves
+//!
+//! The records are what counts; a roster that is missing, torn, damaged or another version's is made anew from them.
+//! Before the first set of another container is changed, the roster is written as it will be then, *unfinished*
+//! ([`Registry::begin`]); when the last set is done, one byte says so ([`Unfinished::finish`]). Who finds it unfinished,
+//! or has to make it anew, knows that any set may be stale and brings all of them up to date.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use super::alive::Anchor;
+use super::shared::Shared;
+use super::stored::{self, State};
+use super::{Lock, Record, Registry, read_limited};
+use crate::error::Failure;
+use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
+use crate::policy::model::Labels;
+use crate::policy::watch::{Identity, Watch};
+
+/// A container of a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// What keeps its namespace in place.
+    pub anchor: Anchor,
+}
+
+/// One network namespace with the containers in it: what policies call a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The namespace.
+    pub netns: NamespaceId,
+    /// Its cookie, where it was read.
+    pub cookie: Option<u64>,
+    /// Who lives there, at least one.
+    pub containers: Vec<Container>,
+    /// Its addresses, sorted.
+    pub addresses: Vec<IpAddr>,
+    /// What selectors see of it.
+    pub identity: Shared<Identity>,
+    /// The comment of its table, with the plan's digest; `None` where nothing is filtered.
+    pub table: Option<Shared<String>>,
+    /// Whom its named sets follow; `None` where nobody.
+    pub watch: Option<Shared<Watch>>,
+}
+
+/// A container as it enters the roster, with what its namespace has from now on.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The namespace.
+    pub netns: NamespaceId,
+    /// Its cookie, where it was read.
+    pub cookie: Option<u64>,
+    /// The container.
+    pub container: Container,
+    /// All addresses of the namespace.
+    pub addresses: Vec<IpAddr>,
+    /// The container's own identity.
+    pub identity: Identity,
+    /// The comment of the table that the namespace has now.
+    pub table: Option<String>,
+    /// Whom the sets of that table follow.
+    pub watch: Option<Watch>,
+}
+
+/// Who was found dead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Namespaces without a container: their addresses have to leave all sets.
+    pub subjects: Vec<Subject>,
+    /// Every container that has ended, those of subjects that live on included.
+    pub containers: Vec<Container>,
+}
+
+/// All subjects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// One for each namespace. Their order means nothing.
+    pub subjects: Vec<Subject>,
+}
+
+/// A roster as it was found.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Who is there.
+    pub roster: Roster,
+    /// Whether every set of every subject is as the roster says. Otherwise all have to be brought up to date.
+    pub finished: bool,
+    /// Whether it was made from the records just now. It is then not finished.
+    pub rebuilt: bool,
+}
+
+impl Subject {
+    /// Whether one of its containers runs, and still in this namespace: three system calls and 15 µs for each until one
+    /// does.
+    pub fn is_alive(&self) -> bool {
+        self.containers.iter().any(|container| container.anchor.holds(self.netns))
+    }
+
+    /// Whether its namespace is the one with this number and cookie.
+    pub fn is_at(&self, netns: NamespaceId, cookie: Option<u64>) -> bool {
+        self.netns == netns && self.cookie.is_none_or(|ours| cookie.is_none_or(|theirs| ours == theirs))
+    }
+
+    /// Joins its namespace; `None` where none of its containers is there any more. See [`visit`].
+    ///
+    /// # Errors
+    /// [`visit`]'s.
+    pub fn visit(&self, own: &Own) -> Result<Option<Inside>, Failure> {
+        for container in &self.containers {
+            let target = container.anchor.target(self.netns);
+            if let Some(inside) = visit(&Place { target, id: self.netns, cookie: self.cookie }, own)? {
+                return Ok(Some(inside));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Roster {
+    /// The subject of a namespace.
+    pub fn find(&self, netns: NamespaceId) -> Option<&Subject> {
+        self.subjects.iter().find(|subject| subject.netns == netns)
+    }
+
+    /// The subject that a container belongs to.
+    pub fn subject_of(&self, id: &str) -> Option<&Subject> {
+        self.subjects.iter().find(|subject| subject.containers.iter().any(|container| container.id == id))
+    }
+
+    /// Every subject that has `address`.
+    pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Subject> {
+        self.subjects.iter().filter(move |subject| subject.addresses.contains(&address))
+    }
+
+    /// Every watch once, however many subjects share it ([`Shared::is`] tells whose it is).
+    pub fn watches(&self) -> Vec<&Shared<Watch>> {
+        Shared::distinct(self.subjects.iter().filter_map(|subject| subject.watch.as_ref()))
+    }
+
+    /// Every identity once.
+    pub fn identities(&self) -> Vec<&Shared<Identity>> {
+        Shared::distinct(self.subjects.iter().map(|subject| &subject.identity))
+    }
+
+    /// Enters a container. What is returned is gone by that: the namespace whose number this one has now, and the one
+    /// that a container of this id had before, which started anew without a poststop.
+    ///
+    /// Addresses, table and watch are the namespace's and replace what was known. Identities of several containers add
+    /// up: namespace and labels are those of the last that was somebody in particular (the first container of a pod often is
+    /// not), named ports are everybody's.
+    pub fn enter(&mut self, arrival: Arrival) -> Vec<Subject> {
+        let Arrival { netns, cookie, container, mut addresses, identity, table, watch } = arrival;
+        let mut gone: Vec<Subject> =
+            self.subjects.extract_if(.., |subject| subject.netns == netns && !subject.is_at(netns, cookie)).collect();
+        let before = self.subjects.iter().position(|subject| {
+            subject.netns != netns && subject.containers.iter().any(|other| other.id == container.id)
+        });
+        gone.extend(before.and_then(|index| self.remove_from(index, &container.id)));
+
+        addresses.sort_unstable();
+        addresses.dedup();
+        let table = table.map(|table| Shared::among(self.subjects.iter().filter_map(|s| s.table.as_ref()), table));
+        let watch = watch.map(|watch| Shared::among(self.subjects.iter().filter_map(|s| s.watch.as_ref()), watch));
+        let there = self.subjects.iter().position(|subject| subject.netns == netns);
+        let others = there.is_some_and(|at| self.subjects[at].containers.iter().any(|other| other.id != container.id));
+        let identity = match there {
+            Some(at) if others => together(&self.subjects[at].identity, identity),
+            Some(_) | None => identity,
+        };
+        let identity = Shared::among(self.subjects.iter().map(|subject| &subject.identity), identity);
+        match there.map(|at| &mut self.subjects[at]) {
+            Some(subject) => {
+                subject.containers.retain(|other| other.id != container.id);
+                subject.containers.push(container);
+                let cookie = cookie.or(subject.cookie);
+                let containers = std::mem::take(&mut subject.containers);
+                *subject = Subject { netns, cookie, containers, addresses, identity, table, watch };
+            }
+            None => {
+                let containers = vec![container];
+                self.subjects.push(Subject { netns, cookie, containers, addresses, identity, table, watch });
+            }
+        }
+        gone
+    }
+
+    /// Removes a container. The subject is returned where it was the last one there.
+    pub fn remove(&mut self, id: &str) -> Option<Subject> {
+        let lives_in = |subject: &Subject| subject.containers.iter().any(|container| container.id == id);
+        let index = self.subjects.iter().position(lives_in)?;
+        self.remove_from(index, id)
+    }
+
+    fn remove_from(&mut self, index: usize, id: &str) -> Option<Subject> {
+        let subject = &mut self.subjects[index];
+        subject.containers.retain(|container| container.id != id);
+        if subject.containers.is_empty() { Some(self.subjects.swap_remove(index)) } else { None }
+    }
+
+    /// Removes the subject of a namespace that was found to be gone when it was to be visited.
+    pub fn remove_subject(&mut self, netns: NamespaceId) -> Option<Subject> {
+        let index = self.subjects.iter().position(|subject| subject.netns == netns)?;
+        Some(self.subjects.swap_remove(index))
+    }
+
+    /// Removes who has ended. All are asked in the cheap way, which overlooks a process whose number was given to another;
+    /// those that `closely` names are looked at: who is to be let in, who is to be visited, who has an address that a
+    /// newcomer has.
+    pub fn reap(&mut self, closely: impl Fn(&Subject) -> bool) -> Reaped {
+        let mut reaped = Reaped::default();
+        self.subjects.retain_mut(|subject| {
+            let (closely, netns) = (closely(subject), subject.netns);
+            let dead = |container: &mut Container| {
+                !(if closely { container.anchor.holds(netns) } else { container.anchor.may_hold(netns) })
+            };
+            let before = reaped.containers.len();
+            reaped.containers.extend(subject.containers.extract_if(.., dead));
+            if !subject.containers.is_empty() {
+                return true;
+            }
+            let containers = reaped.containers[before..].to_vec();
+            reaped.subjects.push(Subject { containers, ..subject.clone() });
+            false
+        });
+        reaped
+    }
+}
+
+/// The identity of a namespace when `newcomer` joins those who were there.
+fn together(there: &Identity, newcomer: Identity) -> Identity {
+    let mut ports = there.ports.clone();
+    ports.extend(newcomer.ports.iter().cloned());
+    ports.sort();
+    ports.dedup();
+    let named = if newcomer.is_anybody() { there.clone() } else { newcomer };
+    Identity { ports, ..named }
+}
+
+/// A roster that was written and whose sets are being brought up to date. Dropped, it stays unfinished.
+#[derive(Debug)]
+#[must_use = "the roster stays unfinished, and the next start repairs what was not broken"]
+pub struct Unfinished<'l> {
+    file: File,
+    registry: Registry,
+    /// Only as long as nobody else changes it.
+    _lock: &'l Lock,
+}
+
+impl Unfinished<'_> {
+    /// Says that every set is as the roster says. One byte in place: cheap, and never half written.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`](crate::error::Cause::RunDir).
+    pub fn finish(self) -> Result<(), Failure> {
+        self.file
+            .write_all_at(&[State::Finished.byte()], stored::STATE_AT)
+            .map_err(|error| Failure::new("finish the roster", self.registry.cause(&error)))
+    }
+}
+
+impl Registry {
+    /// Whether there is a roster, or might be. See [`Registry::put_alone`] for why this can be asked without the lock.
+    pub fn roster_exists(&self) -> bool {
+        match fs::symlink_metadata(self.dir.join("roster")) {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
+    }
+
+    /// Reads the roster, or makes it from the records: then `labels_of` is asked for the labels of the namespaces that
+    /// no record has.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`](crate::error::Cause::RunDir) where it can neither be read nor created.
+    pub fn roster(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Result<Loaded, Failure> {
+        let failed = |error| Failure::new("read the roster", self.cause(&error));
+        self.check().map_err(|cause| Failure::new("read the roster", cause))?;
+        let problem = match read_limited(&self.dir.join("roster")) {
+            Ok(bytes) => match stored::decode(bytes) {
+                Ok((roster, state)) => {
+                    return Ok(Loaded { roster, finished: state == State::Finished, rebuilt: false });
+                }
+                Err(problem) => problem,
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // Empty, and so unfinished. It has to be there before the records are listed.
+                self.roster_file().map_err(failed)?;
+                "there is none yet"
+            }
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => "it is too long",
+            Err(error) => return Err(failed(error)),
+        };
+        let roster = self.rebuild(lock, labels_of);
+        log::info!("the roster was made from the records ({problem}): {} namespaces", roster.subjects.len());
+        Ok(Loaded { roster, finished: false, rebuilt: true })
+    }
+
+    /// Writes the roster as it will be, before any set is changed. The records of those in it come first: out of them it
+    /// is made again should this be interrupted.
+    ///
+    /// It is written over what is there, in one call. Interrupted, it does not fit its checksum, which is as good as
+    /// unfinished; a file renamed into place would be whole but older, at the price of another file.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`](crate::error::Cause::RunDir).
+    pub fn begin<'l>(&self, lock: &'l Lock, roster: &Roster) -> Result<Unfinished<'l>, Failure> {
+        const DOING: &str = "write the roster";
+        let bytes = stored::encode(roster, State::Unfinished);
+        let bytes = bytes.map_err(|problem| Failure::new(DOING, crate::error::Cause::Internal(problem.to_string())))?;
+        self.check().map_err(|cause| Failure::new(DOING, cause))?;
+        let written = self.roster_file().and_then(|file| {
+            file.write_all_at(&bytes, 0)?;
+            let length = bytes.len() as u64;
+            if file.metadata()?.len() != length {
+                file.set_len(length)?;
+            }
+            Ok(file)
+        });
+        match written {
+            Ok(file) => Ok(Unfinished { file, registry: self.clone(), _lock: lock }),
+            Err(error) => Err(Failure::new(DOING, self.cause(&error))),
+        }
+    }
+
+    fn roster_file(&self) -> std::io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options.open(self.dir.join("roster"))
+    }
+
+    /// The roster that the records tell of. Records of containers that have ended are removed.
+    ///
+    /// A namespace has the table of the last of its containers that asked for rules of its own: one that did not leaves
+    /// a neighbour's alone.
+    fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Roster {
+        let (mut roster, mut dead) = (Roster::default(), Vec::new());
+        let mut records = self.records();
+        records.sort_by_key(|record| record.explicit);
+        for record in records {
+            let netns = NamespaceId { dev: record.netns.0, ino: record.netns.1 };
+            let Some(anchor) = record.anchor() else {
+                self.forget(&record.id).unwrap_or_else(|failure| log::warn!("{failure}"));
+                continue;
+            };
+            let container = Container { id: record.id.clone(), anchor };
+            if !container.anchor.holds(netns) {
+                dead.push(container);
+                continue;
+            }
+            let gone = roster.enter(arrival(record, netns, container, &labels_of));
+            dead.extend(gone.into_iter().flat_map(|subject| subject.containers));
+        }
+        self.forget_dead(lock, &dead);
+        roster
+    }
+}
+
+fn arrival(record: Record, netns: NamespaceId, container: Container, labels_of: &impl Fn(&str) -> Labels) -> Arrival {
+    let namespace_labels = record.namespace_labels.unwrap_or_else(|| labels_of(&record.namespace));
+    Arrival {
+        netns,
+        cookie: record.cookie,
+        container,
+        addresses: record.addresses,
+        identity: Identity {
+            namespace: record.namespace,
+            namespace_labels,
+            labels: record.labels,
+            ports: record.ports,
+        },
+        table: record.table,
+        watch: record.watch,
+    }
+}
+
+#[cfg(test)]
+mod tests;
