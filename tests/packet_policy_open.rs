@@ -31,7 +31,7 @@ fn both(outcome: Outcome) -> [Outcome; 2] {
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn icmp_goes_with_rules_that_have_no_ports() {
     let mut live = Live::new(&[], &[(WEB, 1), (FRONT, 2), ("shop/other", 3)]);
     live.start(WEB, WEB_LABELS);
@@ -47,7 +47,6 @@ fn icmp_goes_with_rules_that_have_no_ports() {
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
 fn icmp_passes_where_the_file_says_so() {
     let mut live = Live::with("policy-icmp: accept\n", &[NOBODY_TAKES], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
@@ -56,7 +55,7 @@ fn icmp_passes_where_the_file_says_so() {
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn icmp_leaves_to_whom_a_rule_without_ports_names() {
     let mut live = Live::new(&[FRONT_SENDS_TO_WEB], &[(WEB, 1), (FRONT, 2), ("shop/second", 3)]);
     live.start(FRONT, FRONT_LABELS);
@@ -69,7 +68,7 @@ fn icmp_leaves_to_whom_a_rule_without_ports_names() {
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn cloud_metadata_is_denied_under_an_egress_policy_that_does_not_name_it() {
     const ANYWHERE: &str = "\
 apiVersion: networking.k8s.io/v1
@@ -102,7 +101,7 @@ spec:
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until a service follows its endpoints"]
 fn a_service_is_as_open_as_all_that_stand_behind_it() {
     const SERVICE: &str = "\
 apiVersion: v1
@@ -149,7 +148,7 @@ spec:
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn the_host_itself_is_the_node_of_its_containers() {
     let mut live = Live::new(&[NOBODY_TAKES], &[(WEB, 1), ("another-node", 5)]);
     live.start(WEB, WEB_LABELS);

@@ -66,7 +66,7 @@ fn random_worlds_are_sound_and_neither_open_nor_closed() {
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn packets_fare_as_the_specification_says_in_random_worlds() {
     let worlds = std::env::var("NETLATCH_WORLDS").map_or(WORLDS, |text| text.parse().expect("NETLATCH_WORLDS"));
     let dice = Dice::new("random worlds");

@@ -11,7 +11,7 @@ use support::live::{
 use support::{Outcome, probe};
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn reload_applies_a_tightened_policy_to_flows_that_stand() {
     let all_ports = WEB_TAKES_FRONT.replace("    ports: [{port: 80}, {port: 53, protocol: UDP}]\n", "");
     let mut live = Live::new(&[&all_ports], &[(WEB, 1), (FRONT, 2)]);
@@ -32,7 +32,7 @@ fn reload_applies_a_tightened_policy_to_flows_that_stand() {
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn reload_keeps_the_flows_that_stay_allowed() {
     let mut live = Live::new(&[&WEB_TAKES_FRONT.replace("port: 80", "port: 8080")], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
@@ -45,7 +45,7 @@ fn reload_keeps_the_flows_that_stay_allowed() {
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn reload_admits_what_a_loosened_policy_allows() {
     let mut live = Live::new(&[NOBODY_TAKES], &[(WEB, 1), (FRONT, 2), ("shop/other", 3)]);
     for (name, labels) in [(WEB, WEB_LABELS), (FRONT, FRONT_LABELS), ("shop/other", "app=other")] {
@@ -62,7 +62,7 @@ fn reload_admits_what_a_loosened_policy_allows() {
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn reload_begins_and_ends_the_isolation_of_what_runs() {
     let mut live = Live::new(&[], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
@@ -84,7 +84,7 @@ fn reload_begins_and_ends_the_isolation_of_what_runs() {
 }
 
 #[test]
-#[ignore = "until the hook follows peers"]
+#[ignore = "until there is `netlatch reload`"]
 fn a_broken_file_changes_nothing() {
     let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
@@ -107,4 +107,17 @@ fn a_broken_file_changes_nothing() {
         live.check("after the refused start", &[(FRONT, true), ("shop/next", false)]);
         live.cluster.kill("shop/next");
     }
+}
+
+#[test]
+#[ignore = "until there is `netlatch reload`"]
+fn reload_makes_a_missed_poststop_good() {
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
+    live.start(WEB, WEB_LABELS);
+    live.start(FRONT, FRONT_LABELS);
+    live.check("with front", &[(FRONT, true)]);
+    live.kill(FRONT);
+    live.add("nobody", 2);
+    live.engine.reload(&live.cluster.host);
+    live.check("after the reload", &[("nobody", false)]);
 }
