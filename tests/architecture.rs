@@ -31,8 +31,8 @@ const MAY_KNOW: [(&str, &[&str]); 17] = [
     (
         "cli",
         &[
-            "document", "error", "kernel", "logging", "net", "nft", "oci", "plan", "policy", "registry", "settings",
-            "sysctl",
+            "document", "error", "kernel", "live", "logging", "net", "nft", "oci", "plan", "policy", "registry",
+            "settings", "sysctl",
         ],
     ),
     ("main", &["cli"]),

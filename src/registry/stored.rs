@@ -282,7 +282,6 @@ mod tests {
         let requirement = |operator| Requirement { key: "app".into(), operator, values: vec!["web".into()] };
         let peer = |namespaces| WatchedPeer {
             namespaces,
-            within: None,
             pods: Selector {
                 requirements: [Operator::In, Operator::NotIn, Operator::Exists, Operator::DoesNotExist]
                     .map(requirement)
