@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use support::cluster::in_parallel;
 use support::container::Dialect;
 use support::dice::Dice;
 use support::live::{FRONT, FRONT_LABELS, Live, WEB, WEB_LABELS, WEB_TAKES_FRONT};
@@ -18,7 +19,8 @@ const A_CHANGE: usize = 25_000;
 
 /// A stage or command, under way, with this on its standard input.
 fn begin(live: &Live, command: &str, input: &serde_json::Value) -> Child {
-    let file = live.engine.path().join("input.json");
+    let id = input["id"].as_str().unwrap_or("none");
+    let file = live.engine.path().join(format!("{id}.json"));
     std::fs::write(&file, input.to_string()).unwrap();
     live.cluster.host.within(|| {
         let mut command = live.engine.command(command);
@@ -66,6 +68,43 @@ fn a_start_killed_at_any_moment_leaves_what_the_next_start_puts_right() {
         live.cluster.kill(name);
     }
     println!("{killed} of 40 starts were killed before they were done");
+    assert!(killed > 0, "nothing was killed in time: this shows nothing");
+}
+
+#[test]
+fn starts_killed_among_others_take_nobody_with_them() {
+    let dice = Dice::new("when hooks are killed");
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
+    live.start(WEB, WEB_LABELS);
+    live.start(FRONT, FRONT_LABELS);
+    let names: Vec<String> = (0..8).map(|i| format!("shop/front-{i}")).collect();
+    let mut killed = 0;
+    for round in 0..8 {
+        let throws: Vec<(&String, Dice)> =
+            names.iter().enumerate().map(|(i, name)| (name, dice.branch(round * names.len() + i))).collect();
+        for (i, name) in names.iter().enumerate() {
+            live.add(name, 10 + i);
+        }
+        // They wait for each other, so the last of them takes as long as all.
+        let done = in_parallel(&throws, |(name, dice)| {
+            let state = live.container(name, FRONT_LABELS).state(Dialect::Runc);
+            !begin_and_kill(&live, "createRuntime", &state, A_START * names.len(), &mut dice.clone())
+        });
+        killed += done.iter().filter(|done| !**done).count();
+        live.add("shop/next", 4);
+        live.start("shop/next", "app=other");
+        for (name, _) in names.iter().zip(&done).filter(|(_, done)| !**done) {
+            live.kill(name);
+            live.add(name, 10 + names.iter().position(|other| other == name).unwrap());
+        }
+        live.stop("shop/next");
+        let all = names.iter().zip(&done).map(|(name, done)| (name.as_str(), *done));
+        live.check(&format!("round {round}"), &all.chain([(FRONT, true), ("shop/next", false)]).collect::<Vec<_>>());
+        for name in names.iter().map(String::as_str).chain(["shop/next"]) {
+            live.cluster.kill(name);
+        }
+    }
+    println!("{killed} of 64 starts were killed before they were done");
     assert!(killed > 0, "nothing was killed in time: this shows nothing");
 }
 
