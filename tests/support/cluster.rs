@@ -28,7 +28,7 @@ pub(crate) struct End {
     pub(crate) link: String,
 }
 
-/// The host's address, every end's gateway.
+/// The host's own addresses. The first is every end's gateway; that of IPv6 is `fe80::1` on each link.
 pub(crate) const HOST: [&str; 2] = ["172.31.255.1", "fdff::1"];
 
 /// The ends and the host between them.

@@ -1,11 +1,10 @@
 //! Servers on many ports of many namespaces, in one thread, and a record of whom they heard.
 
 use std::collections::HashSet;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -58,12 +57,7 @@ impl Servers {
         let heard = Arc::new(Mutex::new(HashSet::new()));
         let (stop, stopped) = UnixStream::pair().expect("a socket pair");
         let record = Arc::clone(&heard);
-        let (ready, is_ready) = channel();
-        let thread = thread::spawn(move || {
-            ready.send(()).expect("the test waits");
-            serve(&servers, &stopped, &record);
-        });
-        is_ready.recv().expect("the servers start");
+        let thread = thread::spawn(move || serve(&servers, &stopped, &record));
         Servers { heard, stop, thread: Some(thread) }
     }
 
@@ -230,10 +224,4 @@ fn answer(server: &Server, heard: &Mutex<HashSet<Heard>>) {
             }
         }
     }
-}
-
-/// Whether a peer answers what is written to an established connection within five seconds.
-pub(crate) fn echoes(stream: &mut TcpStream) -> bool {
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a socket option");
-    stream.write_all(b"?").is_ok() && matches!(stream.read(&mut [0; 16]), Ok(1..))
 }
