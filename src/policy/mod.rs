@@ -16,6 +16,7 @@ pub mod near;
 pub mod parse;
 pub mod reach;
 pub mod select;
+pub mod service;
 pub mod verdict;
 pub mod watch;
 pub mod why;
