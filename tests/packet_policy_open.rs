@@ -101,7 +101,6 @@ spec:
 }
 
 #[test]
-#[ignore = "until a service follows its endpoints"]
 fn a_service_is_as_open_as_all_that_stand_behind_it() {
     const SERVICE: &str = "\
 apiVersion: v1
