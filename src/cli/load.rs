@@ -8,7 +8,7 @@ use crate::document::MAX_BYTES;
 use crate::error::{Cause, Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
-use crate::oci::{Bundle, Requests, State, annotations};
+use crate::oci::{Bundle, Requests, State, annotations, sandbox_file};
 use crate::settings::{Config, DEFAULT_FILE, Settings};
 
 /// Where the configuration is: the default may be absent, a named one may not.
@@ -38,10 +38,13 @@ impl ConfigFile {
 
 /// config.json; `None` where it is missing, for the bundle is a hint (containers/crun#2025).
 pub(super) fn bundle(state: &State) -> Result<Option<Bundle>, Failure> {
-    let Some(dir) = &state.bundle else { return Ok(None) };
-    let path = dir.join("config.json");
+    state.bundle.as_ref().map_or(Ok(None), |dir| specification(&dir.join("config.json")))
+}
+
+/// A config.json, believed or an error; `None` where it is missing.
+fn specification(path: &Path) -> Result<Option<Bundle>, Failure> {
     let name = path.display().to_string();
-    match read_regular(&path, (MAX_BUNDLE, "MAX_BUNDLE"), Trust::Guarded) {
+    match read_regular(path, (MAX_BUNDLE, "MAX_BUNDLE"), Trust::Guarded) {
         Ok(bytes) => Bundle::parse(&name, &bytes).map(Some),
         Err(ReadError::Missing) => Ok(None),
         Err(error) => Err(Failure::new(
@@ -63,7 +66,11 @@ pub(super) struct Inputs {
 pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<Inputs, Failure> {
     let bundle = bundle(&state)?;
     let requests = match annotations(&state, bundle.as_ref()) {
-        Some(annotations) => Requests::parse(annotations)?,
+        Some(annotations) => {
+            let file = state.bundle.as_ref().and_then(|dir| sandbox_file(annotations, dir));
+            let sandbox = file.map_or(Ok(None), |file| specification(&file))?;
+            Requests::parse_in_pod(annotations, sandbox.as_ref())?
+        }
         None => Requests::default(),
     };
     let settings = Settings::decide(config.read(trust)?, requests)?;

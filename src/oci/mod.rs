@@ -4,6 +4,7 @@
 
 pub mod annotations;
 pub mod bundle;
+mod engine;
 mod json;
 pub mod request;
 pub mod state;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 
 pub use annotations::{Annotation, Requests};
 pub use bundle::{Bundle, NetworkNamespace};
+pub use engine::{contradicted_labels, sandbox_file};
 pub use request::{Mode, OnDenied, Sourced};
 pub use state::{State, Status};
 
