@@ -1,4 +1,5 @@
-//! What a runtime hands us: the state on stdin, the bundle's config.json, and the annotations in both.
+//! What a runtime hands us: the state on stdin, the bundle's config.json, and the annotations in both; and what engines
+//! write in a pod's sandbox about its containers.
 //!
 //! Everything here is a function of bytes.
 

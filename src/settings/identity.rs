@@ -51,7 +51,8 @@ pub fn is_same_pod(identity: &Identity, pod: &Pod) -> bool {
 }
 
 /// Takes labels and ports from the pod's manifest where the engine gives none. They are the admin's word: what the
-/// container claims for itself may repeat them and say nothing else.
+/// container claims for itself may repeat them and say nothing else. What the engine gives stays, also where the manifest
+/// has grown old.
 ///
 /// # Errors
 /// [`Cause::NotPermitted`] where it does.
@@ -112,7 +113,7 @@ mod tests {
             ports: if ports.is_empty() { Vec::new() } else { parse_ports(ports).unwrap() },
             host_network: false,
             node: None,
-            origin: Origin::File { path: "pods.yaml".into(), line: 3, at: String::new() },
+            origin: Origin::File { path: "pods.yaml".into(), line: 3, at: "metadata".into() },
         }
     }
 
@@ -130,7 +131,7 @@ mod tests {
         assert!(web.labels.value.is_empty());
         complete(&mut web, &inventory()).unwrap();
         assert_eq!(web.labels.value, parse_labels("app=web,tier=front").unwrap());
-        assert_eq!(web.labels.origin.to_string(), "pods.yaml:3 ");
+        assert_eq!(web.labels.origin.to_string(), "pods.yaml:3 metadata");
         assert_eq!(web.ports.value, parse_ports("http=8080/tcp").unwrap());
         assert_eq!(web.ports.origin, web.labels.origin);
         assert_eq!(web.pod.as_ref().unwrap().origin.to_string(), "annotation io.kubernetes.cri.sandbox-name");
@@ -168,10 +169,14 @@ mod tests {
             (
                 "io.netlatch.labels",
                 "app=db",
-                "annotation io.netlatch.labels says app=db, but pods.yaml:3  says app=web;",
+                "annotation io.netlatch.labels says app=db, but pods.yaml:3 metadata says app=web;",
             ),
-            ("io.netlatch.labels", "app=web,role=admin", "says role=admin, but pods.yaml:3  has no label role;"),
-            ("io.netlatch.ports", "http=22/tcp", "says http=22/tcp, but pods.yaml:3  has no such port;"),
+            (
+                "io.netlatch.labels",
+                "app=web,role=admin",
+                "says role=admin, but pods.yaml:3 metadata has no label role;",
+            ),
+            ("io.netlatch.ports", "http=22/tcp", "says http=22/tcp, but pods.yaml:3 metadata has no such port;"),
             ("io.netlatch.ports", "http=8080/udp", "says http=8080/udp, but"),
             ("io.netlatch.ports", "http=8080/tcp,ssh=22/tcp", "says ssh=22/tcp, but"),
         ] {
