@@ -351,7 +351,7 @@ fn forget(id: &str, options: &Options, registry: &Registry, deadline: &Deadline)
     let own = Own::read()?;
     capability::keep_only(&capability::WHILE_VISITING)?;
     // Pods of manifests count where an address is theirs as well. Mistakes in there are the next start's to tell.
-    let manifests = load::manifests_of(&options.config, Trust::Guarded).unwrap_or_default();
+    let manifests = load::loaded(&options.config, Trust::Guarded).map(|loaded| loaded.manifests).unwrap_or_default();
     let mut peers = Peers::meet(registry, &manifests.inventory, |_| false, deadline)?;
     registry.forget(id)?;
     peers.roster.remove(id);

@@ -8,6 +8,7 @@ mod load;
 mod peers;
 mod plan;
 mod reach;
+mod reload;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

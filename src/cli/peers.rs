@@ -28,7 +28,7 @@ pub(super) struct Peers<'r> {
     /// As it is to be.
     pub(super) roster: Roster,
     /// Whether any set may be wrong: an earlier change was cut off, or the roster had to be made anew.
-    unsettled: bool,
+    pub(super) unsettled: bool,
     /// Whether addresses have to be asked for: the roster was made from records, and not all have them.
     rebuilt: bool,
     deadline: Deadline,
