@@ -209,11 +209,6 @@ impl World {
 }
 
 impl Pod {
-    /// Whether it gives this name to this port. Two containers of a pod may use one name for two ports.
-    pub fn names_port(&self, name: &str, transport: Transport, number: u16) -> bool {
-        self.ports.iter().any(|port| port.name == name && port.protocol == transport && port.port == number)
-    }
-
     /// The number that the pod gives to a named port of a transport; the first, as for services
     /// (k8s.io/kubernetes/pkg/api/v1/pod, `FindPort`).
     pub fn port_named(&self, name: &str, transport: Transport) -> Option<u16> {

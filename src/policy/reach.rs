@@ -96,8 +96,13 @@ pub enum Spoken {
     Portless,
 }
 
-/// Asks about everyone and everything.
-pub fn reach<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Reach<'w> {
+/// Asks about everyone and everything. `declared` are ports that are worth showing though no policy mentions them.
+pub fn reach<'w>(
+    policies: &Policies,
+    judge: &Judge<'_>,
+    world: &'w World,
+    declared: &BTreeSet<(Transport, u16)>,
+) -> Reach<'w> {
     let (outside, blocks_left_out) = outside(policies, world);
     let mut ends = Vec::new();
     let mut known = Vec::new();
@@ -116,7 +121,7 @@ pub fn reach<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Re
     }
     // One that has no address yet is still judged once.
     known.iter_mut().filter(|end| end.addresses.is_empty()).for_each(|end| end.addresses.push(None));
-    let asked = everything_spoken(policies, world);
+    let asked = everything_spoken(policies, world, declared);
     let halves = Direction::BOTH.map(|direction| Half::ask(judge, direction, &known, &asked));
     let mut tables: BTreeMap<Matrix, Vec<Spoken>> = BTreeMap::new();
     for same in told_apart(&asked, &halves) {
@@ -378,13 +383,15 @@ fn free_address(block: Cidr, inner: &[Cidr], world: &World) -> Option<IpAddr> {
 }
 
 /// Every kind of traffic that could be judged differently, with a packet of it.
-fn everything_spoken(policies: &Policies, world: &World) -> Vec<(Spoken, Payload)> {
+fn everything_spoken(
+    policies: &Policies,
+    world: &World,
+    declared: &BTreeSet<(Transport, u16)>,
+) -> Vec<(Spoken, Payload)> {
     let mut mentioned: BTreeMap<Transport, Vec<PortRange>> = BTreeMap::new();
-    let single = |port| PortRange::new(port, port);
-    for pod in &world.inventory().pods {
-        for port in &pod.ports {
-            mentioned.entry(port.protocol).or_default().extend(single(port.port));
-        }
+    let named = world.inventory().pods.iter().flat_map(|pod| &pod.ports).map(|port| (port.protocol, port.port));
+    for (transport, port) in named.collect::<BTreeSet<_>>().union(declared) {
+        mentioned.entry(*transport).or_default().extend(PortRange::new(*port, *port));
     }
     for port in rules(policies).flat_map(|rule| &rule.ports) {
         match port {

@@ -18,6 +18,7 @@ use super::lookup::World;
 use super::model::{
     Action, ClusterPolicy, Labels, Namespaces, NetworkPolicy, Policies, Port, Rule, Subject, Tier, Who,
 };
+use super::names::NamedPort;
 use super::world::Pod;
 use crate::net::{Direction, Payload};
 
@@ -92,6 +93,9 @@ pub struct Governing<'a> {
     pub baseline: Vec<&'a ClusterPolicy>,
 }
 
+/// Egress and ingress of pods of one namespace.
+type ByLabels<'a> = BTreeMap<Labels, [Rc<Governing<'a>>; 2]>;
+
 /// Policies and a world to judge in.
 #[derive(Debug)]
 pub struct Judge<'a> {
@@ -99,7 +103,7 @@ pub struct Judge<'a> {
     world: &'a World,
     by_namespace: BTreeMap<&'a str, Vec<&'a NetworkPolicy>>,
     /// Who governs is a question of namespace and labels alone; most pods share theirs with others.
-    governing: RefCell<BTreeMap<String, BTreeMap<Labels, [Rc<Governing<'a>>; 2]>>>,
+    governing: RefCell<BTreeMap<String, ByLabels<'a>>>,
 }
 
 impl<'a> Judge<'a> {
@@ -325,8 +329,10 @@ impl Flow<'_> {
                     Direction::Egress => self.peer.pod.filter(|pod| !pod.host_network),
                     Direction::Ingress => Some(self.subject),
                 };
+                // Containers of one pod may give one name to different ports: each is meant.
+                let meant = |port: &NamedPort| port.name == *name && port.protocol == protocol && port.port == number;
                 transport.is_none_or(|transport| transport == protocol)
-                    && there.is_some_and(|pod| pod.names_port(name, protocol, number))
+                    && there.is_some_and(|pod| pod.ports.iter().any(meant))
             }
         }
     }

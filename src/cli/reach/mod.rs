@@ -86,7 +86,7 @@ pub(super) fn tables(paths: &[PathBuf], output: Output) -> Result<Outcome, Failu
     let manifests = manifests(paths)?;
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
-    let reach = reach::reach(&manifests.policies, &judge, &world);
+    let reach = reach::reach(&manifests.policies, &judge, &world, &manifests.declared);
     let text = match output {
         Output::Table => table::nobody(&reach).unwrap_or_else(|| table::text(&reach, width())),
         Output::Json => format!("{}\n", table::json(&reach)),

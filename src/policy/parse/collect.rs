@@ -189,7 +189,7 @@ impl Collector {
             self.note(place, kind, meta);
         }
         let meta = meta.unwrap_or_default();
-        let Manifests { policies, inventory } = &mut self.manifests;
+        let Manifests { policies, inventory, declared } = &mut self.manifests;
         match kind {
             Kind::NetworkPolicy => {
                 policies.network.extend(network_policy::read(&mut fields, &meta, &mut self.counts));
@@ -202,7 +202,7 @@ impl Collector {
             Kind::Service => inventory.services.extend(inventory::service(&mut fields, &meta)),
             Kind::EndpointSlice => inventory.slices.extend(inventory::slice(&mut fields, &meta)),
             Kind::Pod => {
-                if let Some((pod, places)) = inventory::pod(&mut fields, meta) {
+                if let Some((pod, places)) = inventory::pod(&mut fields, meta, declared) {
                     for (address, place) in pod.addresses.iter().zip(&places) {
                         hold(&mut self.addresses, *address, place, &pod);
                     }

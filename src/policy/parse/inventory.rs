@@ -1,5 +1,6 @@
 //! Who there is, as `kubectl get -o yaml` prints it. Fields that nobody here uses are not looked at.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::cidr;
@@ -72,8 +73,12 @@ pub(super) fn node(object: &mut Fields<'_>, meta: Meta<'_>) -> Option<Node> {
     })
 }
 
-/// A `Pod` that has not ended, with the place of each of its addresses.
-pub(super) fn pod<'a>(object: &mut Fields<'a>, meta: Meta<'_>) -> Option<(Pod, Vec<Place<'a>>)> {
+/// A `Pod` that has not ended, with the place of each of its addresses. Ports of its containers go to `declared`.
+pub(super) fn pod<'a>(
+    object: &mut Fields<'a>,
+    meta: Meta<'_>,
+    declared: &mut BTreeSet<(Transport, u16)>,
+) -> Option<(Pod, Vec<Place<'a>>)> {
     let mut status = below(object, "status");
     let phase = status.as_mut().and_then(|status| text(status, "phase"));
     let mut spec = below(object, "spec");
@@ -81,10 +86,10 @@ pub(super) fn pod<'a>(object: &mut Fields<'a>, meta: Meta<'_>) -> Option<(Pod, V
     let node = spec.as_mut().and_then(|spec| text(spec, "nodeName"));
     let mut ports = Vec::new();
     for container in items(spec.as_mut(), "containers") {
-        named_ports(&container, false, &mut ports);
+        ports_of(&container, false, &mut ports, declared);
     }
     for container in items(spec.as_mut(), "initContainers") {
-        named_ports(&container, true, &mut ports);
+        ports_of(&container, true, &mut ports, declared);
     }
     let mut addresses: Vec<IpAddr> = Vec::new();
     let mut places = Vec::new();
@@ -115,8 +120,13 @@ pub(super) fn pod<'a>(object: &mut Fields<'a>, meta: Meta<'_>) -> Option<(Pod, V
     Some((pod, places))
 }
 
-/// Adds the named ports of a container; of an init container only where it is a sidecar, which stays.
-fn named_ports(container: &Place<'_>, init: bool, ports: &mut Vec<NamedPort>) -> Option<()> {
+/// Adds the ports of a container; of an init container only where it is a sidecar, which stays.
+fn ports_of(
+    container: &Place<'_>,
+    init: bool,
+    ports: &mut Vec<NamedPort>,
+    declared: &mut BTreeSet<(Transport, u16)>,
+) -> Option<()> {
     let mut fields = container.fields()?;
     let stays = !init || text(&mut fields, "restartPolicy").is_some_and(|policy| policy == "Always");
     for port in items(Some(&mut fields), "ports") {
@@ -124,8 +134,9 @@ fn named_ports(container: &Place<'_>, init: bool, ports: &mut Vec<NamedPort>) ->
         let name = text(&mut fields, "name");
         let number = fields.required("containerPort").and_then(|place| port_number(&place));
         let protocol = transport(&mut fields);
-        if let (true, Some(name), Some(port), Some(protocol)) = (stays, name, number, protocol) {
-            ports.push(NamedPort { name, port, protocol });
+        if let (true, Some(port), Some(protocol)) = (stays, number, protocol) {
+            declared.insert((protocol, port));
+            ports.extend(name.map(|name| NamedPort { name, port, protocol }));
         }
     }
     Some(())

@@ -20,8 +20,11 @@ mod warnings;
 
 pub use collect::{Collector, MAX_CIDRS, MAX_MANIFESTS, MAX_OBJECTS, MAX_POLICIES, MAX_RULES, Outcome};
 
+use std::collections::BTreeSet;
+
 use super::model::Policies;
 use super::world::Inventory;
+use crate::net::Transport;
 
 /// Everything that manifests say, of all files together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Manifests {
     pub policies: Policies,
     /// Who there is.
     pub inventory: Inventory,
+    /// Ports that containers declare, with a name or without. Nothing is judged by them: they are worth showing.
+    pub declared: BTreeSet<(Transport, u16)>,
 }
 
 #[cfg(test)]
