@@ -13,10 +13,15 @@ use std::net::IpAddr;
 
 use crate::error::Failure;
 use crate::kernel::netns::NamespaceId;
-use crate::net::Family;
+use crate::net::{Family, Origin};
 use crate::nft::members::{self, Change, changes};
 use crate::nft::ruleset::Table;
-use crate::policy::watch::{Difference, Holder, Holders, Identity, Watch};
+use crate::policy::lookup::World;
+use crate::policy::model::Action;
+use crate::policy::parse::Manifests;
+use crate::policy::service::ports;
+use crate::policy::watch::{Difference, Holder, Holders, Identity, SERVICES_ACCEPTED, SERVICES_DENIED, Watch};
+use crate::policy::world::{Inventory, Pod};
 use crate::registry::{Roster, Subject};
 
 /// A peer that is no container of this host: its identity and addresses, from a manifest.
@@ -94,6 +99,64 @@ pub fn updates(
         updates.extend(others.map(|(index, _)| (index, update.clone())));
     }
     updates
+}
+
+/// What changes in the sets of virtual addresses, where pods that stand behind one by their labels come or go. The policies
+/// are those of now: a container whose rules are older has an answer of their age until `netlatch reload`.
+pub fn service_updates(
+    before: &Roster,
+    after: &Roster,
+    manifests: &Manifests,
+    but: Option<NamespaceId>,
+) -> Vec<(usize, Update)> {
+    let inventory = &manifests.inventory;
+    let behind = |subject: &Subject, other: &Roster| {
+        inventory.is_selected_by_service(&subject.identity.namespace, &subject.identity.labels)
+            && other.find(subject.netns).is_none_or(|was| !is_as_it_was(was, subject))
+    };
+    let came = after.subjects.iter().any(|subject| behind(subject, before));
+    if !came && !before.subjects.iter().any(|subject| behind(subject, after)) {
+        return Vec::new();
+    }
+    let (old, new) = (world(before, inventory), world(after, inventory));
+    let update = |(index, subject): (usize, &Subject)| {
+        let watch = subject.watch.as_ref().filter(|watch| watch.services && Some(subject.netns) != but)?;
+        let pod = pod(subject);
+        let (old, new) = (ports(&manifests.policies, &old, &pod), ports(&manifests.policies, &new, &pod));
+        let sets = [
+            (SERVICES_ACCEPTED, Action::Accept, old.accepted, new.accepted),
+            (SERVICES_DENIED, Action::Deny, old.denied, new.denied),
+        ];
+        let differences = sets.map(|(set, action, old, new)| Difference {
+            set: set.to_owned(),
+            add: new.iter().filter(|member| !old.contains(member)).copied().collect(),
+            remove: old.iter().filter(|member| !new.contains(member)).copied().collect(),
+            action,
+        });
+        Some((index, self::update(watch, &differences)?))
+    };
+    after.subjects.iter().enumerate().filter_map(update).collect()
+}
+
+/// The inventory with the pods of this host, for the specification.
+pub fn world(roster: &Roster, inventory: &Inventory) -> World {
+    let mut inventory = inventory.clone();
+    inventory.pods.extend(roster.subjects.iter().map(pod));
+    World::new(inventory)
+}
+
+/// A subject as the specification sees it. Its name is its first container's id.
+pub fn pod(subject: &Subject) -> Pod {
+    Pod {
+        namespace: subject.identity.namespace.clone(),
+        name: subject.containers.first().map_or_else(String::new, |container| container.id.clone()),
+        labels: subject.identity.labels.clone(),
+        addresses: subject.addresses.clone(),
+        ports: subject.identity.ports.clone(),
+        host_network: false,
+        node: None,
+        origin: Origin::Builtin("a container of this host"),
+    }
 }
 
 fn update(watch: &Watch, differences: &[Difference]) -> Option<Update> {

@@ -485,7 +485,7 @@ fn what_a_thousand_containers_cost() {
                 [("kubernetes.io/metadata.name".to_owned(), arrival.identity.namespace.clone())].into();
             arrival.identity.labels = [("app".to_owned(), app.clone()), ("tier".to_owned(), "front".to_owned())].into();
             arrival.table = Some(format!("netlatch 0 plan {:064x}", n / replicas));
-            arrival.watch = Some(Watch { ipv6: true, groups: (0..4).map(group).collect() });
+            arrival.watch = Some(Watch { ipv6: true, services: false, groups: (0..4).map(group).collect() });
             roster.enter(arrival);
         }
         registry.begin(&lock, &roster).unwrap().finish().unwrap();

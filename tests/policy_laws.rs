@@ -97,7 +97,7 @@ fn inventory_in_v6(inventory: &Inventory) -> Inventory {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn the_order_of_policies_and_of_what_is_in_them_never_matters(policies in policies(), inventory in inventory()) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{Outcome, check, explain, last_error, plan, print, reach};
+use super::{Outcome, check, explain, last_error, plan, print, reach, reload};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -65,15 +65,27 @@ enum Command {
         #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
         paths: Vec<PathBuf>,
         /// Probes, one JSON object a line; a file or - for stdin
-        #[arg(long, value_name = "FILE", conflicts_with = "output")]
+        #[arg(long, value_name = "FILE")]
         probes: Option<PathBuf>,
-        /// For people or for programs
+        /// For people or for programs; probes are answered in JSON either way
         #[arg(long, short = 'o', value_enum, default_value_t)]
         output: reach::Output,
     },
     /// Tell what becomes of one packet, which rule decides and where it was written, and what came near
     #[command(after_help = explain::HELP)]
     Explain(explain::Question),
+    /// Apply changed policies and lists to running containers
+    ///
+    /// Everything is read and planned first, so a mistake changes nothing. Then the rules of each container are replaced in
+    /// one batch, and flows that the new rules would not let begin are ended.
+    Reload {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The state directory
+        #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+        run_dir: PathBuf,
+    },
     /// Print why the last start failed
     #[command(name = "last-error")]
     LastError {
@@ -139,6 +151,7 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         Command::Reach { paths, probes: Some(file), output: _ } => reach::probes(&paths, &file),
         Command::Reach { paths, probes: None, output } => reach::tables(&paths, output),
         Command::Explain(question) => explain::run(&question),
+        Command::Reload { config, run_dir } => reload::run(config, &run_dir),
         Command::LastError { id, run_dir } => last_error::run(&run_dir, id.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

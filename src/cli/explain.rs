@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::load::{self, ConfigFile, Inputs};
-use super::peers::pod;
 use super::{Outcome, print};
 use crate::document::shown;
 use crate::error::{Cause, Failure, Finding};
@@ -135,7 +134,7 @@ fn of_pods(question: &Question, payload: Payload) -> Result<Explanation, Failure
         return Err(usage("--from and --to say which packet; with --state one of them"));
     };
     let manifests = if question.paths.is_empty() {
-        load::manifests_of(&ConfigFile::new(question.config.clone()), Trust::Any)?
+        load::loaded(&ConfigFile::new(question.config.clone()), Trust::Any)?.manifests
     } else {
         load::manifests_below(&question.paths)?
     };
@@ -219,7 +218,7 @@ fn running(question: &Question, inventory: &Inventory) -> Roster {
 
 /// A container of this host as a pod of this node.
 fn here(subject: &Subject) -> Pod {
-    Pod { node: Some(THIS_HOST.to_owned()), ..pod(subject) }
+    Pod { node: Some(THIS_HOST.to_owned()), ..live::pod(subject) }
 }
 
 /// What makes this host's addresses the node of its containers, without a Node that policies could select.

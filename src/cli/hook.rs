@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::load::{self, ConfigFile, Inputs};
-use super::peers::{Peers, has_any, pod};
+use super::peers::{Peers, has_any};
 use super::{Outcome, finish};
 use crate::error::{Cause, Failure};
 use crate::kernel::apply::{Present, Report, Site, is_gone};
@@ -202,7 +202,7 @@ fn protect_among_peers(
     };
     if !kept {
         arrival.table = plan.table().map(|table| table.comment.clone());
-        arrival.watch = (!plan.watch.groups.is_empty()).then(|| plan.watch.clone());
+        arrival.watch = (!plan.watch.is_empty()).then(|| plan.watch.clone());
     } else if let Some(before) = peers.known(netns) {
         arrival.table = before.table.as_deref().cloned();
         arrival.watch = before.watch.as_deref().cloned();
@@ -213,7 +213,7 @@ fn protect_among_peers(
     registry.put(&record)?;
     peers.enter(arrival);
     drop(inside);
-    peers.settle(own, &elsewhere, (!kept).then_some(netns))
+    peers.settle(own, &inputs.manifests, (!kept).then_some(netns))
 }
 
 /// The plan of a container that has been entered among its peers.
@@ -229,7 +229,7 @@ fn among_peers(
     let subject = peers.roster.find(netns).ok_or_else(entered)?;
     let pods = live::holders(&peers.roster, elsewhere);
     // Only services ask the specification.
-    let world = if inventory.services.is_empty() { World::default() } else { peers.world(inventory) };
+    let world = if inventory.has_services() { live::world(&peers.roster, inventory) } else { World::default() };
     let cluster = Cluster {
         policies: &inputs.manifests.policies,
         identity: &subject.identity,
@@ -237,7 +237,7 @@ fn among_peers(
         nodes: &inventory.nodes,
         host: &facts.node,
         world: &world,
-        subject: &pod(subject),
+        subject: &live::pod(subject),
     };
     plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, facts, Some(&cluster))
 }
@@ -308,7 +308,7 @@ fn verify_among_peers(
         registry.put(&record)?;
     }
     drop(inside);
-    peers.settle(own, &elsewhere, None)
+    peers.settle(own, &inputs.manifests, None)
 }
 
 /// Verifies what createRuntime did and completes it. The tables are returned where they are this container's.
@@ -351,11 +351,11 @@ fn forget(id: &str, options: &Options, registry: &Registry, deadline: &Deadline)
     let own = Own::read()?;
     capability::keep_only(&capability::WHILE_VISITING)?;
     // Pods of manifests count where an address is theirs as well. Mistakes in there are the next start's to tell.
-    let manifests = load::manifests_of(&options.config, Trust::Guarded).unwrap_or_default();
+    let manifests = load::loaded(&options.config, Trust::Guarded).map(|loaded| loaded.manifests).unwrap_or_default();
     let mut peers = Peers::meet(registry, &manifests.inventory, |_| false, deadline)?;
     registry.forget(id)?;
     peers.roster.remove(id);
-    peers.settle(&own, &manifests.inventory.peers(), None)
+    peers.settle(&own, &manifests, None)
 }
 
 /// What can only be learned before the container's namespace is joined. The addresses a rule names are those recorded

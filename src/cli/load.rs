@@ -93,9 +93,9 @@ impl Inputs {
 }
 
 /// The manifests of the policies folder that a configuration names.
-pub(super) fn manifests_of(config: &ConfigFile, trust: Trust) -> Result<Manifests, Failure> {
+pub(super) fn loaded(config: &ConfigFile, trust: Trust) -> Result<Loaded, Failure> {
     let settings = Settings::decide(config.read(trust)?, Requests::default())?;
-    Ok(policies(&settings.policies.value, trust)?.manifests)
+    policies(&settings.policies.value, trust)
 }
 
 /// Manifests without a problem.

@@ -9,6 +9,7 @@ mod load;
 mod peers;
 mod plan;
 mod reach;
+mod reload;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

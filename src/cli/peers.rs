@@ -13,11 +13,10 @@ use crate::kernel::netns::{Inside, NamespaceId, Own};
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::Socket;
 use crate::kernel::tables::Tables;
-use crate::live::{self, Elsewhere, Update};
-use crate::net::Origin;
-use crate::policy::lookup::World;
+use crate::live::{self, Update};
+use crate::policy::parse::Manifests;
 use crate::policy::watch::Identity;
-use crate::policy::world::{Inventory, Pod};
+use crate::policy::world::Inventory;
 use crate::registry::{Arrival, Lock, Registry, Roster, Subject};
 
 /// Everybody who runs on this host, and the lock.
@@ -29,7 +28,7 @@ pub(super) struct Peers<'r> {
     /// As it is to be.
     pub(super) roster: Roster,
     /// Whether any set may be wrong: an earlier change was cut off, or the roster had to be made anew.
-    unsettled: bool,
+    pub(super) unsettled: bool,
     /// Whether addresses have to be asked for: the roster was made from records, and not all have them.
     rebuilt: bool,
     deadline: Deadline,
@@ -107,25 +106,14 @@ impl<'r> Peers<'r> {
         }
     }
 
-    /// The inventory with the pods of this host, for the specification.
-    pub(super) fn world(&self, inventory: &Inventory) -> World {
-        let mut inventory = inventory.clone();
-        inventory.pods.extend(self.roster.subjects.iter().map(pod));
-        World::new(inventory)
-    }
-
     /// Brings the sets of running containers about: those whose peers changed, or all of them where any may be wrong.
     /// `but` is the namespace whose table was made from the new picture.
     ///
     /// # Errors
     /// [`Cause::RunDir`] where the roster cannot be written: nothing was changed then. A container that cannot be visited
     /// does not hold this one up: its sets stay as they were, the log says so, and the next change tries again.
-    pub(super) fn settle(
-        mut self,
-        own: &Own,
-        elsewhere: &[Elsewhere<'_>],
-        but: Option<NamespaceId>,
-    ) -> Result<(), Failure> {
+    pub(super) fn settle(mut self, own: &Own, manifests: &Manifests, but: Option<NamespaceId>) -> Result<(), Failure> {
+        let elsewhere = &manifests.inventory.peers();
         let mut settled = true;
         if self.rebuilt {
             self.ask_addresses(own, but);
@@ -133,7 +121,8 @@ impl<'r> Peers<'r> {
         // Closing a socket may wait for what it removed; all of them wait together.
         let mut sockets: Vec<Socket> = Vec::new();
         loop {
-            let updates = live::updates(&self.before, &self.roster, elsewhere, but);
+            let mut updates = live::updates(&self.before, &self.roster, elsewhere, but);
+            updates.extend(live::service_updates(&self.before, &self.roster, manifests, but));
             if updates.is_empty() && !self.unsettled && self.before == self.roster {
                 return Ok(());
             }
@@ -206,20 +195,6 @@ fn put_right(inside: &Inside, sets: &crate::nft::ruleset::Table, deadline: Deadl
     let mut tables = Tables::open(inside, deadline)?;
     tables.reconcile(sets)?;
     Ok(tables.into_socket())
-}
-
-/// A subject as the specification sees it. Its name is its first container's id.
-pub(super) fn pod(subject: &Subject) -> Pod {
-    Pod {
-        namespace: subject.identity.namespace.clone(),
-        name: subject.containers.first().map_or_else(String::new, |container| container.id.clone()),
-        labels: subject.identity.labels.clone(),
-        addresses: subject.addresses.clone(),
-        ports: subject.identity.ports.clone(),
-        host_network: false,
-        node: None,
-        origin: Origin::Builtin("a container of this host"),
-    }
 }
 
 fn shown(identity: &Identity) -> String {

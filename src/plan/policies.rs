@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use crate::error::{Cause, Failure, Finding};
-use crate::net::{AddrRange, Direction, Family, Member, Origin, Payload, Service};
+use crate::net::{AddrRange, Direction, Family, Member, Origin, Service};
 use crate::nft::filter::{Denial, Entry, Group, Otherwise, PolicyLayer, Ruling, Run, Tier};
 use crate::oci::Mode;
 use crate::policy::compile::{GoverningRun, GoverningTier, govern};
 use crate::policy::lookup::World;
 use crate::policy::model::{Action, Policies};
-use crate::policy::verdict::Judge;
-use crate::policy::watch::{Holders, Identity, Watch};
+use crate::policy::service::{Ports, ports};
+use crate::policy::watch::{Holders, Identity, SERVICES_ACCEPTED, SERVICES_DENIED, Watch};
 use crate::policy::world::{Node, Pod};
 use crate::settings::{PolicyIcmp, Settings};
 
@@ -63,6 +63,7 @@ pub(super) fn of(cluster: &Cluster<'_>, settings: &Settings) -> Result<OfPolicie
             continue;
         }
         let services = (direction == Direction::Egress).then(|| of_services(cluster)).flatten();
+        all.watch.services |= services.is_some();
         let mut tiers: Vec<Tier> = services.into_iter().collect();
         for tier in governed.tiers {
             tiers.push(of_tier(tier, direction, cluster, settings, &mut all));
@@ -143,35 +144,21 @@ fn of_icmp(settings: &Settings) -> Option<Entry> {
     })
 }
 
-/// Virtual addresses of services come before every tier: what is on the packet is not who will get it. A port of one is
-/// let through where every endpoint behind it is, which the specification is asked for; one with nobody behind it is
-/// an address like any other. Endpoints that come and go later count from the next `netlatch reload`.
+/// Virtual addresses of services come before every tier: what is on the packet is not who will get it. The sets follow
+/// the pods behind them.
 fn of_services(cluster: &Cluster<'_>) -> Option<Tier> {
-    let (mut accepted, mut denied) = (Vec::new(), Vec::new());
-    let judge = Judge::new(cluster.policies, cluster.world);
-    for service in &cluster.world.inventory().services {
-        let ports = service.addresses.iter().flat_map(|address| service.ports.iter().map(move |port| (*address, port)));
-        for (address, port) in ports {
-            if cluster.world.endpoints(address, port.transport, port.port).is_empty() {
-                continue;
-            }
-            let payload = Payload::Transport { protocol: port.transport, port: port.port };
-            let passes = judge.packet(Direction::Egress, cluster.subject, address, payload);
-            let member = Member { address, port: Some((port.transport, port.port)) };
-            if passes { accepted.push(member) } else { denied.push(member) }
-        }
+    if !cluster.world.inventory().has_services() {
+        return None;
     }
-    let run = |ruling, number: usize, mut members: Vec<Member>| {
-        members.sort_unstable();
-        members.dedup();
+    let Ports { accepted, denied } = ports(cluster.policies, cluster.world, cluster.subject);
+    let run = |ruling, set: &str, members| {
         let origin = "services, by their endpoints".to_owned();
-        let set = format!("egress_service_{number}");
-        Run { ruling, entries: Vec::new(), groups: vec![Group { set, service: None, members, origin }] }
+        let group = Group { set: set.to_owned(), service: None, members, origin };
+        Run { ruling, entries: Vec::new(), groups: vec![group] }
     };
-    let any = !accepted.is_empty() || !denied.is_empty();
-    any.then(|| Tier {
+    Some(Tier {
         name: "service",
-        runs: vec![run(Ruling::Accept, 1, accepted), run(Ruling::Deny, 2, denied)],
+        runs: vec![run(Ruling::Accept, SERVICES_ACCEPTED, accepted), run(Ruling::Deny, SERVICES_DENIED, denied)],
         otherwise: Otherwise::Continue,
         origin: "services".to_owned(),
     })

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use super::model::Labels;
 use super::world::{EndpointSlice, Inventory, NAMESPACE_NAME_LABEL, Node, Pod, Service, ServicePort, TargetPort};
@@ -23,6 +24,8 @@ pub struct World {
     /// By node name: its addresses, and those of the pods on its network.
     of_node: BTreeMap<String, BTreeSet<IpAddr>>,
     services: BTreeMap<IpAddr, usize>,
+    /// Of each service, the pods that it selects; looked for when first asked.
+    selected: Vec<OnceLock<Vec<usize>>>,
     /// By namespace and service.
     slices: BTreeMap<String, BTreeMap<String, Vec<usize>>>,
 }
@@ -94,6 +97,7 @@ impl World {
             let services = world.slices.entry(slice.namespace.clone()).or_default();
             services.entry(slice.service.clone()).or_default().push(index);
         }
+        world.selected = vec![OnceLock::new(); inventory.services.len()];
         world.inventory = inventory;
         world
     }
@@ -159,7 +163,8 @@ impl World {
     /// where none is listed, the pods that it selects. Empty where it is no service's, has no such port or nobody
     /// behind it.
     pub fn endpoints(&self, address: IpAddr, transport: Transport, port: u16) -> Vec<Endpoint<'_>> {
-        let Some(service) = self.service_at(address) else { return Vec::new() };
+        let Some(index) = self.services.get(&address).copied() else { return Vec::new() };
+        let service = &self.inventory.services[index];
         let is_it = |known: &&ServicePort| known.transport == transport && known.port == port;
         let Some(port) = service.ports.iter().find(is_it) else { return Vec::new() };
         let slices = self.slices.get(&service.namespace).and_then(|services| services.get(&service.name));
@@ -167,7 +172,7 @@ impl World {
             Some(slices) => {
                 slices.iter().flat_map(|index| self.of_slice(&self.inventory.slices[*index], port)).collect()
             }
-            None => self.selected_by(service, port).collect(),
+            None => self.behind(index, port).collect(),
         };
         endpoints.retain(|endpoint| Family::of(endpoint.address) == Family::of(address));
         endpoints.sort_by_key(|endpoint| (endpoint.address, endpoint.port));
@@ -188,12 +193,18 @@ impl World {
     }
 
     /// An empty selector of a service is none (core/v1, `ServiceSpec.Selector`): its endpoints are written by hand.
-    fn selected_by<'w>(&'w self, service: &'w Service, of: &'w ServicePort) -> impl Iterator<Item = Endpoint<'w>> {
-        let selector = service.selector.as_ref().filter(|selector| !selector.requirements.is_empty());
-        let pods = self.pods.get(&service.namespace).into_iter().flat_map(BTreeMap::values);
-        let selected = selector.into_iter().flat_map(move |selector| {
-            pods.clone().map(|index| &self.inventory.pods[*index]).filter(|pod| selector.selects(&pod.labels))
-        });
+    fn selected_by(&self, service: &Service) -> Vec<usize> {
+        let Some(selector) = service.selector.as_ref().filter(|selector| !selector.requirements.is_empty()) else {
+            return Vec::new();
+        };
+        let pods = self.pods.get(&service.namespace).into_iter().flat_map(BTreeMap::values).copied();
+        pods.filter(|index| selector.selects(&self.inventory.pods[*index].labels)).collect()
+    }
+
+    /// The pods that the service of this index selects, each with the port that `of` leads to there.
+    fn behind<'w>(&'w self, service: usize, of: &'w ServicePort) -> impl Iterator<Item = Endpoint<'w>> {
+        let find = || self.selected_by(&self.inventory.services[service]);
+        let selected = self.selected[service].get_or_init(find).iter().map(|index| &self.inventory.pods[*index]);
         selected.flat_map(|pod| {
             let port = match &of.target {
                 TargetPort::Number(port) => Some(*port),
@@ -209,6 +220,11 @@ impl World {
 }
 
 impl Pod {
+    /// Whether it gives this name to this port. Two containers of a pod may use one name for two ports.
+    pub fn names_port(&self, name: &str, transport: Transport, number: u16) -> bool {
+        self.ports.iter().any(|port| port.name == name && port.protocol == transport && port.port == number)
+    }
+
     /// The number that the pod gives to a named port of a transport; the first, as for services
     /// (k8s.io/kubernetes/pkg/api/v1/pod, `FindPort`).
     pub fn port_named(&self, name: &str, transport: Transport) -> Option<u16> {
@@ -223,4 +239,60 @@ impl Pod {
 
 fn only_its_name(namespace: &str) -> Labels {
     Labels::from([(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::parse::Collector;
+
+    fn world(text: &str) -> World {
+        let mut collector = Collector::new();
+        collector.read("w.yaml", text.as_bytes());
+        World::new(collector.finish().manifests.expect("no mistakes").inventory)
+    }
+
+    fn addresses(end: &End<'_>) -> Vec<String> {
+        end.addresses.iter().map(ToString::to_string).collect()
+    }
+
+    const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: n}, status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}}\n---\n";
+
+    #[test]
+    fn a_pod_on_the_hosts_network_has_its_nodes_addresses_and_no_own() {
+        let world = world(&format!(
+            "{NODE}{{apiVersion: v1, kind: Pod, metadata: {{name: a, namespace: x}}, spec: {{nodeName: n, hostNetwork: true}}}}\n---\n\
+             {{apiVersion: v1, kind: Pod, metadata: {{name: b, namespace: x}}, spec: {{nodeName: n, hostNetwork: true}}, status: {{podIP: 10.0.0.9}}}}"
+        ));
+        assert_eq!(addresses(&world.end_of(world.pod("x", "a").unwrap())), ["10.0.0.1", "10.0.0.9"]);
+        assert_eq!(addresses(&world.end_of(world.pod("x", "b").unwrap())), ["10.0.0.9"]);
+        assert!(world.pod_at("10.0.0.9".parse().unwrap()).is_none());
+        assert!(world.is_of_node("n", "10.0.0.9".parse().unwrap()));
+        assert_eq!(world.node_at("10.0.0.1".parse().unwrap()).map(|node| node.name.as_str()), Some("n"));
+    }
+
+    #[test]
+    fn endpoints_come_from_slices_or_else_from_the_selector_in_the_family_of_the_address() {
+        let pods = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x, labels: {app: a}}, spec: {containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}, status: {podIPs: [{ip: 10.1.0.1}, {ip: 'fd00::1'}]}}\n---\n\
+                    {apiVersion: v1, kind: Pod, metadata: {name: b, namespace: x, labels: {app: a}}, spec: {containers: [{name: c, ports: [{name: http, containerPort: 81}]}]}, status: {podIPs: [{ip: 10.1.0.2}]}}\n---\n\
+                    {apiVersion: v1, kind: Pod, metadata: {name: c, namespace: y, labels: {app: a}}, status: {podIPs: [{ip: 10.1.0.3}]}}\n---\n";
+        let service = "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: x}, spec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 'fd96::1'], selector: {app: a}, ports: [{port: 443, targetPort: http}]}}\n";
+        let slice = "---\n{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s-1, namespace: x, labels: {kubernetes.io/service-name: s}}, addressType: IPv4, ports: [{port: 8080}], endpoints: [{addresses: [10.1.0.2]}, {addresses: [192.0.2.1]}]}\n";
+        let behind = |world: &World, address: &str, port| -> Vec<String> {
+            let endpoints = world.endpoints(address.parse().unwrap(), Transport::Tcp, port);
+            let name = |endpoint: &Endpoint<'_>| endpoint.pod.map_or("-", |pod| &pod.name).to_owned();
+            endpoints
+                .iter()
+                .map(|endpoint| format!("{} {}:{}", name(endpoint), endpoint.address, endpoint.port))
+                .collect()
+        };
+        let selecting = world(&format!("{pods}{service}"));
+        assert_eq!(behind(&selecting, "10.96.0.1", 443), ["a 10.1.0.1:80", "b 10.1.0.2:81"]);
+        assert_eq!(behind(&selecting, "fd96::1", 443), ["a fd00::1:80"]);
+        assert!(behind(&selecting, "10.96.0.1", 80).is_empty());
+        assert!(behind(&selecting, "10.96.0.2", 443).is_empty());
+        let sliced = world(&format!("{pods}{service}{slice}"));
+        assert_eq!(behind(&sliced, "10.96.0.1", 443), ["b 10.1.0.2:8080", "- 192.0.2.1:8080"]);
+        assert!(behind(&sliced, "fd96::1", 443).is_empty());
+    }
 }

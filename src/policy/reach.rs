@@ -189,7 +189,7 @@ impl Half {
             Direction::Ingress => 1,
         };
         let mut half = Half { subject: Vec::new(), answers: Vec::new(), allowed: Vec::new() };
-        let mut subjects: BTreeMap<(&[usize], &BTreeSet<(String, Transport, u16)>), usize> = BTreeMap::new();
+        let mut subjects: BTreeMap<(&[usize], &Named), usize> = BTreeMap::new();
         for end in known {
             let governed = &end.traits.governed[index];
             let Some(pod) = end.pod.as_ref().filter(|_| !governed.is_empty()) else {
@@ -220,7 +220,7 @@ impl Half {
         let cluster = governing.admin.iter().chain(&governing.baseline).flat_map(|policy| policy.rules(direction));
         let network = governing.network.iter().flat_map(|policy| policy.rules(direction).unwrap_or_default());
         let whos: BTreeSet<&Who> = cluster.chain(network).flat_map(|rule| &rule.peers).map(|peer| &peer.who).collect();
-        let mut seen: BTreeMap<(Vec<bool>, &BTreeSet<(String, Transport, u16)>, bool), usize> = BTreeMap::new();
+        let mut seen: BTreeMap<(Vec<bool>, &Named, bool), usize> = BTreeMap::new();
         let mut answers = Vec::with_capacity(known.len());
         for end in known {
             let host_network = end.pod.as_ref().is_some_and(|pod| pod.host_network);
@@ -248,7 +248,7 @@ impl Half {
     }
 }
 
-static NO_NAMES: BTreeSet<(String, Transport, u16)> = BTreeSet::new();
+static NO_NAMES: Named = BTreeSet::new();
 
 /// Indexes of what is spoken, together where all answers are the same.
 fn told_apart(asked: &[(Spoken, Payload)], halves: &[Half; 2]) -> Vec<Vec<usize>> {
@@ -266,6 +266,9 @@ fn rules(policies: &Policies) -> impl Iterator<Item = &Rule> {
     network.chain(cluster).flatten()
 }
 
+/// Ports by name, transport and number.
+type Named = BTreeSet<(String, Transport, u16)>;
+
 /// What distinguishes one pod from another.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Traits {
@@ -277,7 +280,7 @@ struct Traits {
     /// And by its addresses, each with its family.
     addressed: Vec<(Family, Vec<bool>)>,
     /// Ports whose names rules use.
-    named: BTreeSet<(String, Transport, u16)>,
+    named: Named,
 }
 
 /// Groups of pods that policies cannot tell apart, by their first pod.
@@ -444,4 +447,39 @@ fn joined(spoken: Vec<Spoken>) -> Vec<Spoken> {
         }
     }
     joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_touch_are_one_and_transports_stay_apart() {
+        let ports = |transport, first, last| Spoken::Ports(transport, PortRange::new(first, last).unwrap());
+        let (tcp, udp) = (Transport::Tcp, Transport::Udp);
+        let spoken =
+            vec![ports(tcp, 80, 80), ports(tcp, 81, 89), ports(tcp, 91, 95), ports(udp, 96, 99), Spoken::Portless];
+        let expected = [ports(tcp, 80, 89), ports(tcp, 91, 95), ports(udp, 96, 99), Spoken::Portless];
+        assert_eq!(joined(spoken), expected);
+    }
+
+    #[test]
+    fn a_free_address_is_in_its_block_and_in_none_inside() {
+        let block: Cidr = "10.0.0.0/24".parse().unwrap();
+        let inner = ["10.0.0.0/26", "10.0.0.64/26", "10.0.0.128/25"].map(|text| text.parse::<Cidr>().unwrap());
+        let world = World::default();
+        assert_eq!(free_address(block, &inner, &world), None);
+        let found = free_address(block, &inner[..2], &world).unwrap();
+        assert!(inner[2].contains(found), "{found}");
+        assert!(free_address(Cidr::everything(Family::V6), &[], &world).is_some());
+    }
+
+    #[test]
+    fn a_matrix_remembers_and_turns() {
+        let mut matrix = Matrix::new(130);
+        matrix.set(1, 129);
+        assert!(matrix.is_set(1, 129) && !matrix.is_set(129, 1));
+        assert!(matrix.transposed().is_set(129, 1));
+        assert_eq!(matrix.transposed().transposed(), matrix);
+    }
 }

@@ -18,7 +18,6 @@ use super::lookup::World;
 use super::model::{
     Action, ClusterPolicy, Labels, Namespaces, NetworkPolicy, Policies, Port, Rule, Subject, Tier, Who,
 };
-use super::names::NamedPort;
 use super::world::Pod;
 use crate::net::{Direction, Payload};
 
@@ -334,10 +333,8 @@ impl Flow<'_> {
                     Direction::Egress => self.peer.pod.filter(|pod| !pod.host_network),
                     Direction::Ingress => Some(self.subject),
                 };
-                // Containers of one pod may give one name to different ports: each is meant.
-                let meant = |port: &NamedPort| port.name == *name && port.protocol == protocol && port.port == number;
                 transport.is_none_or(|transport| transport == protocol)
-                    && there.is_some_and(|pod| pod.ports.iter().any(meant))
+                    && there.is_some_and(|pod| pod.names_port(name, protocol, number))
             }
         }
     }

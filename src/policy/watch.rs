@@ -20,6 +20,11 @@ use crate::net::{Cidr, Member};
 /// The namespace of what names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+/// The sets of ports of virtual addresses that may be sent to, without the family.
+pub const SERVICES_ACCEPTED: &str = "egress_service_1";
+/// The sets of those that may not.
+pub const SERVICES_DENIED: &str = "egress_service_2";
+
 /// What selectors see of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
@@ -54,6 +59,8 @@ pub struct Holder<'a> {
 pub struct Watch {
     /// Whether the container's table has sets for IPv6: where IPv6 is off there are none.
     pub ipv6: bool,
+    /// Whether it has sets for the virtual addresses of services ([`SERVICES_ACCEPTED`], [`SERVICES_DENIED`]).
+    pub services: bool,
     /// One for each pair of sets.
     pub groups: Vec<WatchedGroup>,
 }
@@ -215,6 +222,11 @@ impl Difference {
 }
 
 impl Watch {
+    /// Whether there is nothing to follow.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && !self.services
+    }
+
     /// What changes in the sets when `addresses` change hands: `before` and `after` are the pods that had, and that have,
     /// any of them. Sets that stay as they are are left out.
     pub fn differences(&self, addresses: &[IpAddr], before: &Holders<'_>, after: &Holders<'_>) -> Vec<Difference> {
@@ -319,7 +331,8 @@ mod tests {
     fn what_a_pod_brings_is_what_it_takes_away() {
         let (web, db) = (identity("web", &[]), identity("db", &[]));
         let own = addresses(&["10.0.0.1", "fd00::1"]);
-        let watch = Watch { ipv6: true, groups: vec![group("web", false, vec![]), group("db", true, vec![])] };
+        let watch =
+            Watch { ipv6: true, services: false, groups: vec![group("web", false, vec![]), group("db", true, vec![])] };
         let nobody = Holders::default();
         let web = Holders::new([Holder { identity: &web, addresses: &own }]);
         let db = Holders::new([Holder { identity: &db, addresses: &own }]);

@@ -254,7 +254,7 @@ mod tests {
             addresses: vec!["2001:db8::1".parse().unwrap()],
             ports: vec![NamedPort { name: "http".into(), port: 80, protocol: Transport::Sctp }],
             namespace_labels: Some([("team".to_owned(), "x".to_owned())].into()),
-            watch: Some(Watch { ipv6: true, groups: vec![group] }),
+            watch: Some(Watch { ipv6: true, services: false, groups: vec![group] }),
             ..record("a", 1)
         };
         registry.put(&written).unwrap();

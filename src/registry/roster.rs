@@ -331,6 +331,19 @@ impl Registry {
         }
     }
 
+    /// Removes the roster where nobody follows anybody any more: starts without policies need no lock then.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`](crate::error::Cause::RunDir).
+    pub fn disband(&self, _: &Lock) -> Result<(), Failure> {
+        match fs::remove_file(self.dir.join("roster")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Failure::new("remove the roster", self.cause(&error)))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn roster_file(&self) -> std::io::Result<File> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);

@@ -8,13 +8,23 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod bundle;
+pub(crate) mod case;
+pub(crate) mod cluster;
 pub(crate) mod container;
+pub(crate) mod dice;
+pub(crate) mod engine;
 pub(crate) mod host;
+pub(crate) mod live;
 pub(crate) mod namespace;
+pub(crate) mod play;
 pub(crate) mod probe;
+pub(crate) mod random_policy;
 pub(crate) mod raw;
+pub(crate) mod sctp;
+pub(crate) mod servers;
 pub(crate) mod sniffer;
 pub(crate) mod tiers;
+pub(crate) mod traffic;
 pub(crate) mod world;
 
 pub(crate) use container::{Container, hook};

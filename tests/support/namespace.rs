@@ -55,11 +55,16 @@ impl Namespace {
     pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                setns(&self.net, CloneFlags::CLONE_NEWNET).expect("the namespace can be joined");
+                self.enter();
                 work()
             });
             inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Moves the calling thread inside. Only for a thread that ends inside or moves on to another namespace.
+    pub(crate) fn enter(&self) {
+        setns(&self.net, CloneFlags::CLONE_NEWNET).expect("the namespace can be joined");
     }
 
     /// Runs a program inside with `input` on its standard input.

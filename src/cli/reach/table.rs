@@ -40,8 +40,9 @@ pub(super) fn text(reach: &Reach<'_>, width: usize) -> String {
         write_table(&mut text, reach, table, &totals, width);
     }
     text.push('\n');
-    let mut legend = vec!["+ reaches, . does not; - one with itself, which is always so.".to_owned()];
-    legend.push("(n) is the number of pods on a line; their full names: --output json.".to_owned());
+    let mut legend =
+        vec!["+ reaches, . does not; - itself, which it always reaches, or outside to outside.".to_owned()];
+    legend.push("(n) is the number of pods on a line, +n more of them; all names: --output json.".to_owned());
     legend.push("Whatever comes from a pod's own node is let in by every NetworkPolicy and is not shown.".to_owned());
     if reach.blocks_left_out > 0 {
         legend.push(format!("Of the address blocks in policies only the first {MAX_BLOCKS} are shown."));
@@ -50,18 +51,32 @@ pub(super) fn text(reach: &Reach<'_>, width: usize) -> String {
     text
 }
 
-/// How many pods each namespace has.
-fn totals<'w>(reach: &Reach<'w>) -> BTreeMap<&'w str, usize> {
-    let mut totals = BTreeMap::new();
+/// How many pods there are by namespace, and by namespace and the part of the name before its last dash.
+#[derive(Default)]
+struct Totals<'w> {
+    namespaces: BTreeMap<&'w str, usize>,
+    stems: BTreeMap<(&'w str, &'w str), usize>,
+}
+
+fn totals<'w>(reach: &Reach<'w>) -> Totals<'w> {
+    let mut totals = Totals::default();
     for end in &reach.ends {
         if let Members::Pods(pods) = end {
-            pods.iter().for_each(|pod| *totals.entry(pod.namespace.as_str()).or_default() += 1);
+            for pod in pods {
+                *totals.namespaces.entry(&pod.namespace).or_default() += 1;
+                *totals.stems.entry((&pod.namespace, stem(pod))).or_default() += 1;
+            }
         }
     }
     totals
 }
 
-fn write_table(text: &mut String, reach: &Reach<'_>, table: &Table, totals: &BTreeMap<&str, usize>, width: usize) {
+/// What a pod's name shares with those of its siblings: `web` of `web-0`; all of it where it has no dash.
+fn stem(pod: &Pod) -> &str {
+    pod.name.rsplit_once('-').map_or(&pod.name, |(stem, _)| stem)
+}
+
+fn write_table(text: &mut String, reach: &Reach<'_>, table: &Table, totals: &Totals<'_>, width: usize) {
     let pods: Vec<usize> = (0..reach.ends.len()).filter(|end| matches!(reach.ends[*end], Members::Pods(_))).collect();
     let all = |value: bool| {
         pods.iter().all(|pod| {
@@ -91,7 +106,7 @@ fn write_table(text: &mut String, reach: &Reach<'_>, table: &Table, totals: &BTr
 }
 
 /// Ends with equal rows and equal columns, in the order of their first.
-fn lines(reach: &Reach<'_>, table: &Table, totals: &BTreeMap<&str, usize>) -> Vec<Line> {
+fn lines(reach: &Reach<'_>, table: &Table, totals: &Totals<'_>) -> Vec<Line> {
     let outside = |end: usize| matches!(reach.ends[end], Members::Outside(..));
     let columns = table.reaches.transposed();
     let mut known: BTreeMap<(bool, &[u64], &[u64]), usize> = BTreeMap::new();
@@ -110,7 +125,7 @@ fn lines(reach: &Reach<'_>, table: &Table, totals: &BTreeMap<&str, usize>) -> Ve
 }
 
 /// `shop/web`, `shop/* (12)`, `shop/api shop/web (2)`, `outside`.
-fn label(reach: &Reach<'_>, ends: &[usize], totals: &BTreeMap<&str, usize>) -> String {
+fn label(reach: &Reach<'_>, ends: &[usize], totals: &Totals<'_>) -> String {
     let mut pods: Vec<&Pod> = Vec::new();
     let mut blocks = Vec::new();
     for end in ends {
@@ -121,31 +136,38 @@ fn label(reach: &Reach<'_>, ends: &[usize], totals: &BTreeMap<&str, usize>) -> S
     }
     pods.sort_by_key(|pod| (&pod.namespace, &pod.name));
     let mut parts: Vec<String> = Vec::new();
-    let mut at = 0;
-    while let Some(first) = pods.get(at) {
-        let members = pods[at..].iter().take_while(|pod| pod.namespace == first.namespace).count();
-        let whole = totals.get(first.namespace.as_str()) == Some(&members);
-        match (members, whole) {
-            (1, _) => parts.push(first.to_string()),
-            (_, true) => parts.push(format!("{}/*", first.namespace)),
-            (2..=3, false) => parts.extend(pods[at..at + members].iter().map(ToString::to_string)),
-            (_, false) => parts.push(some_of(&pods[at..at + members])),
-        }
-        at += members;
+    for pods in pods.chunk_by(|a, b| a.namespace == b.namespace) {
+        parts.extend(label_of(pods, totals));
     }
     parts.extend(blocks);
     let count = if pods.len() > 1 { format!(" ({})", pods.len()) } else { String::new() };
     printable(&(parts.join(" ") + &count))
 }
 
-/// `shop/web-*` where the names have a beginning in common that ends at a dash, otherwise the first and how many more.
-fn some_of(pods: &[&Pod]) -> String {
-    let (Some(first), Some(last)) = (pods.first(), pods.last()) else { return String::new() };
-    let common = first.name.bytes().zip(last.name.bytes()).take_while(|(a, b)| a == b).count();
-    match first.name.get(..common).and_then(|common| common.rsplit_once('-')) {
-        Some((stem, _)) => format!("{}/{stem}-*", first.namespace),
-        None => format!("{first} +{}", pods.len() - 1),
+/// Most words for the pods of one namespace on a line.
+const MOST_WORDS: usize = 3;
+
+/// Pods of one namespace. A star never stands for a pod that is not among them.
+fn label_of(pods: &[&Pod], totals: &Totals<'_>) -> Vec<String> {
+    let Some(namespace) = pods.first().map(|pod| pod.namespace.as_str()) else { return Vec::new() };
+    if pods.len() > 1 && totals.namespaces.get(namespace) == Some(&pods.len()) {
+        return vec![format!("{namespace}/*")];
     }
+    let mut stems: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+    pods.iter().for_each(|pod| stems.entry(stem(pod)).or_default().push(pod));
+    let mut words: Vec<(String, usize)> = Vec::new();
+    for (stem, pods) in stems {
+        if pods.len() > 1 && totals.stems.get(&(namespace, stem)) == Some(&pods.len()) {
+            words.push((format!("{namespace}/{stem}-*"), pods.len()));
+        } else {
+            words.extend(pods.iter().map(|pod| (pod.to_string(), 1)));
+        }
+    }
+    if words.len() > MOST_WORDS {
+        let left_out: usize = words.drain(MOST_WORDS - 1..).map(|(_, pods)| pods).sum();
+        words.push((format!("+{left_out}"), left_out));
+    }
+    words.into_iter().map(|(word, _)| word).collect()
 }
 
 fn outside(family: Family, block: Option<String>) -> String {
@@ -313,4 +335,38 @@ fn spoken(spoken: &Spoken) -> Value {
 pub(super) fn nobody(reach: &Reach<'_>) -> Option<String> {
     let pods = reach.ends.iter().filter(|end| matches!(end, Members::Pods(_))).count();
     (pods == 0).then(|| format!("{} in these manifests\n", counted(0, "pod")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::PortRange;
+
+    fn ports(first: u16, last: u16) -> Spoken {
+        Spoken::Ports(Transport::Tcp, PortRange::new(first, last).unwrap())
+    }
+
+    #[test]
+    fn a_heading_names_ports_and_what_else_goes_with_them() {
+        let others = Transport::ALL.map(Spoken::OtherPorts);
+        assert_eq!(heading(&[ports(80, 80), ports(90, 95)]), "TCP 80, 90-95");
+        assert_eq!(heading(&[ports(80, 80), others[0]]), "TCP 80 and any other");
+        assert_eq!(heading(&[others[1], Spoken::Portless]), "UDP to any other port; ICMP and other protocols");
+        let all: Vec<Spoken> = others.into_iter().chain([Spoken::Portless]).collect();
+        assert_eq!(heading(&all), "everything");
+        assert_eq!(heading(&[&[ports(80, 80)], &all[..]].concat()), "TCP 80; everything else");
+    }
+
+    #[test]
+    fn a_label_that_is_cut_keeps_its_count() {
+        assert_eq!(shortened("shop/web", 8), "shop/web");
+        assert_eq!(shortened("shop/web-front shop/api (12)", 16), "shop/web-f~ (12)");
+    }
+
+    #[test]
+    fn lines_break_between_words_and_go_on_indented() {
+        let mut text = String::new();
+        write_wrapped(&mut text, "  one two three", 9, "    ");
+        assert_eq!(text, "  one two\n    three\n");
+    }
 }

@@ -130,14 +130,14 @@ fn enforces(filter: &Filter, direction: Direction) -> bool {
     denials(filter).any(|(judged, denial)| judged == direction && denial != Denial::Audit)
 }
 
-/// Drops TCP that begins in the middle, where policies are enforced. When a policy is tightened, the flows it no longer
-/// lets pass lose their conntrack entries. A segment of such a flow that comes from the other side would begin a new one
+/// Drops TCP that begins in the middle, where anything is denied. When rules are tightened (`netlatch reload`), the flows
+/// they no longer let pass lose their conntrack entries. A segment of such a flow that comes from the other side would begin a new one
 /// the other way round (`nf_conntrack_tcp_loose`: `tcp_new` in net/netfilter/nf_conntrack_proto_tcp.c takes up whatever has
 /// ACK set), of which what is denied would be the replies. Resets of our own are related, and answers to a SYN established.
 fn mid_stream(filter: &Filter) -> Option<Rule> {
     let begins = vec![Match::State(State::New), Match::MidStream];
-    policies(filter)
-        .any(|policy| policy.denial != Denial::Audit)
+    denials(filter)
+        .any(|(_, denial)| denial != Denial::Audit)
         .then(|| counted(begins, Verdict::Drop, "TCP that begins in the middle"))
 }
 

@@ -1,0 +1,199 @@
+//! `netlatch reload`: brings the rules of running containers about anew, after policies or the configuration changed.
+//!
+//! Everything is read and planned before the first rule is touched, so a mistake anywhere changes nothing. Then each
+//! container's table is replaced in one batch. What it leaves alone is what only a start can set: sysctls and `lo`.
+//!
+//! **Established flows are judged anew** where rules changed: those that the new rules would not let begin lose their
+//! connection tracking entries, so that their next packet is judged as a first one. TCP that begins in its middle is
+//! refused whichever side it comes from; see [`rejudge`].
+
+use std::path::{Path, PathBuf};
+
+use super::hook::host_addresses;
+use super::load::{self, ConfigFile, Loaded};
+use super::peers::Peers;
+use super::{Outcome, print};
+use crate::error::Failure;
+use crate::kernel::capability;
+use crate::kernel::conntrack::rejudge;
+use crate::kernel::files::Trust;
+use crate::kernel::link::addresses_here;
+use crate::kernel::netns::Own;
+use crate::kernel::proc::Procfs;
+use crate::kernel::process::{self, Deadline};
+use crate::kernel::tables::{Installed, Tables};
+use crate::live;
+use crate::logging::printable;
+use crate::nft::ruleset::Table;
+use crate::oci::Requests;
+use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules};
+use crate::policy::lookup::World;
+use crate::policy::parse::Manifests;
+use crate::policy::watch::{Holders, Identity};
+use crate::registry::{Record, Registry, Roster, Shared, Subject};
+use crate::settings::{Config, Settings};
+use crate::sysctl::devconf::Source;
+
+/// How long the whole may take: a thousand containers need some seconds.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// What reloading works from: read once, before anything is changed.
+pub(super) struct Wanted<'a> {
+    pub(super) config: Option<Config>,
+    pub(super) manifests: &'a Manifests,
+    /// This host's addresses.
+    pub(super) host: Vec<std::net::IpAddr>,
+}
+
+impl Wanted<'_> {
+    /// The rules that a subject's containers would get if they started now.
+    pub(super) fn rules(
+        &self,
+        subject: &Subject,
+        record: &Record,
+        pods: &Holders<'_>,
+        world: &World,
+    ) -> Result<Rules, Failure> {
+        let requests = Requests::parse(&record.annotations)?;
+        let settings = Settings::decide(self.config.clone(), requests)?;
+        let named = if needs_host_addresses(&settings) { self.host.clone() } else { Vec::new() };
+        let facts = Facts { host: named, node: self.host.clone(), devconf: Source::Leave };
+        let cluster = Cluster {
+            policies: &self.manifests.policies,
+            identity: &subject.identity,
+            pods,
+            nodes: &self.manifests.inventory.nodes,
+            host: &self.host,
+            world,
+            subject: &live::pod(subject),
+        };
+        rules(&settings, &facts, Some(&cluster))
+    }
+}
+
+/// The record that decides about a subject's rules: of the containers that asked for any, the last; else any.
+pub(super) fn deciding(registry: &Registry, subject: &Subject) -> Option<Record> {
+    let records = subject.containers.iter().filter_map(|container| registry.record(&container.id));
+    records.max_by_key(|record| (record.explicit, record.recorded_ms))
+}
+
+pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Failure> {
+    let deadline = Deadline::after(DEADLINE);
+    process::lock_down()?;
+    capability::require(&capability::REQUIRED, "reload the rules of running containers")?;
+    let file = ConfigFile::new(config);
+    let config = file.read(Trust::Guarded)?;
+    let Loaded { manifests, warnings } = load::loaded(&file, Trust::Guarded)?;
+    for warning in warnings {
+        print(&format!("{} (warning)\n", printable(&warning.to_string())))?;
+    }
+    // Proves that /proc/sys is one, as a start does, before namespaces are joined.
+    Procfs::open()?;
+    let wanted = Wanted { config, manifests: &manifests, host: host_addresses(&deadline)? };
+    let own = Own::read()?;
+    let registry = Registry::at(run_dir);
+    if registry.records().is_empty() && !registry.roster_exists() {
+        return print("no container runs under netlatch\n").map(|()| Outcome::Done);
+    }
+    let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, &deadline)?;
+    peers.ask_addresses(&own, None);
+    for subject in &mut peers.roster.subjects {
+        let labels = manifests.inventory.namespace_labels(&subject.identity.namespace);
+        if subject.identity.namespace_labels != labels {
+            subject.identity = Shared::new(Identity { namespace_labels: labels, ..(*subject.identity).clone() });
+        }
+    }
+
+    let planned = plan_all(&registry, &wanted, &peers.roster)?;
+    for (index, record, rules) in &planned {
+        let subject = &mut peers.roster.subjects[*index];
+        subject.table = rules.table.as_ref().map(|table| Shared::new(table.comment.clone()));
+        subject.watch = (!rules.watch.is_empty()).then(|| Shared::new(rules.watch.clone()));
+        // The record first: the roster is made from it should this be interrupted.
+        let record = Record {
+            table: rules.table.as_ref().map(|table| table.comment.clone()),
+            watch: subject.watch.as_deref().cloned(),
+            addresses: subject.addresses.clone(),
+            namespace_labels: Some(subject.identity.namespace_labels.clone()),
+            host: if record.host.is_empty() { Vec::new() } else { wanted.host.clone() },
+            ..record.clone()
+        };
+        registry.put(&record)?;
+    }
+    let unfinished = registry.begin(&peers.lock, &peers.roster)?;
+    let mut failed = None;
+    for (index, record, rules) in &planned {
+        let subject = &peers.roster.subjects[*index];
+        let said = match bring_about(subject, rules.table.as_ref(), &own, peers.unsettled, deadline) {
+            Ok(said) => said,
+            Err(failure) => {
+                let said = format!("failed: {failure}");
+                failed.get_or_insert(failure);
+                said
+            }
+        };
+        print(&format!("{}: {}\n", printable(&record.id), printable(&said)))?;
+    }
+    match failed {
+        Some(failure) => return Err(failure),
+        None => unfinished.finish()?,
+    }
+    let nobody = peers.roster.subjects.iter().all(|subject| subject.watch.is_none());
+    if manifests.policies.is_empty() && nobody {
+        registry.disband(&peers.lock)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// A subject by its place in the roster, the record that decides about it, and its rules.
+type Planned = (usize, Record, Rules);
+
+fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result<Vec<Planned>, Failure> {
+    let inventory = &wanted.manifests.inventory;
+    let elsewhere = inventory.peers();
+    let pods = live::holders(roster, &elsewhere);
+    let world = if inventory.has_services() { live::world(roster, inventory) } else { World::default() };
+    let mut planned = Vec::new();
+    for (index, subject) in roster.subjects.iter().enumerate() {
+        let Some(record) = deciding(registry, subject) else { continue };
+        let of =
+            |failure: Failure| Failure::new(format!("{} for container {}", failure.doing, record.id), failure.cause);
+        let rules = wanted.rules(subject, &record, &pods, &world).map_err(of)?;
+        planned.push((index, record, rules));
+    }
+    Ok(planned)
+}
+
+/// Puts a table in place of the one that is there, and ends the flows that it would not have let begin. With `again`
+/// these are looked for where nothing changed as well: who was here before may not have come to that.
+fn bring_about(
+    subject: &Subject,
+    table: Option<&Table>,
+    own: &Own,
+    again: bool,
+    deadline: Deadline,
+) -> Result<String, Failure> {
+    let Some(inside) = subject.visit(own)? else { return Ok("has ended".to_owned()) };
+    let mut tables = Tables::open(&inside, deadline)?;
+    let present = tables.comment()?;
+    let Some(table) = table else {
+        return match present {
+            Some(_) => tables.remove().map(|()| "rules removed: nothing governs it any more".to_owned()),
+            None => Ok("no rules, as before".to_owned()),
+        };
+    };
+    let said = match tables.install(table, present.as_deref())? {
+        Installed::Unchanged if !again => return Ok("as it was".to_owned()),
+        Installed::Unchanged => "as it was".to_owned(),
+        Installed::Reconciled(members) => format!("peers: {} came, {} went", members.added, members.removed),
+        Installed::Loaded => "rules replaced".to_owned(),
+    };
+    let addresses: Vec<_> = addresses_here(&deadline)?.into_iter().map(|address| address.address).collect();
+    let rejudged = rejudge(&inside, table, &addresses, deadline).map_err(|failure| {
+        let doing = "judge established flows anew (new ones are judged by the new rules)";
+        Failure::new(doing, failure.cause)
+    })?;
+    let ended =
+        if rejudged.ended > 0 { format!(", {} established flows ended", rejudged.ended) } else { String::new() };
+    Ok(said + &ended)
+}
