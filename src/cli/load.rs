@@ -119,6 +119,15 @@ pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Loaded, Failure> {
     manifests(&documents(dir)?, trust)
 }
 
+/// Manifests that somebody names: files as they are, folders as their documents.
+pub(super) fn manifests_below(paths: &[PathBuf]) -> Result<Manifests, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() { files.append(&mut documents(path)?) } else { files.push(path.clone()) }
+    }
+    Ok(manifests(&files, Trust::Any)?.manifests)
+}
+
 /// Reads manifests from these files, all together.
 pub(super) fn manifests(files: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
     let mut collector = Collector::new();

@@ -196,6 +196,8 @@ impl Asked {
             if answer.egress { (Direction::Ingress, &to, &from) } else { (Direction::Egress, &from, &to) };
         let peer = Peer { pod: peer.pod, address: peer.addresses.first().copied() };
         let subject = subject.pod.unwrap_or_else(|| panic!("{flow}: {why}"));
-        judge.nearest_miss(direction, subject, peer, payload).map_or_else(String::new, |miss| miss.to_string())
+        let judgement = judge.decide(direction, subject, peer, payload);
+        let misses = judge.nearest_misses(&judgement, direction, subject, peer, payload);
+        misses.first().map_or_else(String::new, ToString::to_string)
     }
 }
