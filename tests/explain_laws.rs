@@ -9,13 +9,14 @@ use std::net::IpAddr;
 
 use netlatch::explain::{Container, flow};
 use netlatch::net::{Direction, Packet};
-use netlatch::oci::Requests;
+use netlatch::oci::{Mode, Requests};
 use netlatch::plan::{Cluster, Facts, rules};
 use netlatch::policy::lookup::{End, World};
-use netlatch::policy::model::Action;
+use netlatch::policy::model::{Action, Policies};
 use netlatch::policy::verdict::{Flow, Judge, Peer};
 use netlatch::policy::watch::{Holder, Holders, Identity};
 use netlatch::settings::{Config, Settings};
+use netlatch::sysctl::Ipv6;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use random::{addresses, inventory, payloads, policies};
@@ -149,6 +150,7 @@ proptest! {
         let cluster =
             Cluster { policies: &policies, identity: &identity, pods: &pods, nodes, host: &host, world: &world, subject };
         let facts = Facts { host: host.clone(), ..Facts::default() };
+        let without = rules(&settings, &facts, None).expect("rules");
         let rules = rules(&settings, &facts, Some(&cluster)).expect("rules");
         let table = rules.table.as_ref();
         let container = Container { settings: &settings, policies: &policies, world: &world, subject, host: &host, table };
@@ -158,8 +160,16 @@ proptest! {
                 for payload in payloads() {
                     let explanation = container.explain(direction, peer, payload);
                     prop_assert_eq!(explanation.contradiction(), None, "{}\n{:?}\n{:?}", explanation, policies, settings);
-                    let listed = settings.passes(&Packet { direction, peer, payload }, &host);
+                    let packet = Packet { direction, peer, payload };
+                    let enforced = settings.lists.iter().filter(|l| l.direction == direction && l.mode == Mode::Enforce);
+                    let listed = enforced.map(|layer| &layer.list).all(|list| list.allows(&packet, &host));
                     prop_assert!(listed || !explanation.allowed || peer.is_loopback(), "{}", explanation);
+                    let alone = Container { policies: &Policies::default(), table: without.table.as_ref(), ..container };
+                    let alone = alone.explain(direction, peer, payload);
+                    prop_assert_eq!(alone.contradiction(), None, "{}\n{:?}", alone, settings);
+                    let off = peer.is_ipv6() && !matches!(settings.ipv6.value, Ipv6::Leave | Ipv6::Enable);
+                    let specified = settings.passes(&packet, &host) && !off;
+                    prop_assert_eq!(alone.allowed, specified || peer.is_loopback(), "{}", alone);
                 }
             }
         }
