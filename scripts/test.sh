@@ -100,7 +100,7 @@ as_root() { # COMMAND...: with the tests' binaries run as root, or as root of a 
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
     elif [ "${root[*]}" != false ]; then
-        env "CARGO_TARGET_${triple}_RUNNER=sudo -n --preserve-env=NETLATCH_STARTS,NETLATCH_BIN,CARGO_MANIFEST_DIR" "$@"
+        env "CARGO_TARGET_${triple}_RUNNER=sudo -n --preserve-env=NETLATCH_STARTS,NETLATCH_BIN,NETLATCH_CASES,NETLATCH_SEED,NETLATCH_ONLY,NETLATCH_WORLDS,CARGO_MANIFEST_DIR" "$@"
     else
         env "CARGO_TARGET_${triple}_RUNNER=unshare -rnm" "$@"
     fi
@@ -190,12 +190,22 @@ tier unit cargo test -q --lib
 pure=()
 for file in tests/*.rs; do
     case $(basename "$file" .rs) in
-    kernel* | packet* | runtimes* | host*) ;;
+    kernel* | packet* | runtimes* | host* | cases | validation) ;;
     *) pure+=("$(basename "$file" .rs)") ;;
     esac
 done
 [ ${#pure[@]} -eq 0 ] || mapfile -t pure < <(tests "${pure[@]}")
 [ ${#pure[@]} -eq 0 ] || tier laws cargo test -q --no-fail-fast "${pure[@]}"
+
+# Reachability and validation cases that others wrote. They are no part of this project.
+cases=${NETLATCH_CASES:-../shared/cases}
+if [ -f "$cases/index.json" ]; then
+    tier cases cargo test -q --no-fail-fast --test cases
+    tier validation cargo test -q --test validation -- --ignored
+else
+    not_run cases "there is no $cases" 8
+    not_run validation "there is no $cases" 2
+fi
 
 if command -v cc >/dev/null && [ -f /usr/include/linux/netfilter/nf_tables.h ]; then
     tier headers cargo test -q --test uapi -- --ignored
@@ -208,7 +218,14 @@ mapfile -t packets < <(tests 'packet*')
 if [ -z "$lacks" ]; then
     [ ${#kernel[@]} -eq 0 ] || tier kernel as_root cargo test -q --no-fail-fast "${kernel[@]}" -- --include-ignored
     tier packets as_root cargo test -q --no-fail-fast "${packets[@]}"
+    # The same cases once more, with a network namespace and a start for each pod and real packets for each expectation.
+    if [ -f "$cases/index.json" ]; then
+        tier cluster as_root cargo test -q --test packet_policy_cases -- --ignored every_case
+    else
+        not_run cluster "there is no $cases"
+    fi
 else
+    not_run cluster "$lacks"
     not_run kernel "$lacks"
     not_run packets "$lacks"
 fi

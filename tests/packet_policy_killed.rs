@@ -135,7 +135,6 @@ fn a_stop_killed_at_any_moment_leaves_what_the_next_start_puts_right() {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn a_reload_killed_at_any_moment_is_made_good_by_the_next() {
     let mut dice = Dice::new("when a reload is killed");
     let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2), ("shop/second", 3)]);

@@ -31,7 +31,6 @@ fn both(outcome: Outcome) -> [Outcome; 2] {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn icmp_goes_with_rules_that_have_no_ports() {
     let mut live = Live::new(&[], &[(WEB, 1), (FRONT, 2), ("shop/other", 3)]);
     live.start(WEB, WEB_LABELS);
@@ -55,7 +54,6 @@ fn icmp_passes_where_the_file_says_so() {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn icmp_leaves_to_whom_a_rule_without_ports_names() {
     let mut live = Live::new(&[FRONT_SENDS_TO_WEB], &[(WEB, 1), (FRONT, 2), ("shop/second", 3)]);
     live.start(FRONT, FRONT_LABELS);
@@ -68,7 +66,6 @@ fn icmp_leaves_to_whom_a_rule_without_ports_names() {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn cloud_metadata_is_denied_under_an_egress_policy_that_does_not_name_it() {
     const ANYWHERE: &str = "\
 apiVersion: networking.k8s.io/v1
@@ -147,7 +144,6 @@ spec:
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn the_host_itself_is_the_node_of_its_containers() {
     let mut live = Live::new(&[NOBODY_TAKES], &[(WEB, 1), ("another-node", 5)]);
     live.start(WEB, WEB_LABELS);

@@ -78,7 +78,6 @@ fn packets_fare_as_the_specification_says_in_random_worlds() {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn packets_fare_as_the_specification_says_while_random_worlds_change() {
     play_some("random worlds that change", 3);
 }

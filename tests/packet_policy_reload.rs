@@ -11,7 +11,6 @@ use support::live::{
 use support::{Outcome, probe};
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn reload_applies_a_tightened_policy_to_flows_that_stand() {
     let all_ports = WEB_TAKES_FRONT.replace("    ports: [{port: 80}, {port: 53, protocol: UDP}]\n", "");
     let mut live = Live::new(&[&all_ports], &[(WEB, 1), (FRONT, 2)]);
@@ -32,7 +31,6 @@ fn reload_applies_a_tightened_policy_to_flows_that_stand() {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn reload_keeps_the_flows_that_stay_allowed() {
     let mut live = Live::new(&[&WEB_TAKES_FRONT.replace("port: 80", "port: 8080")], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
@@ -45,7 +43,6 @@ fn reload_keeps_the_flows_that_stay_allowed() {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn reload_admits_what_a_loosened_policy_allows() {
     let mut live = Live::new(&[NOBODY_TAKES], &[(WEB, 1), (FRONT, 2), ("shop/other", 3)]);
     for (name, labels) in [(WEB, WEB_LABELS), (FRONT, FRONT_LABELS), ("shop/other", "app=other")] {
@@ -62,7 +59,6 @@ fn reload_admits_what_a_loosened_policy_allows() {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn reload_begins_and_ends_the_isolation_of_what_runs() {
     let mut live = Live::new(&[], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
@@ -84,7 +80,6 @@ fn reload_begins_and_ends_the_isolation_of_what_runs() {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn a_broken_file_changes_nothing() {
     let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
@@ -110,7 +105,6 @@ fn a_broken_file_changes_nothing() {
 }
 
 #[test]
-#[ignore = "until there is `netlatch reload`"]
 fn reload_makes_a_missed_poststop_good() {
     let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);

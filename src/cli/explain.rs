@@ -266,7 +266,7 @@ fn of_inputs(
     payload: Payload,
 ) -> Result<Explanation, Failure> {
     let plain = &inputs.manifests.inventory;
-    let identity = inputs.identity();
+    let identity = inputs.identity()?;
     let mut inventory = plain.clone();
     inventory.pods.extend(roster.subjects.iter().map(here));
     inventory.pods.push(this_host(host.clone()));

@@ -80,7 +80,10 @@ pub(super) fn subject(id: &str, identity: &Identity) -> Pod {
 /// when it starts: they are another machine's, or may be read by root alone.
 fn alone(inputs: &Inputs, facts: &Facts) -> Result<Plan, Failure> {
     let inventory = &inputs.manifests.inventory;
-    let (identity, elsewhere, roster) = (inputs.identity(), inventory.peers(), Roster::default());
+    if !inputs.has_policies() {
+        return plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, facts, None);
+    }
+    let (identity, elsewhere, roster) = (inputs.identity()?, inventory.peers(), Roster::default());
     let pods = live::holders(&roster, &elsewhere);
     let world = World::new(inventory.clone());
     let subject = subject(&inputs.state.id, &identity);
