@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
+use netlatch::kernel::netns::Target;
+use netlatch::registry::started;
 use serde_json::{Value, json};
 use support::container::binary;
 
@@ -460,6 +462,33 @@ fn a_container_is_asked_every_layer_of_its_own() {
             && said.contains("ruleset: not asked, what a container sends to itself stays on lo"),
         "{said}"
     );
+}
+
+#[test]
+fn a_running_container_is_an_end_by_its_id() {
+    let place = Place::with_rules("ingress: [{from: [{podSelector: {matchLabels: {tier: front}}}]}]");
+    let pid = std::process::id() as i32;
+    let netns = Target::Process(pid).namespace().expect("a namespace");
+    let record = json!({
+        "id": "c1", "pid": pid, "started": started(pid), "netns": [netns.dev, netns.ino], "table": null, "explicit": true,
+        "namespace": "shop", "labels": {"tier": "front"}, "recorded_ms": 1, "addresses": ["10.1.0.7"],
+    });
+    fs::create_dir_all(place.dir.path().join("run/containers")).expect("a directory");
+    place.write("run/containers/c1.json", &record.to_string());
+    let said = place.explain("container:c1 shop/db --port 80 --run-dir run");
+    assert!(said.starts_with("allowed: TCP 80 from shop/c1 to shop/db\n"), "{said}");
+    assert!(
+        said.contains("ingress of shop/db from shop/c1 (10.1.0.7), TCP 80: allowed by NetworkPolicy shop/db"),
+        "{said}"
+    );
+    // The directory makes it a pod like any other; without, its address is anybody's.
+    assert!(place.explain("10.1.0.7 shop/db --port 80 --run-dir run").starts_with("allowed: "));
+    assert!(place.explain("10.1.0.7 shop/db --port 80").starts_with("denied: "));
+    // One that has ended is nobody.
+    let mut ended = record;
+    ended["started"] = json!(1);
+    place.write("run/containers/c1.json", &ended.to_string());
+    assert!(place.explain("10.1.0.7 shop/db --port 80 --run-dir run").starts_with("denied: "));
 }
 
 #[test]
