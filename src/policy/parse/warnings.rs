@@ -40,9 +40,7 @@ fn equal_priorities(manifests: &Manifests) -> Vec<Finding> {
             };
             let message = format!(
                 "{} has the priority {} in tier {tier} as well ({}), and is asked first because of its name",
-                first.name,
-                first.priority,
-                first.origin.to_string().trim_end()
+                first.name, first.priority, first.origin
             );
             warnings.push(at(&second.origin, "spec.priority", message));
         }
