@@ -49,6 +49,7 @@
 //! document   policy   sysctl   oci   settings             from text to what holds
 //! nft                                                     from layers to a table, its text and its netlink form
 //! plan   conntrack                                        where the two meet; flows, and what a table says of them
+//! explain                                                 one packet, put to the specification and to a table
 //! kernel   registry                                       what touches the machine
 //! live                                                    what changes for those who run when one comes or goes
 //! cli                                                     a file for each command
@@ -90,6 +91,7 @@ pub mod cli;
 pub mod conntrack;
 pub mod document;
 pub mod error;
+pub mod explain;
 pub mod kernel;
 pub mod live;
 pub mod logging;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may name, least first. One that is not here does not belong to the house.
-const MAY_KNOW: [(&str, &[&str]); 17] = [
+const MAY_KNOW: [(&str, &[&str]); 18] = [
     // The shared nouns.
     ("net", &[]),
     ("error", &["net"]),
@@ -21,6 +21,8 @@ const MAY_KNOW: [(&str, &[&str]); 17] = [
     // Rules. `nft` knows neither where they were written nor what a policy is; the two meet in `plan`.
     ("nft", &["error", "net", "netlink"]),
     ("plan", &["error", "net", "nft", "oci", "policy", "settings", "sysctl"]),
+    // One packet, put to the specification and to a table.
+    ("explain", &["error", "net", "nft", "oci", "plan", "policy", "settings", "sysctl"]),
     // What the kernel tracks, in the same netlink form, and what a table would say of it.
     ("conntrack", &["net", "netlink", "nft"]),
     // What touches the machine. It carries out plans and reads no settings.
@@ -31,8 +33,8 @@ const MAY_KNOW: [(&str, &[&str]); 17] = [
     (
         "cli",
         &[
-            "document", "error", "kernel", "live", "logging", "net", "nft", "oci", "plan", "policy", "registry",
-            "settings", "sysctl",
+            "document", "error", "explain", "kernel", "live", "logging", "net", "nft", "oci", "plan", "policy",
+            "registry", "settings", "sysctl",
         ],
     ),
     ("main", &["cli"]),

@@ -1,13 +1,13 @@
 //! What Kubernetes says about policies, point by point: one test each, its name beginning with the point's number.
 //!
 //! S is selection and isolation, R rules and peers, P ports, L life cycle, N nodes, self and services, C the cluster
-//! tiers, T the traps that others fell into. The points are those of the API's field comments and documentation; the
+//! tiers (in policy_tiers.rs), T the traps that others fell into. The points are those of the API's field comments and documentation; the
 //! tests say them in their names.
 
 #[path = "policy/asked.rs"]
 mod asked;
 
-use asked::{Asked, cluster, policy};
+use asked::{Asked, DENY_INGRESS, on_a, on_x, policy};
 
 /// Every point, so that none is forgotten.
 const POINTS: [(char, u32); 6] = [('s', 7), ('r', 11), ('p', 7), ('l', 6), ('n', 6), ('c', 13)];
@@ -45,7 +45,7 @@ const ELSEWHERE: [(&str, &str, &str); 3] = [
 
 #[test]
 fn every_point_and_every_trap_has_a_test() {
-    let own = include_str!("policy_checklist.rs");
+    let own = [include_str!("policy_checklist.rs"), include_str!("policy_tiers.rs")].concat();
     let points = POINTS.iter().flat_map(|(letter, last)| (1..=*last).map(move |number| format!("{letter}{number}")));
     for id in points.chain(TRAPS.iter().map(|(_, id)| (*id).to_owned())) {
         let here = own.contains(&format!("\nfn {id}_"));
@@ -56,20 +56,6 @@ fn every_point_and_every_trap_has_a_test() {
         assert!(here || there, "{id} has no test");
     }
 }
-
-/// One policy of namespace x that governs x/a.
-fn on_a(spec: &str) -> Asked {
-    Asked::of(&[policy("x", "p", &format!("{{podSelector: {{matchLabels: {{pod: a}}}}, {spec}}}"))])
-}
-
-/// A ClusterNetworkPolicy that governs namespace x.
-fn on_x(name: &str, tier: &str, priority: u16, rules: &str) -> String {
-    cluster(name, tier, priority, &format!("subject: {{namespaces: {{matchLabels: {{team: x}}}}}}, {rules}"))
-}
-
-const DENY_INGRESS: &str = "ingress: [{action: Deny, from: [{namespaces: {}}]}]";
-const ACCEPT_INGRESS: &str = "ingress: [{action: Accept, from: [{namespaces: {}}]}]";
-const PASS_INGRESS: &str = "ingress: [{action: Pass, from: [{namespaces: {}}]}]";
 
 // --- Selection and isolation ---
 
@@ -437,174 +423,6 @@ fn n6_dns_is_not_special() {
         .expect(&["x/a -> 8.8.8.8 TCP 443"], &["x/a -> 8.8.8.8 UDP 53", "x/a -> y/a TCP 53"]);
 }
 
-// --- The cluster tiers ---
-
-#[test]
-fn c1_the_lower_priority_is_asked_first_then_the_name_and_rules_in_written_order() {
-    let accept = |name: &str, priority| on_x(name, "Admin", priority, ACCEPT_INGRESS);
-    let deny = |name: &str, priority| on_x(name, "Admin", priority, DENY_INGRESS);
-    let flow = "y/a -> x/a TCP 80";
-    for (policies, allowed) in [
-        ([accept("a", 1), deny("b", 2)], true),
-        ([accept("a", 2), deny("b", 1)], false),
-        ([accept("a", 0), deny("b", 1000)], true),
-        ([accept("a", 9), deny("b", 10)], true),
-        // Equal: by name, for two starts must not differ.
-        ([accept("a", 5), deny("b", 5)], true),
-        ([deny("a", 5), accept("b", 5)], false),
-        ([accept("b", 5), deny("a", 5)], false),
-    ] {
-        assert_eq!(Asked::of(&policies).halves(flow), (true, allowed), "{policies:?}");
-    }
-    let rules = "ingress: [{action: Deny, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {pod: a}}}}]}, {action: Accept, from: [{namespaces: {}}]}, {action: Deny, from: [{namespaces: {}}]}]";
-    Asked::of(&[on_x("p", "Admin", 1, rules)]).expect(&["y/b -> x/a TCP 80"], &["y/a -> x/a TCP 80"]);
-}
-
-#[test]
-fn c2_accept_and_deny_end_it_and_pass_leaves_the_tier() {
-    let isolated = policy("x", "p", "{podSelector: {}}");
-    let flow = "y/a -> x/a TCP 80";
-    Asked::of(&[on_x("a", "Admin", 1, ACCEPT_INGRESS), isolated.clone()]).expect(&[flow], &[]);
-    Asked::of(&[on_x("a", "Admin", 1, DENY_INGRESS), policy("x", "p", "{podSelector: {}, ingress: [{}]}")])
-        .expect(&[], &[flow]);
-    // Pass in the Admin tier: the rest of the tier is skipped, network policies are asked, then the Baseline tier.
-    let passing = [on_x("a", "Admin", 1, PASS_INGRESS), on_x("b", "Admin", 2, DENY_INGRESS)];
-    Asked::of(&passing).expect(&[flow], &[]);
-    Asked::of(&[passing.concat(), isolated]).expect(&[], &[flow]);
-    Asked::of(&[passing.concat(), on_x("c", "Baseline", 1, DENY_INGRESS)]).expect(&[], &[flow]);
-    // Pass in the Baseline tier: allowed.
-    let asked = Asked::of(&[on_x("c", "Baseline", 1, PASS_INGRESS), on_x("d", "Baseline", 2, DENY_INGRESS)]);
-    asked.expect(&[flow], &[]);
-    assert!(asked.why(flow).contains("passed on by ClusterNetworkPolicy c spec.ingress[0]"), "{}", asked.why(flow));
-}
-
-#[test]
-fn c3_where_a_network_policy_isolates_its_verdict_is_final() {
-    let baseline = |rules: &str| on_x("base", "Baseline", 1, rules);
-    let flow = "y/a -> x/a TCP 80";
-    Asked::of(&[baseline(ACCEPT_INGRESS), policy("x", "p", "{podSelector: {}}")]).expect(&[], &[flow]);
-    Asked::of(&[baseline(DENY_INGRESS), policy("x", "p", "{podSelector: {}, ingress: [{}]}")]).expect(&[flow], &[]);
-    // Isolated for the other direction only.
-    Asked::of(&[baseline(DENY_INGRESS), policy("x", "p", "{podSelector: {}, policyTypes: [Egress]}")])
-        .expect(&[], &[flow]);
-}
-
-#[test]
-fn c4_what_matches_no_rule_falls_through() {
-    let asked = Asked::of(&[on_x(
-        "a",
-        "Admin",
-        1,
-        "ingress: [{action: Accept, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {pod: b}}}}]}]",
-    )]);
-    asked.expect(&["y/b -> x/a TCP 80", "y/a -> x/a TCP 80", "8.8.8.8 -> x/a TCP 80", "x/a -> y/b TCP 1"], &[]);
-    assert!(asked.why("y/b -> x/a TCP 80").contains("accepted by"));
-    assert!(asked.why("y/a -> x/a TCP 80").contains("no policy isolates it"));
-}
-
-#[test]
-fn c5_accept_on_egress_does_not_excuse_the_destinations_ingress() {
-    let asked = Asked::of(&[
-        cluster("a", "Admin", 1, "subject: {namespaces: {}}, egress: [{action: Accept, to: [{namespaces: {}}]}]"),
-        policy("x", "p", "{podSelector: {}, policyTypes: [Ingress, Egress]}"),
-    ]);
-    assert_eq!(asked.halves("x/b -> x/a TCP 80"), (true, false));
-    asked.expect(&["x/a -> y/a TCP 80"], &["y/a -> x/a TCP 80"]);
-}
-
-#[test]
-fn c6_the_subject_is_namespaces_or_pods_in_them_never_on_the_hosts_network() {
-    let deny = |subject: &str| Asked::of(&[cluster("d", "Admin", 1, &format!("subject: {subject}, {DENY_INGRESS}"))]);
-    deny("{namespaces: {}}").expect(&["y/a -> x/host1 TCP 80"], &["y/a -> x/a TCP 80", "y/a -> z/a TCP 80"]);
-    deny("{namespaces: {matchLabels: {team: y}}}").expect(&["y/a -> x/a TCP 80"], &["x/a -> y/a TCP 80"]);
-    deny("{pods: {namespaceSelector: {matchLabels: {team: x}}, podSelector: {matchLabels: {pod: a}}}}")
-        .expect(&["y/a -> x/b TCP 80", "x/a -> y/a TCP 80"], &["y/a -> x/a TCP 80"]);
-    let nobody = "{pods: {namespaceSelector: {matchLabels: {team: none}}, podSelector: {}}}";
-    deny(nobody).expect(&["y/a -> x/b TCP 80"], &[]);
-}
-
-#[test]
-fn c7_egress_peers_are_also_networks_and_nodes_which_are_addresses() {
-    let out = |peer: &str| Asked::of(&[on_x("d", "Admin", 1, &format!("egress: [{{action: Deny, to: [{peer}]}}]"))]);
-    out("{networks: [10.2.0.0/16, '2001:db8::/32']}").expect(
-        &["x/a -> 8.8.8.8 TCP 80", "x/a -> x/b TCP 80", "x/a -> 2001:db9::1 TCP 80"],
-        &["x/a -> y/b TCP 80", "x/a -> 10.2.9.9 ICMP", "x/a -> 2001:db8::1 UDP 1"],
-    );
-    out("{nodes: {}}").expect(
-        &["x/a -> y/a TCP 80", "x/a -> 8.8.8.8 TCP 1"],
-        &["x/a -> 10.0.0.1 TCP 80", "x/a -> 10.0.0.2 TCP 1", "x/a -> x/host2 TCP 1", "x/a -> fd00::1 TCP 1"],
-    );
-    out("{nodes: {matchLabels: {disk: ssd}}}").expect(&["x/a -> 10.0.0.2 TCP 80"], &["x/a -> 10.0.0.1 TCP 80"]);
-    // A pod of both families: one of them is open.
-    out("{networks: [10.2.0.0/16]}").expect(&["x/a -> y/a TCP 80"], &["x/a -> 10.2.0.1 TCP 80"]);
-}
-
-#[test]
-fn c8_a_peer_that_only_a_newer_version_knows_is_refused_with_its_policy() {
-    let mut collector = netlatch::policy::parse::Collector::new();
-    let text = on_x("d", "Admin", 1, "egress: [{action: Accept, to: [{galaxies: {}}]}]");
-    collector.read("p.yaml", text.as_bytes());
-    let outcome = collector.finish();
-    assert!(outcome.manifests.is_none());
-    assert!(outcome.errors.iter().any(|error| error.to_string().contains("galaxies")), "{:?}", outcome.errors);
-}
-
-#[test]
-fn c9_protocols_are_ports_of_one_transport_or_a_name_and_none_is_everything() {
-    let inward = |protocols: &str| {
-        let rule = format!("ingress: [{{action: Deny, from: [{{namespaces: {{}}}}]{protocols}}}]");
-        Asked::of(&[on_x("d", "Admin", 1, &rule)])
-    };
-    inward("").expect(&[], &["y/a -> x/a TCP 1", "y/a -> x/a ICMP", "y/a -> x/a SCTP 1"]);
-    inward(", protocols: [{tcp: {destinationPort: {number: 80}}}, {udp: {destinationPort: {range: {start: 5, end: 7}}}}, {sctp: {destinationPort: {number: 9}}}]").expect(
-        &["y/a -> x/a TCP 81", "y/a -> x/a UDP 80", "y/a -> x/a UDP 8", "y/a -> x/a SCTP 5", "y/a -> x/a ICMP"],
-        &["y/a -> x/a TCP 80", "y/a -> x/a UDP 5", "y/a -> x/a UDP 7", "y/a -> x/a SCTP 9"],
-    );
-    // A name has the protocol that the container's port has.
-    inward(", protocols: [{destinationNamedPort: dns}]")
-        .expect(&["y/a -> x/a TCP 53", "y/a -> x/b UDP 53"], &["y/a -> x/a UDP 53"]);
-    inward(", protocols: [{destinationNamedPort: http}]")
-        .expect(&["y/a -> x/b TCP 80", "y/a -> x/a UDP 80"], &["y/a -> x/a TCP 80", "y/a -> x/b TCP 8080"]);
-    let old = "---\napiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\nmetadata: {name: old}\nspec: {priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}], ports: [{portNumber: {protocol: TCP, port: 80}}, {namedPort: dns}, {portRange: {protocol: UDP, start: 5, end: 7}}]}]}\n";
-    Asked::of(&[old.to_owned()])
-        .expect(&["y/a -> x/a TCP 81"], &["y/a -> x/a TCP 80", "y/a -> x/a UDP 53", "y/a -> x/a UDP 6"]);
-}
-
-#[test]
-fn c10_a_domain_name_matches_no_address_here() {
-    Asked::of(&[
-        on_x("a", "Admin", 1, "egress: [{action: Accept, to: [{domainNames: [example.com, '*.example.org']}]}, {action: Deny, to: [{networks: [0.0.0.0/0]}]}]"),
-    ])
-    .expect(&[], &["x/a -> 93.184.216.34 TCP 443"]);
-}
-
-#[test]
-fn c11_accepting_a_domain_name_does_not_open_dns() {
-    Asked::of(&[
-        on_x("a", "Admin", 1, "egress: [{action: Accept, to: [{domainNames: [example.com]}]}]"),
-        policy("x", "p", "{podSelector: {}, policyTypes: [Egress]}"),
-    ])
-    .expect(&[], &["x/a -> 8.8.8.8 UDP 53", "x/a -> y/a UDP 53"]);
-}
-
-#[test]
-fn c12_a_denial_names_the_rule_that_denies_so_that_it_can_drop() {
-    let asked = Asked::of(&[on_x("quarantine", "Admin", 1, DENY_INGRESS)]);
-    let why = asked.why("y/a -> x/a TCP 80");
-    assert!(why.contains("denied by ClusterNetworkPolicy quarantine spec.ingress[0] (policies.yaml:5)"), "{why}");
-}
-
-#[test]
-fn c13_the_own_address_is_not_subject_to_the_tiers() {
-    Asked::of(&[cluster(
-        "d",
-        "Admin",
-        0,
-        "subject: {namespaces: {}}, egress: [{action: Deny, to: [{networks: ['0.0.0.0/0', '::/0']}]}]",
-    )])
-    .expect(&["x/a -> x/a TCP 80", "x/a -> 10.1.0.1 TCP 80"], &["x/a -> x/b TCP 80", "x/a -> 8.8.8.8 TCP 80"]);
-}
-
 // --- Traps that no point above is about ---
 
 #[test]
@@ -620,134 +438,4 @@ fn t4_a_port_that_is_a_string_of_digits_is_refused() {
     let errors = collector.finish().errors;
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(errors[0].at, "spec.ingress[0].ports[0].port");
-}
-
-// --- Beyond the points: services, families, near misses ---
-
-#[test]
-fn a_service_is_allowed_when_every_endpoint_is() {
-    // 10.96.0.2:443 leads to y/a:8443 and x/b:8443 by its slice, 10.96.0.1:8000 to x/a:80 by its selector.
-    let to = |labels: &str| {
-        Asked::of(&[policy(
-            "x",
-            "p",
-            &format!(
-                "{{podSelector: {{matchLabels: {{pod: c}}}}, policyTypes: [Egress], egress: [{{to: [{{namespaceSelector: {{}}, podSelector: {{matchExpressions: [{labels}]}}}}], ports: [{{port: 8443}}, {{port: 80}}]}}]}}"
-            ),
-        )])
-    };
-    to("{key: pod, operator: In, values: [a, b]}").expect(
-        &["x/c -> 10.96.0.2 TCP 443", "x/c -> 10.96.0.1 TCP 8000"],
-        // No such port, no such protocol, no such service.
-        &["x/c -> 10.96.0.2 TCP 8443", "x/c -> 10.96.0.2 UDP 443", "x/c -> 10.96.0.3 TCP 443", "x/c -> 10.96.0.2 ICMP"],
-    );
-    let one = to("{key: pod, operator: In, values: [a]}");
-    one.expect(&["x/c -> 10.96.0.1 TCP 8000"], &["x/c -> 10.96.0.2 TCP 443"]);
-    let why = one.why("x/c -> 10.96.0.2 TCP 443");
-    assert!(
-        why.starts_with("service y/both with 2 endpoints behind the port, 1 denied; 10.1.0.2 port 8443: "),
-        "{why}"
-    );
-    // The endpoints' ingress counts as well.
-    let closed = Asked::of(&[policy("y", "p", "{podSelector: {}}")]);
-    assert_eq!(closed.halves("x/c -> 10.96.0.2 TCP 443"), (true, false));
-}
-
-#[test]
-fn ends_are_pods_by_name_or_by_address() {
-    let asked = on_a("ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]");
-    asked.expect(&["10.1.0.2 -> 10.1.0.1 TCP 80"], &["10.1.0.3 -> fd00:1::1 TCP 80", "8.8.8.8 -> 10.1.0.1 TCP 80"]);
-    assert_eq!(asked.halves("8.8.8.8 -> 9.9.9.9 TCP 80"), (true, true));
-}
-
-#[test]
-fn a_pod_without_an_address_is_judged_by_selectors_and_blocks_match_it_never() {
-    on_a("ingress: [{from: [{podSelector: {matchLabels: {pod: new}}}]}]").expect(&["x/new -> x/a TCP 80"], &[]);
-    on_a("ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}, {ipBlock: {cidr: '::/0'}}]}]")
-        .expect(&["x/b -> x/a TCP 80"], &["x/new -> x/a TCP 80"]);
-}
-
-#[test]
-fn halves_are_of_one_family_that_both_have() {
-    // IPv4 may leave and not come in, IPv6 the other way round: no family may do both.
-    let asked = Asked::of(&[
-        policy(
-            "x",
-            "out",
-            "{podSelector: {matchLabels: {pod: b}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}",
-        ),
-        policy("x", "in", "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{ipBlock: {cidr: '::/0'}}]}]}"),
-    ]);
-    assert_eq!(asked.halves("x/b -> x/a TCP 80"), (true, false));
-    assert_eq!(asked.halves("fd00:1::2 -> x/a TCP 80"), (false, true));
-}
-
-#[test]
-fn the_nearest_miss_says_what_was_missing() {
-    let miss = |rules: &str, flow: &str| on_a(rules).nearest_miss(flow);
-    for (rules, flow, lacks) in [
-        (
-            "ingress: [{from: [{podSelector: {matchLabels: {pod: c}}}], ports: [{port: 80}]}]",
-            "x/c -> x/a TCP 81",
-            "TCP 81 is not TCP 80",
-        ),
-        (
-            "ingress: [{from: [{podSelector: {matchLabels: {tier: front}}}]}]",
-            "x/b -> x/a TCP 80",
-            "the source's labels lack tier=front",
-        ),
-        (
-            "ingress: [{from: [{podSelector: {matchLabels: {pod: c}}}]}]",
-            "x/b -> x/a TCP 80",
-            "the source's labels have pod=b, not pod=c",
-        ),
-        (
-            "ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]",
-            "y/b -> x/a TCP 80",
-            "the source is not in namespace x and there is no namespaceSelector",
-        ),
-        (
-            "ingress: [{from: [{namespaceSelector: {matchLabels: {team: x}}, podSelector: {matchLabels: {pod: b}}}]}]",
-            "y/b -> x/a TCP 80",
-            "the labels of namespace y have team=y, not team=x",
-        ),
-        (
-            "ingress: [{from: [{ipBlock: {cidr: 8.0.0.0/8, except: [8.8.0.0/16]}}]}]",
-            "8.8.8.8 -> x/a TCP 80",
-            "8.8.8.8 is in the except block 8.8.0.0/16 of 8.0.0.0/8",
-        ),
-        (
-            "policyTypes: [Egress], egress: [{ports: [{port: http}]}]",
-            "x/a -> x/b TCP 80",
-            "TCP 80 is not the port http, which is TCP 8080 at x/b",
-        ),
-    ] {
-        let miss = miss(rules, flow);
-        assert!(miss.starts_with("NetworkPolicy x/p spec."), "{miss}");
-        assert!(miss.ends_with(&format!("(policies.yaml:5): {lacks}")), "{flow}: {miss}");
-    }
-    // The policy was written for somebody else.
-    let asked = Asked::of(&[
-        policy("x", "deny", "{podSelector: {}}"),
-        policy("x", "allow", "{podSelector: {matchLabels: {pod: a}}, ingress: [{}]}"),
-    ]);
-    assert_eq!(
-        asked.nearest_miss("y/a -> x/b TCP 80"),
-        "NetworkPolicy x/allow spec.ingress[0] (policies.yaml:10): its podSelector does not select x/b: the labels have pod=b, not pod=a"
-    );
-    assert_eq!(asked.nearest_miss("y/a -> x/a TCP 80"), "");
-    // A rule that denies: what stands before it was asked, what stands behind it was not.
-    let pods =
-        |label: &str| format!("{{pods: {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{{label}}}}}}}}}");
-    let rules = format!(
-        "ingress: [{{action: Accept, from: [{}]}}, {{action: Deny, from: [{{namespaces: {{}}}}]}}, {{action: Accept, from: [{}]}}]",
-        pods("pod: b"),
-        pods("pod: a")
-    );
-    let asked =
-        Asked::of(&[on_x("tier", "Admin", 1, &rules), policy("x", "allow", "{podSelector: {}, ingress: [{}]}")]);
-    assert_eq!(
-        asked.nearest_miss("y/a -> x/a TCP 80"),
-        "ClusterNetworkPolicy tier spec.ingress[0] (policies.yaml:5): the source's labels have pod=a, not pod=b"
-    );
 }

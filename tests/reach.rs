@@ -170,7 +170,12 @@ fn manifests_with_mistakes_and_missing_files_are_told() {
     assert!(place.refused(&["-f", "gone.yaml"], "", 16).contains("gone.yaml"));
     assert!(place.refused(&["-f", "world.yaml", "--probes", "gone.jsonl"], "", 42).contains("gone.jsonl: ENOENT"));
     place.refused(&[], "", 10);
-    place.refused(&["-f", "world.yaml", "--probes=-", "--output=json"], "", 10);
+    place.refused(&["-f", "world.yaml", "--probes=-", "--output=xml"], "", 10);
+    // Answers are JSON either way.
+    let probe = "{\"from\":\"shop/api\",\"to\":\"shop/db\",\"port\":1,\"proto\":\"TCP\"}";
+    for output in ["json", "table"] {
+        assert!(place.done(&["-f", "world.yaml", "--probes=-", "--output", output], probe).starts_with(&probe[..20]));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{Outcome, check, last_error, plan, print, reach, reload};
+use super::{Outcome, check, explain, last_error, plan, print, reach, reload};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -71,6 +71,9 @@ enum Command {
         #[arg(long, short = 'o', value_enum, default_value_t)]
         output: reach::Output,
     },
+    /// Tell what becomes of one packet, which rule decides and where it was written, and what came near
+    #[command(after_help = explain::HELP)]
+    Explain(explain::Question),
     /// Apply changed policies and lists to running containers
     ///
     /// Everything is read and planned first, so a mistake changes nothing. Then the rules of each container are replaced in
@@ -147,6 +150,7 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         Command::Plan { state, config, format } => plan::run(&state, config, format),
         Command::Reach { paths, probes: Some(file), output: _ } => reach::probes(&paths, &file),
         Command::Reach { paths, probes: None, output } => reach::tables(&paths, output),
+        Command::Explain(question) => explain::run(&question),
         Command::Reload { config, run_dir } => reload::run(config, &run_dir),
         Command::LastError { id, run_dir } => last_error::run(&run_dir, id.as_deref()),
         Command::Completions { shell } => {

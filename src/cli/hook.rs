@@ -19,7 +19,7 @@ use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, DEADLINE, Deadline};
 use crate::kernel::tables::Tables;
 use crate::live::{self, Elsewhere};
-use crate::nft::ruleset::TABLE;
+use crate::nft::ruleset::{TABLE, Table};
 use crate::oci::annotations::PREFIX;
 use crate::oci::state::MAX_STATE;
 use crate::oci::{NetworkNamespace, State, annotations};
@@ -147,7 +147,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let mut tables = Tables::open(&inside, *deadline)?;
     let present = present(&plan, inputs, &mut tables, &inside, registry)?;
     let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
-    let without_peers = registry.put_alone(&record(inputs, &plan, &facts, &inside)?)?;
+    let without_peers = registry.put_alone(&record(inputs, plan.table(), &facts, &inside)?)?;
     drop(alone);
     if !without_peers {
         // The first policies came while this container was on its way without any. Once, and only then.
@@ -175,9 +175,9 @@ fn protect_among_peers(
     let netns = inside.id();
     let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
     let mut peers = Peers::meet(registry, inventory, closely, deadline)?;
-    let mut record = record(inputs, &Plan::default(), facts, &inside)?;
+    let mut record = record(inputs, None, facts, &inside)?;
     record.addresses.clone_from(&addresses);
-    let identity = inputs.identity();
+    let identity = inputs.identity()?;
     peers.join(&record.id, netns, &identity)?;
     let mut arrival = Arrival {
         netns,
@@ -456,7 +456,7 @@ fn anchor(record: &Record) -> Result<Anchor, Failure> {
     record.anchor().ok_or_else(gone)
 }
 
-fn record(inputs: &Inputs, plan: &Plan, facts: &Facts, inside: &Inside) -> Result<Record, Failure> {
+fn record(inputs: &Inputs, table: Option<&Table>, facts: &Facts, inside: &Inside) -> Result<Record, Failure> {
     let identity = &inputs.settings.identity;
     let netns_path = match target(inputs)? {
         Target::Path(path) => Some(path),
@@ -466,7 +466,7 @@ fn record(inputs: &Inputs, plan: &Plan, facts: &Facts, inside: &Inside) -> Resul
         id: inputs.state.id.clone(),
         pid: inputs.state.pid,
         netns: (inside.id().dev, inside.id().ino),
-        table: plan.table().map(|table| table.comment.clone()),
+        table: table.map(|table| table.comment.clone()),
         explicit: inputs.settings.explicit,
         host: facts.host.clone(),
         namespace: identity.namespace.value.clone(),

@@ -8,10 +8,10 @@ use crate::document::MAX_BYTES;
 use crate::error::{Cause, Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
-use crate::oci::{Bundle, Requests, State, annotations};
+use crate::oci::{Bundle, Requests, State, annotations, sandbox_file};
 use crate::policy::parse::{Collector, MAX_MANIFESTS, Manifests, Outcome};
 use crate::policy::watch;
-use crate::settings::{Config, DEFAULT_FILE, Identity, Settings};
+use crate::settings::{Config, DEFAULT_FILE, Settings, complete, is_same_pod};
 
 /// Where the configuration is: the default may be absent, a named one may not.
 #[derive(Clone, Debug)]
@@ -40,10 +40,13 @@ impl ConfigFile {
 
 /// config.json; `None` where it is missing, for the bundle is a hint (containers/crun#2025).
 pub(super) fn bundle(state: &State) -> Result<Option<Bundle>, Failure> {
-    let Some(dir) = &state.bundle else { return Ok(None) };
-    let path = dir.join("config.json");
+    state.bundle.as_ref().map_or(Ok(None), |dir| specification(&dir.join("config.json")))
+}
+
+/// A config.json, believed or an error; `None` where it is missing.
+fn specification(path: &Path) -> Result<Option<Bundle>, Failure> {
     let name = path.display().to_string();
-    match read_regular(&path, (MAX_BUNDLE, "MAX_BUNDLE"), Trust::Guarded) {
+    match read_regular(path, (MAX_BUNDLE, "MAX_BUNDLE"), Trust::Guarded) {
         Ok(bytes) => Bundle::parse(&name, &bytes).map(Some),
         Err(ReadError::Missing) => Ok(None),
         Err(error) => Err(Failure::new(
@@ -66,11 +69,18 @@ pub(super) struct Inputs {
 pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<Inputs, Failure> {
     let bundle = bundle(&state)?;
     let requests = match annotations(&state, bundle.as_ref()) {
-        Some(annotations) => Requests::parse(annotations)?,
+        Some(annotations) => {
+            let file = state.bundle.as_ref().and_then(|dir| sandbox_file(annotations, dir));
+            let sandbox = file.map_or(Ok(None), |file| specification(&file))?;
+            Requests::parse_in_pod(annotations, sandbox.as_ref())?
+        }
         None => Requests::default(),
     };
-    let settings = Settings::decide(config.read(trust)?, requests)?;
-    let Loaded { manifests, .. } = policies(&settings.policies.value, trust)?;
+    let mut settings = Settings::decide(config.read(trust)?, requests)?;
+    let Loaded { mut manifests, .. } = policies(&settings.policies.value, trust)?;
+    complete(&mut settings.identity, &manifests.inventory)?;
+    // The container itself is that pod from here on, and stands for it among its peers.
+    manifests.inventory.pods.retain(|pod| !is_same_pod(&settings.identity, pod));
     Ok(Inputs { state, bundle, settings, manifests })
 }
 
@@ -81,14 +91,12 @@ impl Inputs {
     }
 
     /// What selectors see of the container.
-    pub(super) fn identity(&self) -> watch::Identity {
-        let Identity { namespace, labels, ports, .. } = &self.settings.identity;
-        watch::Identity {
-            namespace: namespace.value.clone(),
-            namespace_labels: self.manifests.inventory.namespace_labels(&namespace.value),
-            labels: labels.value.clone(),
-            ports: ports.value.clone(),
-        }
+    ///
+    /// # Errors
+    /// [`Cause::Bundle`] where its engine keeps its labels where they could not be had.
+    pub(super) fn identity(&self) -> Result<watch::Identity, Failure> {
+        let identity = &self.settings.identity;
+        identity.to_policies(self.manifests.inventory.namespace_labels(&identity.namespace.value))
     }
 }
 
@@ -109,6 +117,15 @@ pub(super) struct Loaded {
 /// Reads the manifests of a policies folder. One that is not there holds none.
 pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Loaded, Failure> {
     manifests(&documents(dir)?, trust)
+}
+
+/// Manifests that somebody names: files as they are, folders as their documents.
+pub(super) fn manifests_below(paths: &[PathBuf]) -> Result<Manifests, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() { files.append(&mut documents(path)?) } else { files.push(path.clone()) }
+    }
+    Ok(manifests(&files, Trust::Any)?.manifests)
 }
 
 /// Reads manifests from these files, all together.

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod explain;
 pub mod hook;
 mod last_error;
 mod load;

@@ -14,6 +14,7 @@ use crate::oci::State;
 use crate::oci::state::MAX_STATE;
 use crate::plan::{Cluster, Facts, Plan, needs_host_addresses, plan};
 use crate::policy::lookup::World;
+use crate::policy::watch::Identity;
 use crate::policy::world::Pod;
 use crate::registry::Roster;
 use crate::sysctl::devconf::{Devconf, Source};
@@ -32,13 +33,7 @@ pub(super) enum Format {
 
 pub(super) fn run(state: &Path, config: Option<PathBuf>, format: Format) -> Result<Outcome, Failure> {
     let deadline = Deadline::after(DEADLINE);
-    let bytes = if state.as_os_str() == "-" {
-        process::drain(std::io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline)?
-    } else {
-        read_regular(state, (MAX_STATE, "MAX_STATE"), Trust::Any)
-            .map_err(|error| Failure::new("read the state", Cause::State(format!("{}: {error}", state.display()))))?
-    };
-    let inputs = load::inputs(State::parse(&bytes)?, &ConfigFile::new(config), Trust::Any)?;
+    let inputs = load::inputs(self::state(state, &deadline)?, &ConfigFile::new(config), Trust::Any)?;
     let asked = inputs.has_policies() || needs_host_addresses(&inputs.settings);
     let host = if asked { super::hook::host_addresses(&deadline)? } else { Vec::new() };
     let devconf = match inputs.settings.devconf.value {
@@ -56,23 +51,42 @@ pub(super) fn run(state: &Path, config: Option<PathBuf>, format: Format) -> Resu
     Ok(Outcome::Done)
 }
 
-/// The plan of a container that has no address yet, among the pods of the manifests. Running containers join its sets
-/// when it starts: they are another machine's, or may be read by root alone.
-fn alone(inputs: &Inputs, facts: &Facts) -> Result<Plan, Failure> {
-    let inventory = &inputs.manifests.inventory;
-    let (identity, elsewhere, roster) = (inputs.identity(), inventory.peers(), Roster::default());
-    let pods = live::holders(&roster, &elsewhere);
-    let world = World::new(inventory.clone());
-    let subject = Pod {
+/// The state in a file, or on stdin for `-`.
+pub(super) fn state(file: &Path, deadline: &Deadline) -> Result<State, Failure> {
+    let bytes = if file.as_os_str() == "-" {
+        process::drain(std::io::stdin(), (MAX_STATE, "MAX_STATE"), deadline)?
+    } else {
+        read_regular(file, (MAX_STATE, "MAX_STATE"), Trust::Any)
+            .map_err(|error| Failure::new("read the state", Cause::State(format!("{}: {error}", file.display()))))?
+    };
+    State::parse(&bytes)
+}
+
+/// A container that has no address yet, as the specification sees it.
+pub(super) fn subject(id: &str, identity: &Identity) -> Pod {
+    Pod {
         namespace: identity.namespace.clone(),
-        name: inputs.state.id.clone(),
+        name: id.to_owned(),
         labels: identity.labels.clone(),
         addresses: Vec::new(),
         ports: identity.ports.clone(),
         host_network: false,
         node: None,
         origin: Origin::Builtin("the container"),
-    };
+    }
+}
+
+/// The plan of a container that has no address yet, among the pods of the manifests. Running containers join its sets
+/// when it starts: they are another machine's, or may be read by root alone.
+fn alone(inputs: &Inputs, facts: &Facts) -> Result<Plan, Failure> {
+    let inventory = &inputs.manifests.inventory;
+    if !inputs.has_policies() {
+        return plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, facts, None);
+    }
+    let (identity, elsewhere, roster) = (inputs.identity()?, inventory.peers(), Roster::default());
+    let pods = live::holders(&roster, &elsewhere);
+    let world = World::new(inventory.clone());
+    let subject = subject(&inputs.state.id, &identity);
     let cluster = Cluster {
         policies: &inputs.manifests.policies,
         identity: &identity,

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use super::bundle::Bundle;
 use super::request::{Mode, OnDenied, Sourced};
 use crate::document::{MAX_FINDINGS, clipped, shown, suggest};
 use crate::error::{Cause, Failure, Finding};
@@ -19,11 +20,6 @@ pub const PREFIX: &str = "io.netlatch.";
 pub const MAX_LIST: usize = 4 << 20;
 /// Longest other value in bytes.
 pub const MAX_VALUE: usize = 64 << 10;
-
-/// The keys that engines write the pod's namespace under. The first two are CRI-O's and containerd's for a container,
-/// the last is CRI-O's for a sandbox.
-const ENGINE_NAMESPACE: [&str; 3] =
-    ["io.kubernetes.pod.namespace", "io.kubernetes.cri.sandbox-namespace", "io.kubernetes.cri-o.Namespace"];
 
 /// A kind of annotation, which the admin may permit or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,25 +81,37 @@ pub struct Requests {
     pub on_denied: Option<Sourced<OnDenied>>,
     /// `namespace`, or what the engine says; where both speak they agree.
     pub namespace: Option<Sourced<String>>,
-    /// `labels`
+    /// The pod's name, where the engine says it.
+    pub pod: Option<Sourced<String>>,
+    /// The pod's labels as the engine says them, else `labels`; where both speak they agree.
     pub labels: Option<Sourced<BTreeMap<String, String>>>,
-    /// `ports`, by name.
+    /// `ports` and those the engine says, by name.
     pub ports: Option<Sourced<Vec<NamedPort>>>,
+    /// Why `labels` may not be the pod's: its engine writes them, and they could not be had.
+    pub labels_unknown: Option<Failure>,
     /// Every key of ours with its kind, in order. What engines write is not among them.
     pub given: Vec<(String, Annotation)>,
 }
 
 impl Requests {
-    /// Reads what concerns us of `annotations`.
+    /// Reads what concerns us of `annotations`, a container's without a pod or whose sandbox is not there.
     ///
     /// # Errors
     /// [`Cause::Annotation`] with every problem.
     pub fn parse(annotations: &BTreeMap<String, String>) -> Result<Requests, Failure> {
-        let mut reader = Reader { requests: Requests::default(), findings: Vec::new() };
+        Requests::parse_in_pod(annotations, None)
+    }
+
+    /// Reads what concerns us of `annotations`. `sandbox` is what [`sandbox_file`](super::sandbox_file) holds.
+    ///
+    /// # Errors
+    /// [`Cause::Annotation`] with every problem.
+    pub fn parse_in_pod(annotations: &BTreeMap<String, String>, sandbox: Option<&Bundle>) -> Result<Requests, Failure> {
+        let mut reader = Reader::default();
         for (key, value) in annotations {
             reader.read(key, value);
         }
-        reader.engine_namespace(annotations);
+        reader.read_pod(annotations, sandbox);
         if reader.findings.is_empty() {
             return Ok(reader.requests);
         }
@@ -123,13 +131,15 @@ fn ours(key: &str) -> Option<Result<&str, ()>> {
     }
 }
 
-struct Reader {
-    requests: Requests,
-    findings: Vec<Finding>,
+/// What was read, and what is wrong with it.
+#[derive(Default)]
+pub(super) struct Reader {
+    pub(super) requests: Requests,
+    pub(super) findings: Vec<Finding>,
 }
 
 impl Reader {
-    fn refuse(&mut self, key: &str, message: impl Display) {
+    pub(super) fn refuse(&mut self, key: &str, message: impl Display) {
         if self.findings.len() >= MAX_FINDINGS {
             return;
         }
@@ -143,7 +153,7 @@ impl Reader {
         });
     }
 
-    fn keep<T, E: Display>(&mut self, key: &str, parsed: Result<T, E>) -> Option<Sourced<T>> {
+    pub(super) fn keep<T, E: Display>(&mut self, key: &str, parsed: Result<T, E>) -> Option<Sourced<T>> {
         match parsed {
             Ok(value) => Some(Sourced::new(value, Origin::Annotation { key: key.to_owned() })),
             Err(problem) => {
@@ -163,7 +173,7 @@ impl Reader {
         }
     }
 
-    fn read(&mut self, key: &str, value: &str) {
+    pub(super) fn read(&mut self, key: &str, value: &str) {
         let name = match ours(key) {
             None => return,
             Some(Ok(name)) => name,
@@ -235,29 +245,13 @@ impl Reader {
             Err(error) => self.refuse(key, error),
         }
     }
-
-    /// A container cannot claim another namespace than its engine put it in.
-    fn engine_namespace(&mut self, annotations: &BTreeMap<String, String>) {
-        for key in ENGINE_NAMESPACE {
-            let Some(value) = annotations.get(key) else { continue };
-            let Some(theirs) = self.keep(key, namespace(value)) else { continue };
-            match &self.requests.namespace {
-                None => self.requests.namespace = Some(theirs),
-                Some(ours) if ours.value == theirs.value => {}
-                Some(ours) => {
-                    let message = format!("says {}, and {} says {}", theirs.value, ours.origin, ours.value);
-                    self.refuse(key, message);
-                }
-            }
-        }
-    }
 }
 
 fn list(key: &str, value: &str) -> Result<List, Vec<crate::policy::list::Problem>> {
     List::parse(value, &Origin::Annotation { key: key.to_owned() })
 }
 
-fn namespace(value: &str) -> Result<String, String> {
+pub(super) fn namespace(value: &str) -> Result<String, String> {
     match check_namespace(value) {
         Ok(()) => Ok(value.to_owned()),
         Err(problem) => Err(format!("{}: {problem}", shown(value))),
@@ -318,28 +312,6 @@ mod tests {
         assert_eq!(requests.labels.unwrap().value["tier"], "front");
         assert_eq!(requests.ports.unwrap().value[0].port, 8080);
         assert_eq!(requests.given.len(), 10);
-    }
-
-    #[test]
-    fn what_engines_write_is_the_namespace_and_no_request() {
-        for key in ENGINE_NAMESPACE {
-            let requests = parse(&[(key, "kube-system")]).unwrap();
-            assert_eq!(requests.namespace.unwrap().value, "kube-system");
-            assert_eq!(requests.given, []);
-        }
-        assert_eq!(parse(&[]), Ok(Requests::default()));
-    }
-
-    #[test]
-    fn a_container_cannot_claim_another_namespace_than_its_engine_says() {
-        let problems =
-            parse(&[("io.netlatch.namespace", "shop"), ("io.kubernetes.pod.namespace", "test")]).unwrap_err();
-        assert_eq!(
-            problems,
-            ["annotation io.kubernetes.pod.namespace: says test, and annotation io.netlatch.namespace says shop"]
-        );
-        let two = parse(&[("io.kubernetes.cri-o.Namespace", "a"), ("io.kubernetes.pod.namespace", "b")]);
-        assert_eq!(two.unwrap_err().len(), 1);
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! What a runtime hands us: the state on stdin, the bundle's config.json, and the annotations in both.
+//! What a runtime hands us: the state on stdin, the bundle's config.json, and the annotations in both; and what engines
+//! write in a pod's sandbox about its containers.
 //!
 //! Everything here is a function of bytes.
 
 pub mod annotations;
 pub mod bundle;
+mod engine;
 mod json;
 pub mod request;
 pub mod state;
@@ -12,6 +14,7 @@ use std::collections::BTreeMap;
 
 pub use annotations::{Annotation, Requests};
 pub use bundle::{Bundle, NetworkNamespace};
+pub use engine::{contradicted_labels, sandbox_file};
 pub use request::{Mode, OnDenied, Sourced};
 pub use state::{State, Status};
 

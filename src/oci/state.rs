@@ -155,7 +155,7 @@ fn once<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
     Ok(())
 }
 
-fn check_id(id: &str) -> Result<(), String> {
+pub(super) fn check_id(id: &str) -> Result<(), String> {
     if id.len() > MAX_ID {
         return Err(format!("id has {} bytes; at most {MAX_ID} make a file name (MAX_ID)", id.len()));
     }

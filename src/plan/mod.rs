@@ -20,7 +20,7 @@ use crate::nft::ruleset::Table;
 use crate::oci::{Bundle, Mode, OnDenied, State};
 use crate::policy::group::Group;
 use crate::policy::watch::Watch;
-use crate::settings::{LayerSource, ListLayer, NetAdmin, RouterAdvertisements, Settings};
+use crate::settings::{Identity, LayerSource, ListLayer, NetAdmin, RouterAdvertisements, Settings};
 use crate::sysctl::devconf::{LeftAlone, Source, writes};
 use crate::sysctl::ipv6::{Ipv6, Write, steps};
 use crate::sysctl::{contradictions, disagreements, give_way};
@@ -55,10 +55,12 @@ pub enum Step {
 }
 
 /// What will be done for one container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The container's id.
     pub id: String,
+    /// Who it is to policies.
+    pub identity: Identity,
     /// The steps, in order.
     pub steps: Vec<Step>,
     /// The layers of the table, for people.
@@ -111,7 +113,7 @@ pub fn plan(
     let first = table.map_or(Step::NoTable, |table| Step::ReplaceTable(Box::new(table)));
     let sysctls = (!writes.is_empty()).then_some(Step::Sysctls(writes));
     let steps = std::iter::once(first).chain(sysctls).chain([Step::RaiseLoopback]).collect();
-    Ok(Plan { id: state.id.clone(), steps, layers, watch, notes })
+    Ok(Plan { id: state.id.clone(), identity: settings.identity.clone(), steps, layers, watch, notes })
 }
 
 /// Looks at what config.json says against the plan.

@@ -5,13 +5,24 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::{Plan, Step};
+use crate::net::Origin;
 use crate::nft::filter::{Denial, Layer};
 use crate::nft::ruleset::Table;
 use crate::nft::text::comment;
+use crate::policy::names::NamedPort;
+use crate::settings::Identity;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "container {}", self.id)?;
+        writeln!(f, "\nidentity (what policies select it by)")?;
+        for part in parts(&self.identity) {
+            let origin = part.origin.map_or_else(String::new, |origin| format!("    ({origin})"));
+            writeln!(f, "  {:<10} {}{origin}", part.name, part.text)?;
+        }
+        if let Some(failure) = &self.identity.labels_unknown {
+            writeln!(f, "  the labels may be others: {}", failure.cause)?;
+        }
         writeln!(f, "\nsteps")?;
         for (n, step) in self.steps.iter().enumerate() {
             writeln!(f, "  {}. {}", n + 1, headline(step))?;
@@ -35,6 +46,43 @@ impl fmt::Display for Plan {
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "  - {note}"))
     }
+}
+
+/// One line of an identity.
+struct Part<'a> {
+    name: &'static str,
+    text: String,
+    origin: Option<&'a Origin>,
+}
+
+fn parts(identity: &Identity) -> [Part<'_>; 4] {
+    let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(",") };
+    let labels = identity.labels.value.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let ports = identity.ports.value.iter().map(ToString::to_string).collect();
+    let pod = identity.pod.as_ref();
+    [
+        Part { name: "namespace", text: identity.namespace.value.clone(), origin: Some(&identity.namespace.origin) },
+        Part {
+            name: "pod",
+            text: pod.map_or_else(|| "unknown".to_owned(), |pod| pod.value.clone()),
+            origin: pod.map(|pod| &pod.origin),
+        },
+        Part { name: "labels", text: list(labels), origin: Some(&identity.labels.origin) },
+        Part { name: "ports", text: list(ports), origin: Some(&identity.ports.origin) },
+    ]
+}
+
+/// An identity as JSON: each part with its `value` and `origin`, `null` where it is not known.
+fn identity_json(identity: &Identity) -> Value {
+    let part = |value: Value, origin: &Origin| json!({ "value": value, "origin": origin.to_string() });
+    let port = |port: &NamedPort| json!({ "name": port.name, "port": port.port, "protocol": port.protocol.name() });
+    json!({
+        "namespace": part(json!(identity.namespace.value), &identity.namespace.origin),
+        "pod": identity.pod.as_ref().map(|pod| part(json!(pod.value), &pod.origin)),
+        "labels": part(json!(identity.labels.value), &identity.labels.origin),
+        "ports": part(identity.ports.value.iter().map(port).collect(), &identity.ports.origin),
+        "labels-unknown": identity.labels_unknown.as_ref().map(|failure| failure.cause.to_string()),
+    })
 }
 
 fn headline(step: &Step) -> String {
@@ -65,7 +113,7 @@ fn layer_headline(layer: &Layer) -> String {
 }
 
 impl Plan {
-    /// The plan as JSON: `id`, `steps`, `layers`, `notes`.
+    /// The plan as JSON: `id`, `identity`, `steps`, `layers`, `notes`.
     pub fn to_json(&self) -> Value {
         let step = |step: &Step| match step {
             Step::ReplaceTable(table) => json!({
@@ -88,6 +136,7 @@ impl Plan {
         };
         json!({
             "id": self.id,
+            "identity": identity_json(&self.identity),
             "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
             "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
             "notes": self.notes,

@@ -169,6 +169,18 @@ impl List {
         matching.peek().is_some() && matching.all(|entry| !entry.deny)
     }
 
+    /// The entry that decides about a packet, a denying one before all others; `None` where none matches, which denies.
+    pub fn deciding(&self, packet: &Packet, host: &[IpAddr]) -> Option<&Entry> {
+        let matching = || self.entries.iter().filter(|entry| entry.matches(packet, host));
+        matching().find(|entry| entry.deny).or_else(|| matching().next())
+    }
+
+    /// The entries that let something else through to or from the packet's peer, in order.
+    pub fn nearest(&self, packet: &Packet, host: &[IpAddr]) -> impl Iterator<Item = &Entry> {
+        let of_peer = |entry: &&Entry| !entry.deny && entry.peer.contains(packet.peer, host);
+        self.entries.iter().filter(of_peer).filter(|entry| !entry.service.contains(packet.payload))
+    }
+
     /// Whether an allowing entry names exactly `addr`: the address itself, or `@metadata` where it belongs to it.
     /// Such an entry opens what is always denied; a wider block never does.
     pub fn names(&self, addr: IpAddr) -> bool {

@@ -295,4 +295,13 @@ mod tests {
         assert_eq!(behind(&sliced, "10.96.0.1", 443), ["b 10.1.0.2:8080", "- 192.0.2.1:8080"]);
         assert!(behind(&sliced, "fd96::1", 443).is_empty());
     }
+
+    #[test]
+    fn a_namespace_that_nothing_was_read_of_still_has_its_name_as_a_label() {
+        assert_eq!(*World::default().namespace_labels("nowhere"), only_its_name("nowhere"));
+        assert_eq!(
+            only_its_name("x").into_iter().collect::<Vec<_>>(),
+            [("kubernetes.io/metadata.name".into(), "x".into())]
+        );
+    }
 }

@@ -2,6 +2,7 @@
 //! `http=8080/tcp`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,24 @@ pub struct NamedPort {
     pub port: u16,
     /// Its protocol.
     pub protocol: Transport,
+}
+
+impl fmt::Display for NamedPort {
+    /// As [`parse_ports`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}/{}", self.name, self.port, self.protocol)
+    }
+}
+
+/// A pod's name: a DNS-1123 subdomain (`IsDNS1123Subdomain`).
+///
+/// # Errors
+/// A message that names what is expected.
+pub fn check_pod_name(text: &str) -> Result<(), String> {
+    if text.len() <= 253 && text.split('.').all(is_dns_label) {
+        return Ok(());
+    }
+    Err("expected at most 253 of a-z, 0-9, - and ., with a letter or digit at both ends of each part".to_owned())
 }
 
 /// A Kubernetes namespace's name: a DNS-1123 label (k8s.io/apimachinery/pkg/util/validation, `IsDNS1123Label`).

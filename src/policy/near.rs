@@ -1,20 +1,24 @@
-//! The rule that almost allowed a denied packet, and what was missing.
+//! The rules that almost allowed a denied packet, and what was missing.
 //!
 //! Every rule that could have allowed it gets a distance: the sum of what it lacks. A label counts 1, a namespace or port
-//! 2, a peer of another kind more than any of these together usually do. The nearest is told; among equals the first
-//! one read. This is advice: it decides nothing.
+//! 2, a peer of another kind more than any of these together usually do. The nearest are told; among equals the first
+//! ones read. A rule that is not asked, standing behind the one that decided, is not near. This is advice: it decides
+//! nothing.
 
 use std::fmt::{self, Write as _};
 
 use super::lookup::World;
-use super::model::{Action, Labels, Namespaces, Port, Rule, Selector, Who};
-use super::verdict::{Flow, Judge, Peer, Why};
+use super::model::{Action, ClusterPolicy, Labels, Namespaces, Port, Rule, Selector, Tier, Who};
+use super::verdict::{Flow, Judge, Judgement, Peer, Why};
 use super::why::Placed;
 use super::world::Pod;
-use crate::net::{Direction, Family, Payload};
+use crate::net::{Direction, Family, Payload, PortRange};
 
 /// What a rule lacks beyond this is no near miss.
 const FAR: u32 = 12;
+
+/// Most near misses that are told.
+const TOLD: usize = 3;
 
 /// A rule that almost allowed a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub struct Miss<'a> {
     pub lacks: Vec<String>,
     /// How far off it was.
     pub distance: u32,
+    /// Whether the policy governs the pod. One that does not would allow the packet, and was written for other pods.
+    pub governs: bool,
 }
 
 impl fmt::Display for Miss<'_> {
@@ -54,53 +60,81 @@ impl Gap {
 }
 
 impl<'a> Judge<'a> {
-    /// The nearest rule that would have allowed what is denied; `None` where the packet is allowed, or no rule comes near.
-    pub fn nearest_miss(
+    /// The rules that came nearest to allowing what `judgement` denies, at most three, the nearest first; none where it is
+    /// allowed. Where no rule that governs the pod comes near, those that would allow the packet to other pods of its
+    /// namespace: the label that is wrong may be the pod's own.
+    pub fn nearest_misses(
         &self,
+        judgement: &Judgement<'a>,
         direction: Direction,
         subject: &Pod,
         peer: Peer<'_>,
         payload: Payload,
-    ) -> Option<Miss<'a>> {
-        let judgement = self.decide(direction, subject, peer, payload);
-        if judgement.allowed() {
-            return None;
-        }
-        let near = Near { flow: Flow { world: self.world(), direction, subject, peer, payload } };
-        let governing = self.governing(direction, subject);
-        let mut misses: Vec<Miss<'a>> = Vec::new();
-        let mut add = |policy: &dyn fmt::Display, rule: &'a Rule, gap: Gap| {
-            if gap.distance <= FAR && !gap.lacks.is_empty() {
-                misses.push(Miss { policy: policy.to_string(), rule, lacks: gap.lacks, distance: gap.distance });
+    ) -> Vec<Miss<'a>> {
+        let denied_in = match &judgement.why {
+            _ if judgement.allowed() => return Vec::new(),
+            Why::Cluster(cited) => Some(cited.policy.tier),
+            Why::Isolated(_) => None,
+            Why::NoPod | Why::HostNetwork | Why::Itself | Why::OwnNode | Why::Network(..) | Why::Free => {
+                return Vec::new();
             }
         };
-        let (decider, baseline) = match &judgement.why {
-            Why::Cluster(cited) => (Some(cited.rule), governing.baseline.as_slice()),
-            // C3: the Baseline tier was not asked.
-            Why::Isolated(_) => {
-                for policy in self.network_policies_in(&subject.namespace) {
-                    let what = format!("its podSelector does not select {subject}: the labels");
-                    for rule in policy.rules(direction).unwrap_or_default() {
-                        // A policy for somebody else: its own selector is the first thing missing.
-                        let governs = near.selector(&policy.pods, &subject.labels, &what, 2);
-                        add(policy, rule, governs.and(near.rule(rule)));
+        let flow = Flow { world: self.world(), direction, subject, peer, payload };
+        let near = Near { flow };
+        let governing = self.governing(direction, subject);
+        let mut misses = Vec::new();
+        let mut add = |policy: &dyn fmt::Display, rule: &'a Rule, gap: Gap, governs: bool| {
+            if gap.distance <= FAR && !gap.lacks.is_empty() {
+                let Gap { lacks, distance } = gap;
+                misses.push(Miss { policy: policy.to_string(), rule, lacks, distance, governs });
+            }
+        };
+        // Passing on is as good where what comes next allows.
+        let next = Judgement { why: flow.behind_admin(&governing, &mut Vec::new()), passed: Vec::new() };
+        for (policy, rule) in asked(&flow, &governing.admin) {
+            let helps = match rule.action {
+                Action::Accept => true,
+                Action::Deny => false,
+                Action::Pass => next.allowed(),
+            };
+            if helps {
+                add(policy, rule, near.rule(rule), true);
+            }
+        }
+        if denied_in == Some(Tier::Baseline) {
+            for (policy, rule) in asked(&flow, &governing.baseline).filter(|(_, rule)| rule.action != Action::Deny) {
+                add(policy, rule, near.rule(rule), true);
+            }
+        }
+        if denied_in != Some(Tier::Admin) {
+            for policy in self.network_policies_in(&subject.namespace) {
+                let governs = policy.pods.selects(&subject.labels);
+                for rule in policy.rules(direction).into_iter().flatten() {
+                    if governs {
+                        add(policy, rule, near.rule(rule), true);
+                    } else if flow.matches(rule) {
+                        let whose = format!("its podSelector does not select {subject}: the labels");
+                        add(policy, rule, near.selector(&policy.pods, &subject.labels, &whose, 1), false);
                     }
                 }
-                (None, [].as_slice())
             }
-            Why::NoPod | Why::HostNetwork | Why::Itself | Why::OwnNode | Why::Network(..) | Why::Free => {
-                return None;
-            }
-        };
-        let rules = governing.admin.iter().chain(baseline);
-        let rules = rules.flat_map(|policy| policy.rules(direction).iter().map(move |rule| (policy, rule)));
-        // What stands behind the rule that decided would not have been asked.
-        let before = rules.take_while(|(_, rule)| !decider.is_some_and(|decider| std::ptr::eq(decider, *rule)));
-        for (policy, rule) in before.filter(|(_, rule)| rule.action == Action::Accept) {
-            add(policy, rule, near.rule(rule));
         }
-        misses.into_iter().min_by_key(|miss| miss.distance)
+        misses.sort_by_key(|miss| (!miss.governs, miss.distance));
+        let governs = misses.first().is_some_and(|miss| miss.governs);
+        misses.retain(|miss| miss.governs == governs);
+        misses.truncate(TOLD);
+        misses
     }
+}
+
+/// The rules of a tier that are asked in vain: all before the one that matches.
+fn asked<'p, 'a>(
+    flow: &Flow<'_>,
+    tier: &'p [&'a ClusterPolicy],
+) -> impl Iterator<Item = (&'a ClusterPolicy, &'a Rule)> + use<'p, 'a> {
+    let rules = tier.iter().flat_map(|policy| policy.rules(flow.direction).iter().map(|rule| (*policy, rule)));
+    let asked: Vec<_> = rules.take_while(|(_, rule)| !flow.matches(rule)).collect();
+    asked.into_iter()
 }
 
 struct Near<'w> {
@@ -194,7 +228,7 @@ impl Near<'_> {
         for (index, port) in ports.iter().enumerate() {
             text.push_str(if index == 0 { " " } else { " or " });
             let _ = match port {
-                Port::Number { transport, ports } if *ports == crate::net::PortRange::ALL => {
+                Port::Number { transport, ports } if *ports == PortRange::ALL => {
                     write!(text, "any {} port", transport.name().to_ascii_uppercase())
                 }
                 Port::Number { transport, ports } => {

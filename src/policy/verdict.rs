@@ -149,9 +149,7 @@ impl<'a> Judge<'a> {
         // v1alpha2, `Tier`: Admin "is evaluated before NetworkPolicy", Baseline "after"; then all is allowed.
         let why = flow
             .cluster_tier(&governing.admin, &mut passed)
-            .or_else(|| flow.network_policies(&governing.network))
-            .or_else(|| flow.cluster_tier(&governing.baseline, &mut passed))
-            .unwrap_or(Why::Free);
+            .unwrap_or_else(|| flow.behind_admin(&governing, &mut passed));
         Judgement { why, passed }
     }
 
@@ -233,6 +231,13 @@ impl Flow<'_> {
                 None
             }
         }
+    }
+
+    /// What comes of a packet that the Admin tier leaves to the others.
+    pub(super) fn behind_admin<'a>(&self, governing: &Governing<'a>, passed: &mut Vec<Cited<'a>>) -> Why<'a> {
+        self.network_policies(&governing.network)
+            .or_else(|| self.cluster_tier(&governing.baseline, passed))
+            .unwrap_or(Why::Free)
     }
 
     /// v1, `ingress`: "Traffic is allowed to a pod if there are no NetworkPolicies selecting the pod (and cluster policy

@@ -6,12 +6,14 @@
 //! own that a packet must pass besides the admin's, and what contradicts the file is refused with both places named.
 
 mod config;
+mod identity;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 pub use config::{Config, DEFAULT_FILE, HostNetwork, NetAdmin, PolicyIcmp, RouterAdvertisements, check};
+pub use identity::{Identity, complete, is_same_pod};
 
 use crate::document::clipped;
 use crate::error::{Cause, Failure};
@@ -19,7 +21,6 @@ use crate::net::{Direction, Family, Origin, Packet};
 use crate::oci::{Annotation, Mode, OnDenied, Requests, Sourced};
 use crate::policy::group::Group;
 use crate::policy::list::List;
-use crate::policy::names::NamedPort;
 use crate::sysctl::{AllowList, Devconf, Ipv6, Setting, Write, disagreements, ipv6, same_value};
 
 /// Where policies are read when nobody says otherwise.
@@ -49,17 +50,6 @@ pub struct ListLayer {
     pub on_denied: OnDenied,
     /// Where it was written.
     pub origin: Origin,
-}
-
-/// Who the container is to policies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its namespace.
-    pub namespace: Sourced<String>,
-    /// Its labels.
-    pub labels: Sourced<BTreeMap<String, String>>,
-    /// Its named ports.
-    pub ports: Sourced<Vec<NamedPort>>,
 }
 
 /// What holds for a container.
@@ -125,6 +115,8 @@ impl Settings {
                 namespace: requests.namespace.unwrap_or_else(|| Sourced::builtin("default".to_owned(), "namespace")),
                 labels: requests.labels.unwrap_or_else(|| Sourced::builtin(BTreeMap::new(), "labels")),
                 ports: requests.ports.unwrap_or_else(|| Sourced::builtin(Vec::new(), "ports")),
+                pod: requests.pod,
+                labels_unknown: requests.labels_unknown,
             },
             policies: config.policies.unwrap_or_else(|| Sourced::builtin(PathBuf::from(DEFAULT_POLICIES), "policies")),
             explicit: !requests.given.is_empty(),

@@ -1,5 +1,8 @@
 //! A small world that policies are asked in, in the words that operators write.
 
+// Every test file compiles this module and uses its own part of it.
+#![allow(dead_code)]
+
 use std::net::IpAddr;
 
 use netlatch::net::{Payload, Transport};
@@ -102,6 +105,19 @@ pub(crate) fn cluster(name: &str, tier: &str, priority: u16, rest: &str) -> Stri
     )
 }
 
+/// One policy of namespace x that governs x/a.
+pub(crate) fn on_a(spec: &str) -> Asked {
+    Asked::of(&[policy("x", "p", &format!("{{podSelector: {{matchLabels: {{pod: a}}}}, {spec}}}"))])
+}
+
+/// A ClusterNetworkPolicy that governs namespace x.
+pub(crate) fn on_x(name: &str, tier: &str, priority: u16, rules: &str) -> String {
+    cluster(name, tier, priority, &format!("subject: {{namespaces: {{matchLabels: {{team: x}}}}}}, {rules}"))
+}
+
+/// For [`on_x`]: no pod may come in.
+pub(crate) const DENY_INGRESS: &str = "ingress: [{action: Deny, from: [{namespaces: {}}]}]";
+
 impl Asked {
     /// Reads policies into the world. They must be without a mistake.
     pub(crate) fn of(policies: &[String]) -> Asked {
@@ -180,6 +196,8 @@ impl Asked {
             if answer.egress { (Direction::Ingress, &to, &from) } else { (Direction::Egress, &from, &to) };
         let peer = Peer { pod: peer.pod, address: peer.addresses.first().copied() };
         let subject = subject.pod.unwrap_or_else(|| panic!("{flow}: {why}"));
-        judge.nearest_miss(direction, subject, peer, payload).map_or_else(String::new, |miss| miss.to_string())
+        let judgement = judge.decide(direction, subject, peer, payload);
+        let misses = judge.nearest_misses(&judgement, direction, subject, peer, payload);
+        misses.first().map_or_else(String::new, ToString::to_string)
     }
 }

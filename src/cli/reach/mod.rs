@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Outcome, load, print};
 use crate::error::{Cause, Failure, Finding, errno_of};
-use crate::kernel::files::Trust;
 use crate::policy::lookup::World;
-use crate::policy::parse::Manifests;
 use crate::policy::reach;
 use crate::policy::verdict::Judge;
 
@@ -35,21 +33,12 @@ An end is NAMESPACE/POD or an address; proto is TCP, UDP, SCTP, or ICMP without 
 
 /// Answers probes.
 pub(super) fn probes(paths: &[PathBuf], file: &Path) -> Result<Outcome, Failure> {
-    let manifests = manifests(paths)?;
+    let manifests = load::manifests_below(paths)?;
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
     let (name, bytes) = read_probes(file)?;
     let answers = probe::answer_all(&judge, &name, &bytes).map_err(refused)?;
     print(&answers).map(|()| Outcome::Done)
-}
-
-/// Files as they are, folders as their documents.
-fn manifests(paths: &[PathBuf]) -> Result<Manifests, Failure> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() { files.append(&mut load::documents(path)?) } else { files.push(path.clone()) }
-    }
-    Ok(load::manifests(&files, Trust::Any)?.manifests)
 }
 
 fn refused(findings: Vec<Finding>) -> Failure {
@@ -83,7 +72,7 @@ fn width() -> usize {
 
 /// Prints who can reach whom.
 pub(super) fn tables(paths: &[PathBuf], output: Output) -> Result<Outcome, Failure> {
-    let manifests = manifests(paths)?;
+    let manifests = load::manifests_below(paths)?;
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
     let reach = reach::reach(&manifests.policies, &judge, &world, &manifests.declared);
