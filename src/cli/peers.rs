@@ -11,9 +11,10 @@ use crate::kernel::conntrack::forget_peer;
 use crate::kernel::link::global_addresses;
 use crate::kernel::netns::{Inside, NamespaceId, Own};
 use crate::kernel::process::Deadline;
-use crate::kernel::socket::Socket;
+use crate::kernel::socket::Closing;
 use crate::kernel::tables::Tables;
 use crate::live::{self, Update};
+use crate::nft::ruleset::Table;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::Identity;
 use crate::policy::world::Inventory;
@@ -32,6 +33,8 @@ pub(super) struct Peers<'r> {
     /// Whether addresses have to be asked for: the roster was made from records, and not all have them.
     rebuilt: bool,
     deadline: Deadline,
+    /// Closed behind the lock: who waits for that need not wait for a grace period as well.
+    pub(super) closing: Closing,
 }
 
 impl<'r> Peers<'r> {
@@ -59,6 +62,7 @@ impl<'r> Peers<'r> {
             unsettled: !loaded.finished,
             rebuilt: loaded.rebuilt,
             deadline: *deadline,
+            closing: Closing::default(),
         })
     }
 
@@ -118,8 +122,6 @@ impl<'r> Peers<'r> {
         if self.rebuilt {
             self.ask_addresses(own, but);
         }
-        // Closing a socket may wait for what it removed; all of them wait together.
-        let mut sockets: Vec<Socket> = Vec::new();
         loop {
             let mut updates = live::updates(&self.before, &self.roster, elsewhere, but);
             updates.extend(live::service_updates(&self.before, &self.roster, manifests, but));
@@ -128,13 +130,9 @@ impl<'r> Peers<'r> {
             }
             let unfinished = self.registry.begin(&self.lock, &self.roster)?;
             let mut gone: Vec<NamespaceId> = Vec::new();
-            let visit = |subject: &Subject, work: &dyn Fn(&Inside) -> Result<Socket, Failure>| {
-                let inside = subject.visit(own)?;
-                inside.map(|inside| work(&inside)).transpose()
-            };
             let deadline = self.deadline;
-            let mut visited = |subject: &Subject, socket: Result<Option<Socket>, Failure>| match socket {
-                Ok(Some(socket)) => sockets.push(socket),
+            let mut visited = |subject: &Subject, there: Result<Option<()>, Failure>| match there {
+                Ok(Some(())) => {}
                 Ok(None) => gone.push(subject.netns),
                 Err(failure) => {
                     settled = false;
@@ -147,12 +145,14 @@ impl<'r> Peers<'r> {
                 for subject in self.roster.subjects.iter().filter(|subject| Some(subject.netns) != but) {
                     let Some(watch) = &subject.watch else { continue };
                     let sets = live::sets(watch, &pods)?;
-                    visited(subject, visit(subject, &|inside| put_right(inside, &sets, deadline)));
+                    let work = |inside: &Inside| put_right(inside, &sets, &mut self.closing, deadline);
+                    visited(subject, visit(subject, own, work));
                 }
             } else {
                 for (index, update) in &updates {
                     let subject = &self.roster.subjects[*index];
-                    visited(subject, visit(subject, &|inside| change(inside, update, deadline)));
+                    let work = |inside: &Inside| change(inside, update, &mut self.closing, deadline);
+                    visited(subject, visit(subject, own, work));
                 }
             }
             self.before = self.roster.clone();
@@ -182,19 +182,27 @@ impl<'r> Peers<'r> {
     }
 }
 
-fn change(inside: &Inside, update: &Update, deadline: Deadline) -> Result<Socket, Failure> {
-    let mut tables = Tables::open(inside, deadline)?;
-    tables.update(&update.changes)?;
-    if !update.tightened.is_empty() {
-        forget_peer(inside, &update.tightened, deadline)?;
-    }
-    Ok(tables.into_socket())
+/// Does `work` in a subject's namespace; `None` where that is gone.
+fn visit(
+    subject: &Subject,
+    own: &Own,
+    work: impl FnOnce(&Inside) -> Result<(), Failure>,
+) -> Result<Option<()>, Failure> {
+    subject.visit(own)?.map(|inside| work(&inside)).transpose()
 }
 
-fn put_right(inside: &Inside, sets: &crate::nft::ruleset::Table, deadline: Deadline) -> Result<Socket, Failure> {
+fn change(inside: &Inside, update: &Update, closing: &mut Closing, deadline: Deadline) -> Result<(), Failure> {
+    let mut tables = Tables::open(inside, deadline)?;
+    tables.update(&update.changes)?;
+    closing.add(tables.into_socket());
+    if update.tightened.is_empty() { Ok(()) } else { forget_peer(inside, &update.tightened, closing, deadline) }
+}
+
+fn put_right(inside: &Inside, sets: &Table, closing: &mut Closing, deadline: Deadline) -> Result<(), Failure> {
     let mut tables = Tables::open(inside, deadline)?;
     tables.reconcile(sets)?;
-    Ok(tables.into_socket())
+    closing.add(tables.into_socket());
+    Ok(())
 }
 
 fn shown(identity: &Identity) -> String {

@@ -76,7 +76,8 @@ fn ip(args: &[&str]) {
 }
 
 fn policy(name: &str, pods: &str, from: &[String], ports: &str) -> String {
-    let from: Vec<String> = from.iter().map(|app| format!("{{podSelector: {{matchLabels: {{app: {app}}}}}}}")).collect();
+    let from: Vec<String> =
+        from.iter().map(|app| format!("{{podSelector: {{matchLabels: {{app: {app}}}}}}}")).collect();
     format!(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  \
          podSelector: {{matchLabels: {{app: {pods}}}}}\n  ingress:\n  - from: [{}]\n    ports: [{ports}]\n---\n",
@@ -169,7 +170,8 @@ fn against_nft(bench: &mut Bench, cases: &[(&str, &Rig, &str)]) {
     let rules = cases[0].1.path("rules.nft");
     // Found here: what is measured runs without an environment.
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let nft = std::env::split_paths(&path).map(|dir| dir.join("nft")).find(|nft| nft.exists()).expect("nft is installed");
+    let nft =
+        std::env::split_paths(&path).map(|dir| dir.join("nft")).find(|nft| nft.exists()).expect("nft is installed");
     for _ in 0..bench.rounds {
         for (case, (_, rig, labels)) in cases.iter().enumerate() {
             let end = bench.newcomer(labels);
@@ -241,11 +243,14 @@ fn policies(bench: &mut Bench) {
     for rig in [&network, &admin] {
         rig.write("pods.yaml", &pods);
     }
-    against_nft(bench, &[
-        ("500 NetworkPolicies", &network, "app=web"),
-        ("500 rules of the Admin tier", &admin, "app=web"),
-        ("500 NetworkPolicies for others", &network, "app=none"),
-    ]);
+    against_nft(
+        bench,
+        &[
+            ("500 NetworkPolicies", &network, "app=web"),
+            ("500 rules of the Admin tier", &admin, "app=web"),
+            ("500 NetworkPolicies for others", &network, "app=none"),
+        ],
+    );
 }
 
 /// Who reaches whom in a cluster.
@@ -255,7 +260,11 @@ fn reach(bench: &mut Bench) {
     let rig = Rig::new(&bench.netlatch);
     let mut text = String::new();
     for i in 0..50 {
-        let _ = writeln!(text, "{{apiVersion: v1, kind: Namespace, metadata: {{name: n{i}, labels: {{team: t{}}}}}}}\n---", i % 7);
+        let _ = writeln!(
+            text,
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: n{i}, labels: {{team: t{}}}}}}}\n---",
+            i % 7
+        );
     }
     for i in 0..pods {
         let [v4, v6] = addresses(i);
@@ -314,7 +323,12 @@ fn reach(bench: &mut Bench) {
     let answers = fs::read_to_string(&output).expect("answers");
     assert_eq!(answers.lines().count(), probes, "every probe is answered");
     let allowed = answers.lines().filter(|line| line.contains("\"allowed\":true")).count();
-    println!("{:.2} s (median of {}), {} MB at most; {allowed} allowed", median(&times).as_secs_f64(), times.len(), peak / 1024);
+    println!(
+        "{:.2} s (median of {}), {} MB at most; {allowed} allowed",
+        median(&times).as_secs_f64(),
+        times.len(),
+        peak / 1024
+    );
 }
 
 /// Runs it, and looks meanwhile at how much memory it has had resident, in kB: what came in the last millisecond escapes.
