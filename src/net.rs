@@ -513,6 +513,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Builtin(name) => write!(f, "built-in {name}"),
+            Origin::File { path, line, at } if at.is_empty() => write!(f, "{path}:{line}"),
             Origin::File { path, line, at } => write!(f, "{path}:{line} {at}"),
             Origin::Annotation { key } => write!(f, "annotation {key}"),
             Origin::Bundle { at } => write!(f, "config.json {at}"),
