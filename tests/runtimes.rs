@@ -78,6 +78,66 @@ fn crun_starts_and_nothing_forbidden_arrives() {
     nothing_forbidden_arrives(Runtime::Crun, starts(20));
 }
 
+/// What the far side's pod and the rest of the world are to a container `shop/web`.
+const POLICY: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Ingress, Egress]
+  egress:
+  - to: [{podSelector: {matchLabels: {app: db}}}]
+    ports: [{port: 443}]
+  - to: [{ipBlock: {cidr: 10.9.1.1/32}}]
+    ports: [{port: 53, protocol: UDP}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db, namespace: shop, labels: {app: db}}
+status: {podIPs: [{ip: 10.9.1.1}, {ip: '2001:db8::1'}]}
+";
+
+fn a_policy_holds_from_the_first_instruction(runtime: Runtime, starts: usize) {
+    for start in 1..=starts {
+        // Every second time the engine attaches the network after createRuntime, as docker does.
+        let late = start % 2 == 0;
+        let world = if late { World::waiting() } else { World::new() };
+        let mut bundle =
+            Bundle::new(&["tcp:10.9.1.1:443", "tcp:[2001:db8::1]:443", "udp:10.9.1.1:53", "tcp:10.9.1.1:80"]);
+        bundle.policy(POLICY);
+        bundle.annotate("namespace", "shop");
+        bundle.annotate("labels", "app=web");
+        bundle.protect();
+        if late {
+            bundle.add_script("createRuntime", &attach_script());
+        } else {
+            bundle.join(&world.ctr.path());
+        }
+        let report = world.far.within(|| bundle.probe(runtime, &fresh_id()));
+        world.settle();
+        let case = format!("start {start}: {report}");
+        assert_eq!(forbidden_heard(&world), 0, "{case} {:?}", world.sniffer().all());
+        assert_eq!(outcome(&report, "tcp:10.9.1.1:443"), "connected", "{case}");
+        assert_eq!(outcome(&report, "tcp:[2001:db8::1]:443"), "connected", "{case}");
+        assert_eq!(outcome(&report, "udp:10.9.1.1:53"), "sent", "{case}");
+        // A policy drops and does not reject.
+        assert_eq!(outcome(&report, "tcp:10.9.1.1:80"), "timed out", "{case}");
+    }
+}
+
+#[test]
+#[ignore = "needs runc"]
+fn runc_starts_under_a_policy_that_holds_from_the_first_instruction() {
+    a_policy_holds_from_the_first_instruction(Runtime::Runc, starts(200) / 10);
+}
+
+#[test]
+#[ignore = "needs crun"]
+fn crun_starts_under_a_policy_that_holds_from_the_first_instruction() {
+    a_policy_holds_from_the_first_instruction(Runtime::Crun, starts(20) / 4);
+}
+
 #[test]
 #[ignore = "needs runc"]
 fn runc_without_the_hook_lets_the_first_packets_out() {

@@ -56,6 +56,16 @@ impl Bundle {
         self.dir.path()
     }
 
+    /// Puts a policy document into the folder that the hook reads.
+    pub(crate) fn policy(&mut self, document: &str) {
+        let folder = self.dir.path().join("policies");
+        fs::create_dir_all(&folder).expect("a directory");
+        let count = fs::read_dir(&folder).expect("a directory").count();
+        fs::write(folder.join(format!("{count}.yaml")), document).expect("a file");
+        let config = format!("policies: {}\n", folder.display());
+        fs::write(self.dir.path().join("netlatch.yaml"), config).expect("a file");
+    }
+
     /// Adds an annotation; `key` is what follows `io.netlatch.`.
     pub(crate) fn annotate(&mut self, key: &str, value: &str) {
         self.config["annotations"][format!("io.netlatch.{key}")] = value.into();
