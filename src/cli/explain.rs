@@ -102,6 +102,11 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
         }
         Output::Json => print(&format!("{:#}\n", explanation.to_json()))?,
     }
+    outcome(&explanation)
+}
+
+/// A contradiction is a failure of ours, whatever the verdict.
+fn outcome(explanation: &Explanation) -> Result<Outcome, Failure> {
     match explanation.contradiction() {
         None => Ok(Outcome::Done),
         Some(half) => {
@@ -293,4 +298,56 @@ fn of_inputs(
         table: rules.table.as_ref(),
     };
     Ok(container.explain(direction, peer, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::EXIT_INTERNAL;
+    use crate::explain::{Decided, Half, Ruleset, Said};
+
+    fn explanation(ruleset: Ruleset) -> Explanation {
+        let payload = Payload::Transport { protocol: Transport::Tcp, port: 80 };
+        let why = "allowed, no policy isolates it and no rule denies it".to_owned();
+        let said = Said { layer: "policies", allowed: true, why, origin: None, nearest: Vec::new() };
+        let half = Half {
+            direction: Direction::Ingress,
+            of: "shop/db".to_owned(),
+            peer: "shop/web (10.1.0.1)".to_owned(),
+            payload,
+            allowed: true,
+            layers: vec![said],
+            ruleset,
+        };
+        Explanation {
+            from: "shop/web".to_owned(),
+            to: "shop/db".to_owned(),
+            payload,
+            allowed: true,
+            egress: Some(true),
+            ingress: Some(true),
+            notes: Vec::new(),
+            halves: vec![half],
+        }
+    }
+
+    #[test]
+    fn a_contradiction_is_told_as_our_bug_and_is_a_failure() {
+        let rule = || Decided::Rule { chain: "ingress_network".to_owned(), comment: "web.yaml:3".to_owned() };
+        let differs = explanation(Ruleset::Differs { passes: false, by: rule() });
+        let bug = "BUG: the specification says allowed, the ruleset denied: chain ingress_network, rule \"web.yaml:3\"; \
+                   please report this with the files it was asked of";
+        let text = differs.to_string();
+        assert!(text.starts_with("allowed: ") && text.contains(bug), "{text}");
+        let failure = outcome(&differs).unwrap_err();
+        assert_eq!(failure.exit_code(), EXIT_INTERNAL.code);
+        assert!(failure.to_string().contains(&format!("ingress of shop/db: {bug}")), "{failure}");
+        let json = differs.to_json();
+        assert_eq!((&json["agrees"], &json["halves"][0]["ruleset"]["agrees"]), (&false.into(), &false.into()));
+        assert_eq!(json["halves"][0]["ruleset"]["allowed"], false);
+
+        let agrees = explanation(Ruleset::Agrees(rule()));
+        assert_eq!(outcome(&agrees), Ok(Outcome::Done));
+        assert_eq!(agrees.to_json()["agrees"], true);
+    }
 }
