@@ -227,7 +227,13 @@ fn here(subject: &Subject) -> Pod {
 }
 
 /// What makes this host's addresses the node of its containers, without a Node that policies could select.
-fn this_host(addresses: Vec<IpAddr>) -> Pod {
+///
+/// Link-local addresses are left out, as in the rules: a neighbour may choose one that this host has on another link.
+fn this_host(mut addresses: Vec<IpAddr>) -> Pod {
+    addresses.retain(|address| match address {
+        IpAddr::V4(v4) => !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+    });
     Pod {
         namespace: THIS_HOST.to_owned(),
         name: THIS_HOST.to_owned(),
