@@ -17,9 +17,9 @@ use crate::net::{Family, Origin};
 use crate::nft::members::{self, Change, changes};
 use crate::nft::ruleset::Table;
 use crate::policy::lookup::World;
-use crate::policy::model::Action;
+use crate::policy::model::{Action, Policies};
 use crate::policy::parse::Manifests;
-use crate::policy::service::ports;
+use crate::policy::service::{Ports, ports};
 use crate::policy::watch::{Difference, Holder, Holders, Identity, SERVICES_ACCEPTED, SERVICES_DENIED, Watch};
 use crate::policy::world::{Inventory, Pod};
 use crate::registry::{Roster, Subject};
@@ -136,6 +136,26 @@ pub fn service_updates(
         Some((index, self::update(watch, &differences)?))
     };
     after.subjects.iter().enumerate().filter_map(update).collect()
+}
+
+/// The sets of virtual addresses of a container as they should be, into a table of [`sets`].
+///
+/// # Errors
+/// As there.
+pub fn service_sets(
+    table: &mut Table,
+    watch: &Watch,
+    policies: &Policies,
+    world: &World,
+    subject: &Subject,
+) -> Result<(), Failure> {
+    if watch.services {
+        let Ports { accepted, denied } = ports(policies, world, &pod(subject));
+        for (set, members) in [(SERVICES_ACCEPTED, accepted), (SERVICES_DENIED, denied)] {
+            table.sets.extend(members::sets(set, families(watch), true, &members)?);
+        }
+    }
+    Ok(())
 }
 
 /// The inventory with the pods of this host, for the specification.

@@ -14,6 +14,7 @@ use crate::kernel::process::Deadline;
 use crate::kernel::socket::Socket;
 use crate::kernel::tables::Tables;
 use crate::live::{self, Update};
+use crate::nft::ruleset::Table;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::Identity;
 use crate::policy::world::Inventory;
@@ -29,6 +30,8 @@ pub(super) struct Peers<'r> {
     pub(super) roster: Roster,
     /// Whether any set may be wrong: an earlier change was cut off, or the roster had to be made anew.
     pub(super) unsettled: bool,
+    /// Addresses that changed hands in a change that was cut off: flows with them may not have been ended.
+    owed: Vec<IpAddr>,
     /// Whether addresses have to be asked for: the roster was made from records, and not all have them.
     rebuilt: bool,
     deadline: Deadline,
@@ -44,7 +47,9 @@ impl<'r> Peers<'r> {
         deadline: &Deadline,
     ) -> Result<Peers<'r>, Failure> {
         let lock = registry.lock(deadline)?;
-        let loaded = registry.roster(&lock, |namespace| inventory.namespace_labels(namespace))?;
+        let mut loaded = registry.roster(&lock, |namespace| inventory.namespace_labels(namespace))?;
+        let moving = std::mem::take(&mut loaded.roster.moving);
+        let owed = if loaded.finished { Vec::new() } else { moving };
         let mut roster = loaded.roster.clone();
         let reaped = roster.reap(closely);
         for container in &reaped.containers {
@@ -57,6 +62,7 @@ impl<'r> Peers<'r> {
             before: loaded.roster,
             roster,
             unsettled: !loaded.finished,
+            owed,
             rebuilt: loaded.rebuilt,
             deadline: *deadline,
         })
@@ -126,6 +132,9 @@ impl<'r> Peers<'r> {
             if updates.is_empty() && !self.unsettled && self.before == self.roster {
                 return Ok(());
             }
+            let mut moving = live::moved(&self.before, &self.roster);
+            moving.extend(self.owed.iter().copied());
+            self.roster.moving = moving.into_iter().collect();
             let unfinished = self.registry.begin(&self.lock, &self.roster)?;
             let mut gone: Vec<NamespaceId> = Vec::new();
             let visit = |subject: &Subject, work: &dyn Fn(&Inside) -> Result<Socket, Failure>| {
@@ -143,11 +152,14 @@ impl<'r> Peers<'r> {
                 }
             };
             if std::mem::take(&mut self.unsettled) {
+                let moving = self.roster.moving.clone();
                 let pods = live::holders(&self.roster, elsewhere);
+                let world = live::world(&self.roster, &manifests.inventory);
                 for subject in self.roster.subjects.iter().filter(|subject| Some(subject.netns) != but) {
                     let Some(watch) = &subject.watch else { continue };
-                    let sets = live::sets(watch, &pods)?;
-                    visited(subject, visit(subject, &|inside| put_right(inside, &sets, deadline)));
+                    let mut sets = live::sets(watch, &pods)?;
+                    live::service_sets(&mut sets, watch, &manifests.policies, &world, subject)?;
+                    visited(subject, visit(subject, &|inside| put_right(inside, &sets, &moving, deadline)));
                 }
             } else {
                 for (index, update) in &updates {
@@ -191,9 +203,14 @@ fn change(inside: &Inside, update: &Update, deadline: Deadline) -> Result<Socket
     Ok(tables.into_socket())
 }
 
-fn put_right(inside: &Inside, sets: &crate::nft::ruleset::Table, deadline: Deadline) -> Result<Socket, Failure> {
+/// Whether a flow of an address that moved should have ended is not known any more: all of them do. Those that may be
+/// begin anew, but for TCP.
+fn put_right(inside: &Inside, sets: &Table, moving: &[IpAddr], deadline: Deadline) -> Result<Socket, Failure> {
     let mut tables = Tables::open(inside, deadline)?;
     tables.reconcile(sets)?;
+    if !moving.is_empty() {
+        forget_peer(inside, moving, deadline)?;
+    }
     Ok(tables.into_socket())
 }
 

@@ -15,7 +15,7 @@ use self::policies::OfPolicies;
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Origin};
 use crate::nft::build::{build, table_comment};
-use crate::nft::filter::{Denial, Filter, Ipv6Traffic, Layer};
+use crate::nft::filter::{Denial, Filter, Ipv6Traffic, Layer, PolicyLayer};
 use crate::nft::ruleset::Table;
 use crate::oci::{Bundle, Mode, OnDenied, State};
 use crate::policy::group::Group;
@@ -65,6 +65,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The layers of the table, for people.
     pub layers: Vec<Layer>,
+    /// The tiers of policies in it, for people.
+    pub policies: Vec<PolicyLayer>,
     /// Who belongs in the table's sets as pods come and go.
     pub watch: Watch,
     /// What was decided otherwise, and what could not be looked at.
@@ -103,7 +105,7 @@ pub fn plan(
     cluster: Option<&Cluster<'_>>,
 ) -> Result<Plan, Failure> {
     let mut notes = Vec::new();
-    let Rules { table, layers, watch } = rules(settings, facts, cluster)?;
+    let Rules { table, layers, policies, watch } = rules(settings, facts, cluster)?;
     let (writes, left_alone) = sysctls(settings, facts)?;
     if table.is_some() || !writes.is_empty() {
         check_bundle(bundle, settings, &writes, &mut notes)?;
@@ -113,7 +115,7 @@ pub fn plan(
     let first = table.map_or(Step::NoTable, |table| Step::ReplaceTable(Box::new(table)));
     let sysctls = (!writes.is_empty()).then_some(Step::Sysctls(writes));
     let steps = std::iter::once(first).chain(sysctls).chain([Step::RaiseLoopback]).collect();
-    Ok(Plan { id: state.id.clone(), identity: settings.identity.clone(), steps, layers, watch, notes })
+    Ok(Plan { id: state.id.clone(), identity: settings.identity.clone(), steps, layers, policies, watch, notes })
 }
 
 /// Looks at what config.json says against the plan.
@@ -169,6 +171,8 @@ pub struct Rules {
     pub table: Option<Table>,
     /// The layers of lists it was built from.
     pub layers: Vec<Layer>,
+    /// The tiers of policies.
+    pub policies: Vec<PolicyLayer>,
     /// Who belongs in its sets.
     pub watch: Watch,
 }
@@ -211,7 +215,7 @@ pub fn rules(settings: &Settings, facts: &Facts, cluster: Option<&Cluster<'_>>) 
     let mut table = build(&filter, String::new())?;
     table.comment = table_comment(table.digest());
     let watch = Watch { ipv6: ipv6 == Ipv6Traffic::Filtered, ..policies.watch };
-    Ok(Rules { table: Some(table), layers: filter.layers, watch })
+    Ok(Rules { table: Some(table), layers: filter.layers, policies: filter.policies, watch })
 }
 
 const fn denial(mode: Mode, on_denied: OnDenied) -> Denial {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Plan, Step};
 use crate::net::Origin;
-use crate::nft::filter::{Denial, Layer};
+use crate::nft::filter::{Denial, Layer, Otherwise, PolicyLayer, Ruling, Run, Tier};
 use crate::nft::ruleset::Table;
 use crate::nft::text::comment;
 use crate::policy::names::NamedPort;
@@ -41,11 +41,46 @@ impl fmt::Display for Plan {
                 writeln!(f, "       {}    {}", if entry.deny { "deny " } else { "allow" }, entry.origin)?;
             }
         }
+        for layer in &self.policies {
+            writeln!(f, "\n{} policies (the first tier that decides does)", layer.direction)?;
+            for tier in &layer.tiers {
+                writeln!(f, "  {}: {}    ({})", tier.name, otherwise(tier, layer.denial), tier.origin)?;
+                for run in &tier.runs {
+                    said(run).into_iter().try_for_each(|line| writeln!(f, "       {:<6}  {line}", ruling(run)))?;
+                }
+            }
+        }
         if !self.notes.is_empty() {
             writeln!(f, "\nnotes")?;
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "  - {note}"))
     }
+}
+
+const fn ruling(run: &Run) -> &'static str {
+    match run.ruling {
+        Ruling::Accept => "accept",
+        Ruling::Deny => "deny",
+        Ruling::Pass => "pass",
+    }
+}
+
+fn otherwise(tier: &Tier, denied: Denial) -> String {
+    match tier.otherwise {
+        Otherwise::Deny => format!("{} what nothing accepts", denial(denied)),
+        Otherwise::Continue => "what nothing matches goes on".to_owned(),
+    }
+}
+
+/// A line for each place a run's rules were written at: of peers that come and go with how many there are now.
+fn said(run: &Run) -> Vec<String> {
+    let mut lines: Vec<String> = run.entries.iter().map(|entry| entry.origin.clone()).collect();
+    lines.dedup();
+    lines.extend(run.groups.iter().map(|group| {
+        let count = group.members.len();
+        format!("{}: {count} {} now", group.origin, if count == 1 { "peer" } else { "peers" })
+    }));
+    lines
 }
 
 /// One line of an identity.
@@ -113,7 +148,7 @@ fn layer_headline(layer: &Layer) -> String {
 }
 
 impl Plan {
-    /// The plan as JSON: `id`, `identity`, `steps`, `layers`, `notes`.
+    /// The plan as JSON: `id`, `identity`, `steps`, `layers`, `policies`, `notes`.
     pub fn to_json(&self) -> Value {
         let step = |step: &Step| match step {
             Step::ReplaceTable(table) => json!({
@@ -134,11 +169,24 @@ impl Plan {
                 "origin": layer.origin, "entries": layer.entries.iter().map(entry).collect::<Vec<_>>(),
             })
         };
+        let policies = |layer: &PolicyLayer| {
+            let run = |run: &Run| json!({ "ruling": ruling(run), "rules": said(run) });
+            let tier = |tier: &Tier| {
+                let denies = tier.otherwise == Otherwise::Deny;
+                let runs: Vec<Value> = tier.runs.iter().map(run).collect();
+                json!({ "tier": tier.name, "isolates": denies, "origin": tier.origin, "runs": runs })
+            };
+            json!({
+                "direction": layer.direction.name(), "on-denied": denial(layer.denial),
+                "tiers": layer.tiers.iter().map(tier).collect::<Vec<_>>(),
+            })
+        };
         json!({
             "id": self.id,
             "identity": identity_json(&self.identity),
             "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
             "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
+            "policies": self.policies.iter().map(policies).collect::<Vec<_>>(),
             "notes": self.notes,
         })
     }

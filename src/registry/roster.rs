@@ -85,6 +85,8 @@ pub struct Reaped {
 pub struct Roster {
     /// One for each namespace. Their order means nothing.
     pub subjects: Vec<Subject>,
+    /// As long as it is unfinished: addresses that change hands. Flows with them may still have to end.
+    pub moving: Vec<IpAddr>,
 }
 
 /// A roster as it was found.

