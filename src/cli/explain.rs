@@ -75,12 +75,15 @@ enum Output {
 
 /// What the help says beyond its options.
 pub(super) const HELP: &str = "\
+Examples:
   netlatch explain -f policies/ --from shop/web --to shop/db --port 5432
   netlatch explain --state state.json --to 192.0.2.7 --port 443
 
-The first word is the verdict. Each half follows with the rule that decided and where it was written; what is denied, with
-the rules that came nearest to allowing it and what was missing. The ruleset is asked for itself: should it say otherwise
-than the specification, that is a bug of netlatch, and the exit code 63. Otherwise it is 0 whatever is denied.";
+The first word is the verdict. Each half follows with the rule that decided and where it was written, or with the rules \
+that came nearest to allowing it and what was missing.
+
+The ruleset is asked for itself. Should it say otherwise than the specification, that is a bug of netlatch, and the exit \
+code 63. Otherwise the code is 0 whatever is denied.";
 
 /// This host, among the pods: whoever is on its network. No manifest can have such names.
 const THIS_HOST: &str = "(this host)";

@@ -87,7 +87,7 @@ fn a_file_holds_many_documents_and_lists_of_lists() {
     assert_eq!(
         names,
         [
-            ("a", "f:3 ".to_owned()),
+            ("a", "f:3".to_owned()),
             ("b", "f:8 items[0]".into()),
             ("c", "f:9 items[1].items[0]".into()),
             ("d", "f:14 items[0]".into()),
