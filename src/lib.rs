@@ -82,6 +82,11 @@
 //! 7. **Read back** what was written, each step its own. A difference is a failure.
 //! 8. **Record** ([`registry`]). No rule depends on a record.
 //!
+//! Where there are policies, others matter too ([`cli::hook`], [`live`]). Between joining and recording the registry's lock is
+//! held: who runs is read from the roster, this container is entered among them, its rules are made from all of them, and
+//! before it may run the sets of those that select it are changed, in their namespaces. `CAP_SYS_ADMIN` goes after that.
+//! poststart makes known what addresses came since, poststop takes them back. `netlatch reload` plans everybody anew.
+//!
 //! poststart goes the same way, verifies the table instead of loading it, and brings sysctls about again. poststop forgets.
 //! createRuntime may come again without a poststop, and once for every container that shares a namespace: a table that
 //! carries the plan's digest and reads back equal stays, since a replacement costs an RCU grace period.

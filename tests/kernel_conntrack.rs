@@ -12,6 +12,7 @@ use netlatch::conntrack::{Ends, Flow, Tuple};
 use netlatch::kernel::conntrack::{Flows, Rejudged, forget_peer, rejudge};
 use netlatch::kernel::netns::{self, Inside, Own, Target};
 use netlatch::kernel::process::Deadline;
+use netlatch::kernel::socket::Closing;
 use netlatch::kernel::tables::Tables;
 use netlatch::net::{Direction, Origin};
 use netlatch::nft::build::build;
@@ -217,13 +218,17 @@ fn a_connection_that_a_stricter_table_forbids_stops_and_another_goes_on() {
             load(&world.ctr, &stricter);
             assert!([&kept, &ended].iter().all(|connection| connection.is_alive()), "rules judge first packets only");
 
-            let rejudged = inside(&world.ctr, |inside| rejudge(inside, &stricter, &own(), deadline()).unwrap());
+            let rejudged = inside(&world.ctr, |inside| {
+                rejudge(inside, &stricter, &own(), &mut Closing::default(), deadline()).unwrap()
+            });
             assert_eq!(rejudged.ended, 1, "{denied}, egress {egress}");
             assert!(rejudged.seen >= 2);
             assert!(kept.is_alive(), "{allowed}, egress {egress}");
             assert!(ended.is_dead(), "{denied}, egress {egress}");
             assert!(elsewhere.is_alive(), "another namespace's flow");
-            let again = inside(&world.ctr, |inside| rejudge(inside, &stricter, &own(), deadline()).unwrap());
+            let again = inside(&world.ctr, |inside| {
+                rejudge(inside, &stricter, &own(), &mut Closing::default(), deadline()).unwrap()
+            });
             assert_eq!(again.ended, 0);
         }
     }
@@ -236,8 +241,8 @@ fn a_namespace_without_flows_has_nothing_to_judge() {
     load(&namespace, &closed);
     inside(&namespace, |inside| {
         assert_eq!(Flows::open(inside, deadline()).unwrap().entries().unwrap(), 0);
-        assert_eq!(rejudge(inside, &closed, &own(), deadline()).unwrap(), Rejudged::default());
-        assert_eq!(forget_peer(inside, &own(), deadline()), Ok(()));
+        assert_eq!(rejudge(inside, &closed, &own(), &mut Closing::default(), deadline()).unwrap(), Rejudged::default());
+        assert_eq!(forget_peer(inside, &own(), &mut Closing::default(), deadline()), Ok(()));
     });
 }
 
@@ -259,7 +264,7 @@ fn a_peer_that_is_forgotten_cannot_go_on_and_others_can() {
         let expected: BTreeSet<String> =
             as_conntrack_sees(&world.ctr).into_iter().filter(|line| !line.contains(&format!("={gone} "))).collect();
         inside(&world.ctr, |inside| match older {
-            false => forget_peer(inside, &[address(gone)], deadline()).unwrap(),
+            false => forget_peer(inside, &[address(gone)], &mut Closing::default(), deadline()).unwrap(),
             true => Flows::open(inside, deadline()).unwrap().forget_listed(&[address(gone)]).unwrap(),
         });
         assert_eq!(as_conntrack_sees(&world.ctr), expected);
@@ -282,7 +287,8 @@ fn the_far_end_of_an_ended_connection_cannot_begin_it_anew_in_its_middle() {
         "table inet first { chain input { type filter hook input priority -1; \
          tcp flags & (fin | syn | rst | ack) != syn ct state new drop; }; }\n",
     );
-    let rejudged = inside(&world.ctr, |inside| rejudge(inside, &stricter, &own(), deadline()).unwrap());
+    let rejudged =
+        inside(&world.ctr, |inside| rejudge(inside, &stricter, &own(), &mut Closing::default(), deadline()).unwrap());
     assert_eq!(rejudged.ended, 1);
     assert!(connection.is_dead());
     assert!(connection.is_dead(), "after the far end has sent");
@@ -309,7 +315,9 @@ fn datagrams_of_an_ended_flow_are_first_ones_again() {
             let stricter = table(egress, "none");
             load(&world.ctr, &stricter);
             assert!(carries(PATIENCE), "{egress}: rules judge first packets only");
-            let rejudged = inside(&world.ctr, |inside| rejudge(inside, &stricter, &own(), deadline()).unwrap());
+            let rejudged = inside(&world.ctr, |inside| {
+                rejudge(inside, &stricter, &own(), &mut Closing::default(), deadline()).unwrap()
+            });
             assert_eq!(rejudged.ended, ended, "{egress}");
             assert_eq!(carries(if ended == 0 { PATIENCE } else { SILENCE }), ended == 0, "{egress}");
         }
@@ -325,7 +333,7 @@ fn who_may_not_ask_is_told_what_could_not_be_asked() {
     let closed = table("none", "none");
     let failure = inside(&namespace, |inside| {
         caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap();
-        rejudge(inside, &closed, &own(), deadline()).unwrap_err()
+        rejudge(inside, &closed, &own(), &mut Closing::default(), deadline()).unwrap_err()
     });
     assert_eq!(failure.exit_code(), 35);
     for part in ["tracked flows of the network namespace of process", "nf_conntrack_netlink", "EPERM"] {

@@ -35,7 +35,7 @@ enum Command {
     /// Forget a container (OCI stage; state on stdin)
     #[command(name = "poststop")]
     Poststop(StageOptions),
-    /// Validate configuration files: FILE:LINE:COLUMN: MESSAGE each
+    /// Validate configuration and policies: FILE:LINE:COLUMN: MESSAGE each
     Check {
         /// Files and folders; without any, /etc/netlatch/config.yaml and /etc/netlatch/policies
         paths: Vec<PathBuf>,

@@ -296,13 +296,12 @@ fn verify_among_peers(
     };
     peers.found_at(netns, &addresses);
     let elsewhere = inventory.peers();
-    if peers.roster.find(netns).is_some() {
-        let plan = among_peers(inputs, facts, &peers, netns, &elsewhere)?;
-        let mut tables = complete(inputs, registry, procfs, &plan, &inside, Some(&record), deadline)?;
-        if let (Some(table), Some(tables)) = (plan.table(), tables.as_mut()) {
-            tables.reconcile(table)?;
-        }
+    let plan = among_peers(inputs, facts, &peers, netns, &elsewhere)?;
+    let mut tables = complete(inputs, registry, procfs, &plan, &inside, Some(&record), deadline)?;
+    if let (Some(table), Some(tables)) = (plan.table(), tables.as_mut()) {
+        tables.reconcile(table)?;
     }
+    drop(tables);
     if record.addresses != addresses {
         record.addresses = addresses;
         registry.put(&record)?;

@@ -11,7 +11,7 @@ use crate::kernel::conntrack::forget_peer;
 use crate::kernel::link::global_addresses;
 use crate::kernel::netns::{Inside, NamespaceId, Own};
 use crate::kernel::process::Deadline;
-use crate::kernel::socket::Socket;
+use crate::kernel::socket::Closing;
 use crate::kernel::tables::Tables;
 use crate::live::{self, Update};
 use crate::nft::ruleset::Table;
@@ -35,6 +35,8 @@ pub(super) struct Peers<'r> {
     /// Whether addresses have to be asked for: the roster was made from records, and not all have them.
     rebuilt: bool,
     deadline: Deadline,
+    /// Closed behind the lock: who waits for that need not wait for a grace period as well.
+    pub(super) closing: Closing,
 }
 
 impl<'r> Peers<'r> {
@@ -65,6 +67,7 @@ impl<'r> Peers<'r> {
             owed,
             rebuilt: loaded.rebuilt,
             deadline: *deadline,
+            closing: Closing::default(),
         })
     }
 
@@ -124,8 +127,6 @@ impl<'r> Peers<'r> {
         if self.rebuilt {
             self.ask_addresses(own, but);
         }
-        // Closing a socket may wait for what it removed; all of them wait together.
-        let mut sockets: Vec<Socket> = Vec::new();
         loop {
             let mut updates = live::updates(&self.before, &self.roster, elsewhere, but);
             updates.extend(live::service_updates(&self.before, &self.roster, manifests, but));
@@ -137,13 +138,9 @@ impl<'r> Peers<'r> {
             self.roster.moving = moving.into_iter().collect();
             let unfinished = self.registry.begin(&self.lock, &self.roster)?;
             let mut gone: Vec<NamespaceId> = Vec::new();
-            let visit = |subject: &Subject, work: &dyn Fn(&Inside) -> Result<Socket, Failure>| {
-                let inside = subject.visit(own)?;
-                inside.map(|inside| work(&inside)).transpose()
-            };
             let deadline = self.deadline;
-            let mut visited = |subject: &Subject, socket: Result<Option<Socket>, Failure>| match socket {
-                Ok(Some(socket)) => sockets.push(socket),
+            let mut visited = |subject: &Subject, there: Result<Option<()>, Failure>| match there {
+                Ok(Some(())) => {}
                 Ok(None) => gone.push(subject.netns),
                 Err(failure) => {
                     settled = false;
@@ -159,12 +156,14 @@ impl<'r> Peers<'r> {
                     let Some(watch) = &subject.watch else { continue };
                     let mut sets = live::sets(watch, &pods)?;
                     live::service_sets(&mut sets, watch, &manifests.policies, &world, subject)?;
-                    visited(subject, visit(subject, &|inside| put_right(inside, &sets, &moving, deadline)));
+                    let work = |inside: &Inside| put_right(inside, &sets, &moving, &mut self.closing, deadline);
+                    visited(subject, visit(subject, own, work));
                 }
             } else {
                 for (index, update) in &updates {
                     let subject = &self.roster.subjects[*index];
-                    visited(subject, visit(subject, &|inside| change(inside, update, deadline)));
+                    let work = |inside: &Inside| change(inside, update, &mut self.closing, deadline);
+                    visited(subject, visit(subject, own, work));
                 }
             }
             self.before = self.roster.clone();
@@ -194,24 +193,35 @@ impl<'r> Peers<'r> {
     }
 }
 
-fn change(inside: &Inside, update: &Update, deadline: Deadline) -> Result<Socket, Failure> {
+/// Does `work` in a subject's namespace; `None` where that is gone.
+fn visit(
+    subject: &Subject,
+    own: &Own,
+    work: impl FnOnce(&Inside) -> Result<(), Failure>,
+) -> Result<Option<()>, Failure> {
+    subject.visit(own)?.map(|inside| work(&inside)).transpose()
+}
+
+fn change(inside: &Inside, update: &Update, closing: &mut Closing, deadline: Deadline) -> Result<(), Failure> {
     let mut tables = Tables::open(inside, deadline)?;
     tables.update(&update.changes)?;
-    if !update.tightened.is_empty() {
-        forget_peer(inside, &update.tightened, deadline)?;
-    }
-    Ok(tables.into_socket())
+    closing.add(tables.into_socket());
+    if update.tightened.is_empty() { Ok(()) } else { forget_peer(inside, &update.tightened, closing, deadline) }
 }
 
 /// Whether a flow of an address that moved should have ended is not known any more: all of them do. Those that may be
 /// begin anew, but for TCP.
-fn put_right(inside: &Inside, sets: &Table, moving: &[IpAddr], deadline: Deadline) -> Result<Socket, Failure> {
+fn put_right(
+    inside: &Inside,
+    sets: &Table,
+    moving: &[IpAddr],
+    closing: &mut Closing,
+    deadline: Deadline,
+) -> Result<(), Failure> {
     let mut tables = Tables::open(inside, deadline)?;
     tables.reconcile(sets)?;
-    if !moving.is_empty() {
-        forget_peer(inside, moving, deadline)?;
-    }
-    Ok(tables.into_socket())
+    closing.add(tables.into_socket());
+    if moving.is_empty() { Ok(()) } else { forget_peer(inside, moving, closing, deadline) }
 }
 
 fn shown(identity: &Identity) -> String {

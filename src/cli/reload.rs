@@ -21,6 +21,7 @@ use crate::kernel::link::addresses_here;
 use crate::kernel::netns::Own;
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, Deadline};
+use crate::kernel::socket::Closing;
 use crate::kernel::tables::{Installed, Tables};
 use crate::live;
 use crate::logging::printable;
@@ -120,11 +121,13 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
         };
         registry.put(&record)?;
     }
+    peers.roster.share();
     let unfinished = registry.begin(&peers.lock, &peers.roster)?;
     let mut failed = None;
     for (index, record, rules) in &planned {
         let subject = &peers.roster.subjects[*index];
-        let said = match bring_about(subject, rules.table.as_ref(), &own, peers.unsettled, deadline) {
+        let said = match bring_about(subject, rules.table.as_ref(), &own, peers.unsettled, &mut peers.closing, deadline)
+        {
             Ok(said) => said,
             Err(failure) => {
                 let said = format!("failed: {failure}");
@@ -171,6 +174,7 @@ fn bring_about(
     table: Option<&Table>,
     own: &Own,
     again: bool,
+    closing: &mut Closing,
     deadline: Deadline,
 ) -> Result<String, Failure> {
     let Some(inside) = subject.visit(own)? else { return Ok("has ended".to_owned()) };
@@ -178,7 +182,11 @@ fn bring_about(
     let present = tables.comment()?;
     let Some(table) = table else {
         return match present {
-            Some(_) => tables.remove().map(|()| "rules removed: nothing governs it any more".to_owned()),
+            Some(_) => {
+                tables.remove()?;
+                closing.add(tables.into_socket());
+                Ok("rules removed: nothing governs it any more".to_owned())
+            }
             None => Ok("no rules, as before".to_owned()),
         };
     };
@@ -188,8 +196,9 @@ fn bring_about(
         Installed::Reconciled(members) => format!("peers: {} came, {} went", members.added, members.removed),
         Installed::Loaded => "rules replaced".to_owned(),
     };
+    closing.add(tables.into_socket());
     let addresses: Vec<_> = addresses_here(&deadline)?.into_iter().map(|address| address.address).collect();
-    let rejudged = rejudge(&inside, table, &addresses, deadline).map_err(|failure| {
+    let rejudged = rejudge(&inside, table, &addresses, closing, deadline).map_err(|failure| {
         let doing = "judge established flows anew (new ones are judged by the new rules)";
         Failure::new(doing, failure.cause)
     })?;

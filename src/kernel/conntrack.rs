@@ -15,7 +15,7 @@ use crate::conntrack::wire::{self, Begun};
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
-use crate::kernel::socket::Socket;
+use crate::kernel::socket::{Closing, Socket};
 use crate::netlink::Message;
 use crate::nft::ruleset::Table;
 use crate::nft::wire::attr::Writer;
@@ -212,7 +212,7 @@ impl<'i> Flows<'i> {
 }
 
 /// Ends every flow that `table`, which is in force already, would not let begin now. `own` are the namespace's addresses;
-/// see [`Flow::may_begin`] for what is asked. Sets whose members come and go must hold in `table` whom they hold in the
+/// see [`Flow::may_begin`] for what is asked, and [`Closing`] for `closing`. Sets whose members come and go must hold in `table` whom they hold in the
 /// kernel: who is missing loses its flows, who is gone there and not here keeps them.
 ///
 /// What keeps a packet from getting through, and what does not:
@@ -233,8 +233,20 @@ impl<'i> Flows<'i> {
 /// # Errors
 /// Those of [`Flows::list`] and [`Flows::delete`]. Flows that the table forbids may live on then, while everything new is
 /// judged by it: who changed the policy has to be told that established flows were not judged anew.
-pub fn rejudge(inside: &Inside, table: &Table, own: &[IpAddr], deadline: Deadline) -> Result<Rejudged, Failure> {
+pub fn rejudge(
+    inside: &Inside,
+    table: &Table,
+    own: &[IpAddr],
+    closing: &mut Closing,
+    deadline: Deadline,
+) -> Result<Rejudged, Failure> {
     let mut flows = Flows::open(inside, deadline)?;
+    let rejudged = rejudge_all(&mut flows, table, own);
+    closing.add(flows.socket);
+    rejudged
+}
+
+fn rejudge_all(flows: &mut Flows<'_>, table: &Table, own: &[IpAddr]) -> Result<Rejudged, Failure> {
     let mut ended = 0;
     let mut kept = 0;
     for pass in 0..PASSES {
@@ -263,8 +275,19 @@ pub fn rejudge(inside: &Inside, table: &Table, own: &[IpAddr], deadline: Deadlin
 ///
 /// # Errors
 /// Those of [`Flows::list`] and [`Flows::delete`].
-pub fn forget_peer(inside: &Inside, addresses: &[IpAddr], deadline: Deadline) -> Result<(), Failure> {
+pub fn forget_peer(
+    inside: &Inside,
+    addresses: &[IpAddr],
+    closing: &mut Closing,
+    deadline: Deadline,
+) -> Result<(), Failure> {
     let mut flows = Flows::open(inside, deadline)?;
+    let forgotten = forget(&mut flows, addresses);
+    closing.add(flows.socket);
+    forgotten
+}
+
+fn forget(flows: &mut Flows<'_>, addresses: &[IpAddr]) -> Result<(), Failure> {
     if addresses.is_empty() || flows.entries()? == 0 {
         return Ok(());
     }

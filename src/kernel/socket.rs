@@ -110,6 +110,30 @@ impl Socket {
     }
 }
 
+/// Sockets that are done with, to be closed together.
+///
+/// Closing any socket of NETLINK_NETFILTER waits until what its namespace's nf_tables lost is freed, after an RCU grace
+/// period of 10 ms and more here (`nft_rcv_nl_event`). Each namespace has its own queue of that, so grace periods that
+/// have begun by the time the first socket is closed are waited for at once.
+#[derive(Debug, Default)]
+pub struct Closing {
+    sockets: Vec<Socket>,
+}
+
+impl Closing {
+    /// Most sockets that stay open: the usual limit is 1,024 descriptors, and one more grace period for so many
+    /// namespaces is cheap.
+    const MOST: usize = 256;
+
+    /// Keeps a socket open for now.
+    pub fn add(&mut self, socket: Socket) {
+        self.sockets.push(socket);
+        if self.sockets.len() >= Closing::MOST {
+            self.sockets.clear();
+        }
+    }
+}
+
 fn failed(call: &'static str, errno: Errno) -> Failure {
     Failure::new("talk to the kernel over netlink", Cause::Netlink { call, errno })
 }

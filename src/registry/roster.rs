@@ -10,6 +10,7 @@
 //! ([`Registry::begin`]); when the last set is done, one byte says so ([`Unfinished::finish`]). Who finds it unfinished,
 //! or has to make it anew, knows that any set may be stale and brings all of them up to date.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -151,6 +152,18 @@ impl Roster {
     /// Every identity once.
     pub fn identities(&self) -> Vec<&Shared<Identity>> {
         Shared::distinct(self.subjects.iter().map(|subject| &subject.identity))
+    }
+
+    /// Makes one of what is equal, where many were given a value of their own at once.
+    // As in [`Shared::share`].
+    #[allow(clippy::mutable_key_type)]
+    pub fn share(&mut self) {
+        let (mut identities, mut tables, mut watches) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for subject in &mut self.subjects {
+            subject.identity.share(&mut identities);
+            subject.table.iter_mut().for_each(|table| table.share(&mut tables));
+            subject.watch.iter_mut().for_each(|watch| watch.share(&mut watches));
+        }
     }
 
     /// Enters a container. What is returned is gone by that: the namespace whose number this one has now, and the one

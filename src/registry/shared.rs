@@ -1,7 +1,9 @@
 //! Values that many subjects have in common, kept once.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 
@@ -71,6 +73,24 @@ impl<T: PartialEq> Shared<T> {
     }
 }
 
+impl<T: Eq + Hash> Shared<T> {
+    /// Becomes one with the equal one among `known`, or joins them.
+    // What can change in a slot is no part of what is compared.
+    #[allow(clippy::mutable_key_type)]
+    pub(super) fn share(&mut self, known: &mut HashSet<Shared<T>>) {
+        match known.get(self) {
+            Some(equal) => *self = equal.clone(),
+            None => drop(known.insert(self.clone())),
+        }
+    }
+}
+
+impl<T: Hash> Hash for Shared<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Shared<T> {
         Shared(Rc::clone(&self.0))
@@ -112,5 +132,9 @@ mod tests {
         assert_eq!(Shared::distinct(all.iter()), [&a, &b]);
         assert_eq!(all.each_ref().map(Shared::place), [0, 1, 0]);
         assert_eq!(Shared::new("a"), a);
+        let mut apart = ["a", "b", "a"].map(Shared::new);
+        let mut known = HashSet::new();
+        apart.iter_mut().for_each(|shared| shared.share(&mut known));
+        assert!(apart[0].is(&apart[2]) && !apart[0].is(&apart[1]));
     }
 }

@@ -233,7 +233,7 @@ impl Collector {
 
 /// The place, to be cited in a message.
 fn written_at(place: &Place<'_>) -> String {
-    place.origin().to_string().trim_end().to_owned()
+    place.origin().to_string()
 }
 
 /// Two pods with one address would each get the other's rules. Those on the host's network share the node's.

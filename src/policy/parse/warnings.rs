@@ -1,16 +1,17 @@
 //! What is allowed and probably not meant, as far as it shows in all manifests together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Manifests;
 use crate::error::Finding;
 use crate::net::Origin;
-use crate::policy::model::Tier;
+use crate::policy::model::{Labels, NetworkPolicy, Tier};
 
 /// The warnings.
 pub(super) fn of(manifests: &Manifests) -> Vec<Finding> {
     let mut warnings = equal_priorities(manifests);
     warnings.extend(unknown_namespaces(manifests));
+    warnings.extend(idle(manifests));
     warnings
 }
 
@@ -39,9 +40,7 @@ fn equal_priorities(manifests: &Manifests) -> Vec<Finding> {
             };
             let message = format!(
                 "{} has the priority {} in tier {tier} as well ({}), and is asked first because of its name",
-                first.name,
-                first.priority,
-                first.origin.to_string().trim_end()
+                first.name, first.priority, first.origin
             );
             warnings.push(at(&second.origin, "spec.priority", message));
         }
@@ -62,7 +61,7 @@ fn unknown_namespaces(manifests: &Manifests) -> Vec<Finding> {
     for (namespace, origin) in policies.chain(pods) {
         used.entry(namespace).or_insert(origin);
     }
-    let known: std::collections::BTreeSet<&str> = known.into_iter().collect();
+    let known: BTreeSet<&str> = known.into_iter().collect();
     used.into_iter()
         .filter(|(namespace, _)| !known.contains(namespace))
         .map(|(namespace, origin)| {
@@ -70,4 +69,22 @@ fn unknown_namespaces(manifests: &Manifests) -> Vec<Finding> {
             at(origin, "metadata.namespace", message)
         })
         .collect()
+}
+
+/// Policies that select none of the pods that were read. Only where pods of their namespace were read at all: on a host the
+/// folder need not hold those that are started there.
+fn idle(manifests: &Manifests) -> Vec<Finding> {
+    let mut pods: BTreeMap<&str, BTreeSet<&Labels>> = BTreeMap::new();
+    for pod in manifests.inventory.pods.iter().filter(|pod| !pod.host_network) {
+        pods.entry(&pod.namespace).or_default().insert(&pod.labels);
+    }
+    let selects = |policy: &&NetworkPolicy| {
+        pods.get(policy.namespace.as_str()).is_none_or(|all| all.iter().any(|labels| policy.pods.selects(labels)))
+    };
+    let idle = manifests.policies.network.iter().filter(|policy| !selects(policy));
+    idle.map(|policy| {
+        let message = format!("selects none of the pods of namespace {} in these files", policy.namespace);
+        at(&policy.origin, "spec.podSelector", message)
+    })
+    .collect()
 }

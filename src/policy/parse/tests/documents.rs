@@ -157,6 +157,11 @@ fn warnings_are_few_and_say_what_is_probably_not_meant() {
             np("{}") + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n",
             "f:1:1: metadata.namespace: there is no Namespace object for shop",
         ),
+        (
+            np("{podSelector: {matchLabels: {app: wbe}}}")
+                + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: w, namespace: shop, labels: {app: web}}\n",
+            "f:1:1: spec.podSelector: selects none of the pods of namespace shop in these files",
+        ),
     ] {
         let found = warned(&text);
         assert!(found.len() == 1 && found[0].starts_with(wanted), "{text}: {found:?}");
