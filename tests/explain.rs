@@ -484,6 +484,23 @@ fn a_running_container_is_an_end_by_its_id() {
     // The directory makes it a pod like any other; without, its address is anybody's.
     assert!(place.explain("10.1.0.7 shop/db --port 80 --run-dir run").starts_with("allowed: "));
     assert!(place.explain("10.1.0.7 shop/db --port 80").starts_with("denied: "));
+    // Two that selectors tell apart have one address.
+    place.write(
+        "other.yaml",
+        "{apiVersion: v1, kind: Pod, metadata: {namespace: ops, name: other}, status: {podIP: 10.1.0.7}}",
+    );
+    let said = done(&place.run("explain -f . --from 10.1.0.7 --to shop/db --port 80 --run-dir run", ""));
+    assert!(said.contains("ruleset: not asked, several pods have the other end's address\n"), "{said}");
+    fs::remove_file(place.dir.path().join("other.yaml")).expect("a file");
+    // As a peer of a container with a state; its own address is itself.
+    place.write("policies/policy.yaml", &fs::read_to_string(place.dir.path().join("policy.yaml")).expect("a file"));
+    let db = || json!({"io.netlatch.namespace": "shop", "io.netlatch.labels": "app=db"});
+    assert!(place.with_state("", db(), "--from 10.1.0.7 --port 80 --run-dir run").starts_with("allowed: "));
+    assert!(place.with_state("", db(), "--from 10.1.0.7 --port 80").starts_with("denied: "));
+    let own =
+        json!({"io.netlatch.namespace": "shop", "io.netlatch.labels": "tier=front", "io.netlatch.egress": "none"});
+    let said = place.with_state("", own, "--to 10.1.0.7 --port 80 --run-dir run");
+    assert!(said.starts_with("allowed: ") && said.contains("a container always reaches itself\n"), "{said}");
     // One that has ended is nobody.
     let mut ended = record;
     ended["started"] = json!(1);

@@ -75,12 +75,15 @@ enum Output {
 
 /// What the help says beyond its options.
 pub(super) const HELP: &str = "\
+Examples:
   netlatch explain -f policies/ --from shop/web --to shop/db --port 5432
   netlatch explain --state state.json --to 192.0.2.7 --port 443
 
-The first word is the verdict. Each half follows with the rule that decided and where it was written; what is denied, with
-the rules that came nearest to allowing it and what was missing. The ruleset is asked for itself: should it say otherwise
-than the specification, that is a bug of netlatch, and the exit code 63. Otherwise it is 0 whatever is denied.";
+The first word is the verdict. Each half follows with the rule that decided and where it was written, or with the rules \
+that came nearest to allowing it and what was missing.
+
+The ruleset is asked for itself. Should it say otherwise than the specification, that is a bug of netlatch, and the exit \
+code 63. Otherwise the code is 0 whatever is denied.";
 
 /// This host, among the pods: whoever is on its network. No manifest can have such names.
 const THIS_HOST: &str = "(this host)";
@@ -102,6 +105,11 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
         }
         Output::Json => print(&format!("{:#}\n", explanation.to_json()))?,
     }
+    outcome(&explanation)
+}
+
+/// A contradiction is a failure of ours, whatever the verdict.
+fn outcome(explanation: &Explanation) -> Result<Outcome, Failure> {
     match explanation.contradiction() {
         None => Ok(Outcome::Done),
         Some(half) => {
@@ -222,7 +230,13 @@ fn here(subject: &Subject) -> Pod {
 }
 
 /// What makes this host's addresses the node of its containers, without a Node that policies could select.
-fn this_host(addresses: Vec<IpAddr>) -> Pod {
+///
+/// Link-local addresses are left out, as in the rules: a neighbour may choose one that this host has on another link.
+fn this_host(mut addresses: Vec<IpAddr>) -> Pod {
+    addresses.retain(|address| match address {
+        IpAddr::V4(v4) => !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+    });
     Pod {
         namespace: THIS_HOST.to_owned(),
         name: THIS_HOST.to_owned(),
@@ -293,4 +307,56 @@ fn of_inputs(
         table: rules.table.as_ref(),
     };
     Ok(container.explain(direction, peer, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::EXIT_INTERNAL;
+    use crate::explain::{Decided, Half, Ruleset, Said};
+
+    fn explanation(ruleset: Ruleset) -> Explanation {
+        let payload = Payload::Transport { protocol: Transport::Tcp, port: 80 };
+        let why = "allowed, no policy isolates it and no rule denies it".to_owned();
+        let said = Said { layer: "policies", allowed: true, why, origin: None, nearest: Vec::new() };
+        let half = Half {
+            direction: Direction::Ingress,
+            of: "shop/db".to_owned(),
+            peer: "shop/web (10.1.0.1)".to_owned(),
+            payload,
+            allowed: true,
+            layers: vec![said],
+            ruleset,
+        };
+        Explanation {
+            from: "shop/web".to_owned(),
+            to: "shop/db".to_owned(),
+            payload,
+            allowed: true,
+            egress: Some(true),
+            ingress: Some(true),
+            notes: Vec::new(),
+            halves: vec![half],
+        }
+    }
+
+    #[test]
+    fn a_contradiction_is_told_as_our_bug_and_is_a_failure() {
+        let rule = || Decided::Rule { chain: "ingress_network".to_owned(), comment: "web.yaml:3".to_owned() };
+        let differs = explanation(Ruleset::Differs { passes: false, by: rule() });
+        let bug = "BUG: the specification says allowed, the ruleset denied: chain ingress_network, rule \"web.yaml:3\"; \
+                   please report this with the files it was asked of";
+        let text = differs.to_string();
+        assert!(text.starts_with("allowed: ") && text.contains(bug), "{text}");
+        let failure = outcome(&differs).unwrap_err();
+        assert_eq!(failure.exit_code(), EXIT_INTERNAL.code);
+        assert!(failure.to_string().contains(&format!("ingress of shop/db: {bug}")), "{failure}");
+        let json = differs.to_json();
+        assert_eq!((&json["agrees"], &json["halves"][0]["ruleset"]["agrees"]), (&false.into(), &false.into()));
+        assert_eq!(json["halves"][0]["ruleset"]["allowed"], false);
+
+        let agrees = explanation(Ruleset::Agrees(rule()));
+        assert_eq!(outcome(&agrees), Ok(Outcome::Done));
+        assert_eq!(agrees.to_json()["agrees"], true);
+    }
 }

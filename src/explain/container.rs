@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::ruleset::{Ruleset, compare};
+use super::ruleset::{Ruleset, SEVERAL, compare, held_by_several};
 use super::{Explanation, Half, Near, Said, policies_say};
 use crate::net::{Cidr, Direction, Family, Origin, Packet, Payload};
 use crate::nft::ruleset::Table;
@@ -42,13 +42,21 @@ impl Container<'_> {
             Direction::Egress => (name.clone(), other.to_string()),
             Direction::Ingress => (other.to_string(), name.clone()),
         };
-        let layers = self.layers(direction, &other, peer, payload);
-        let allowed = layers.iter().all(|said| said.allowed);
-        let packet = Packet { direction, peer, payload };
-        let ruleset = if peer.is_loopback() {
-            Ruleset::NotAsked("what a container sends to itself stays on lo".to_owned())
+        let itself = peer.is_loopback()
+            || self.subject.addresses.contains(&peer)
+            || other.pod.is_some_and(|pod| pod.is(self.subject));
+        let layers = if itself {
+            vec![plain("loopback", true, "passes, a container always reaches itself".to_owned(), None)]
         } else {
-            compare(allowed, self.table, &packet)
+            self.layers(direction, &other, peer, payload)
+        };
+        let allowed = layers.iter().all(|said| said.allowed);
+        let ruleset = if itself {
+            Ruleset::NotAsked("what a container sends to itself stays on lo".to_owned())
+        } else if held_by_several(&self.world.inventory().peers()).contains(&peer) {
+            Ruleset::NotAsked(SEVERAL.to_owned())
+        } else {
+            compare(allowed, self.table, &Packet { direction, peer, payload })
         };
         let peer = match other.pod {
             Some(pod) => format!("{pod} ({peer})"),
@@ -63,9 +71,6 @@ impl Container<'_> {
     }
 
     fn layers(&self, direction: Direction, other: &End<'_>, peer: IpAddr, payload: Payload) -> Vec<Said> {
-        if peer.is_loopback() {
-            return vec![plain("loopback", true, "passes, a container always reaches itself".to_owned(), None)];
-        }
         let ipv6 = &self.settings.ipv6;
         let off = match ipv6.value {
             Ipv6::Disable | Ipv6::LoopbackOnly => Family::of(peer) == Family::V6,

@@ -11,7 +11,7 @@ mod print;
 mod ruleset;
 
 pub use container::Container;
-pub use ruleset::{Ruleset, compare};
+pub use ruleset::{Decided, Ruleset, compare};
 
 use std::net::IpAddr;
 

@@ -72,7 +72,7 @@ pub(super) struct Tables<'w> {
     policies: &'w Policies,
     world: &'w World,
     peers: Vec<(Identity, &'w [IpAddr])>,
-    /// Addresses that several pods have: a packet does not tell them apart, and the two readings may differ in good faith.
+    /// See [`held_by_several`].
     shared: BTreeSet<IpAddr>,
     /// By namespace and name.
     known: RefCell<BTreeMap<(String, String), Compiled>>,
@@ -81,12 +81,7 @@ pub(super) struct Tables<'w> {
 impl<'w> Tables<'w> {
     pub(super) fn new(policies: &'w Policies, world: &'w World) -> Tables<'w> {
         let peers = world.inventory().peers();
-        let (mut once, mut shared) = (BTreeSet::new(), BTreeSet::new());
-        for address in peers.iter().flat_map(|(_, addresses)| *addresses) {
-            if !once.insert(*address) {
-                shared.insert(*address);
-            }
-        }
+        let shared = held_by_several(&peers);
         Tables { policies, world, peers, shared, known: RefCell::default() }
     }
 
@@ -132,7 +127,7 @@ impl<'w> Tables<'w> {
         }
         let Some(peer) = address else { return not("the other end has no address yet") };
         if self.shared.contains(&peer) {
-            return not("several pods have the other end's address");
+            return not(SEVERAL);
         }
         match &*self.of(subject) {
             Ok(rules) => compare(specified, rules.table.as_ref(), &Packet { direction, peer, payload }),
@@ -170,6 +165,24 @@ impl<'w> Tables<'w> {
         };
         rules(&settings, &Facts::default(), Some(&cluster))
     }
+}
+
+/// Why a table is not asked about an address of [`held_by_several`].
+pub(super) const SEVERAL: &str = "several pods have the other end's address";
+
+/// Addresses that pods have whom selectors can tell apart: a packet does not, and the two readings may differ in good
+/// faith.
+pub(super) fn held_by_several(peers: &[(Identity, &[IpAddr])]) -> BTreeSet<IpAddr> {
+    let mut holders: BTreeMap<IpAddr, &Identity> = BTreeMap::new();
+    let mut several = BTreeSet::new();
+    for (identity, addresses) in peers {
+        for address in *addresses {
+            if holders.insert(*address, identity).is_some_and(|other| other != identity) {
+                several.insert(*address);
+            }
+        }
+    }
+    several
 }
 
 fn is_of_one_link(address: IpAddr) -> bool {
