@@ -216,6 +216,53 @@ heading "The same, planned from the state alone: netlatch plan --state FILE"
 state "$ctr" >"$dir/state.json"
 "$NETLATCH" plan --state "$dir/state.json" --config "$dir/netlatch.yaml" | indent
 
+heading "Kubernetes policy: who reaches whom, and a set that follows who comes and goes"
+mkdir -p "$dir/policies" "$dir/peers"
+cat >"$dir/policies/db.yaml" <<END
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: db, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: web}}}]
+    ports: [{port: 5432}]
+END
+indent <"$dir/policies/db.yaml"
+pod() { # NAME ADDRESS
+    printf 'apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: shop, labels: {app: %s}}\nstatus: {podIPs: [{ip: %s}]}\n---\n' "$1" "$1" "$2"
+}
+{ pod db 10.1.0.1; pod web 10.1.0.2; pod mail 10.1.0.3; } >"$dir/peers/pods.yaml"
+echo
+echo "   \$ netlatch reach -f policies peers"
+"$NETLATCH" reach -f "$dir/policies" "$dir/peers" | indent
+echo
+echo "   \$ netlatch explain -f policies peers --from shop/mail --to shop/db --port 5432"
+"$NETLATCH" explain -f "$dir/policies" "$dir/peers" --from shop/mail --to shop/db --port 5432 | sed "s|$dir/||g" | indent
+echo "policies: $dir/policies" >"$dir/policy.yaml"
+member() { # STAGE NAME PID
+    printf '{"ociVersion": "1.0.2", "id": "%s", "pid": %s, "annotations": {"io.netlatch.namespace": "shop", "io.netlatch.labels": "app=%s"}}' \
+        "$2" "$3" "$2" | "$NETLATCH" "$1" --config "$dir/policy.yaml" --run-dir "$dir/run-policy"
+}
+namespace; db=$holder
+namespace; web=$holder
+inside "$web" ip -batch - <<<'link add eth0 type veth peer name peer0
+addr add 10.1.0.2/24 dev eth0'
+admitted() { # WHEN: who may connect to db
+    local who
+    who=$(inside "$db" nft list set inet netlatch ingress_network_1_v4 | sed -n 's/.*elements = //p')
+    echo "   $1: ${who:-nobody}"
+}
+echo
+echo "   Who may connect to a running db (hooks called by hand):"
+member createRuntime db "$db"
+admitted 'db alone       '
+member createRuntime web "$web"
+admitted 'web has started'
+member poststop web "$web"
+admitted 'web has stopped'
+member poststop db "$db"
+
 # --- The price --------------------------------------------------------------------------------------------------------
 
 heading "What it costs (medians of $RUNS runs, each in a fresh namespace)"
