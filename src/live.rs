@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use crate::error::Failure;
 use crate::kernel::netns::NamespaceId;
@@ -53,22 +54,28 @@ fn holders_of<'a>(roster: &'a Roster, elsewhere: &'a [Elsewhere<'a>], addresses:
 
 /// The addresses that changed hands between two pictures of the host. A subject that is as it was moved nothing.
 pub fn moved(before: &Roster, after: &Roster) -> BTreeSet<IpAddr> {
-    let by_namespace = |roster: &'_ Roster| -> BTreeMap<NamespaceId, usize> {
-        roster.subjects.iter().enumerate().map(|(index, subject)| (subject.netns, index)).collect()
-    };
-    let (old, new) = (by_namespace(before), by_namespace(after));
+    let (old, new) = (not_in(after, before), not_in(before, after));
     let mut moved = BTreeSet::new();
-    for (netns, index) in &old {
-        let was = &before.subjects[*index];
-        match new.get(netns).map(|index| &after.subjects[*index]) {
+    for (netns, was) in &old {
+        match new.get(netns) {
             Some(is) if is_as_it_was(was, is) => {}
             Some(is) => moved.extend(was.addresses.iter().chain(&is.addresses)),
             None => moved.extend(&was.addresses),
         }
     }
     let come = new.iter().filter(|(netns, _)| !old.contains_key(netns));
-    moved.extend(come.flat_map(|(_, index)| after.subjects[*index].addresses.iter()));
+    moved.extend(come.flat_map(|(_, is)| is.addresses.iter()));
     moved
+}
+
+/// The subjects of a picture, but for those that it visibly shares with the other one. They keep their place there, unless
+/// somebody before them has gone.
+fn not_in<'a>(other: &Roster, picture: &'a Roster) -> BTreeMap<NamespaceId, &'a Subject> {
+    let shared = |(index, subject): &(usize, &Rc<Subject>)| {
+        other.subjects.get(*index).is_some_and(|same| Rc::ptr_eq(subject, same))
+    };
+    let rest = picture.subjects.iter().enumerate().filter(|subject| !shared(subject));
+    rest.map(|(_, subject)| (subject.netns, &**subject)).collect()
 }
 
 fn is_as_it_was(was: &Subject, is: &Subject) -> bool {
@@ -110,16 +117,17 @@ pub fn service_updates(
     but: Option<NamespaceId>,
 ) -> Vec<(usize, Update)> {
     let inventory = &manifests.inventory;
-    let behind = |subject: &Subject, other: &Roster| {
+    let (old, new) = (not_in(after, before), not_in(before, after));
+    let behind = |subject: &Subject, other: &BTreeMap<NamespaceId, &Subject>| {
         inventory.is_selected_by_service(&subject.identity.namespace, &subject.identity.labels)
-            && other.find(subject.netns).is_none_or(|was| !is_as_it_was(was, subject))
+            && other.get(&subject.netns).is_none_or(|was| !is_as_it_was(was, subject))
     };
-    let came = after.subjects.iter().any(|subject| behind(subject, before));
-    if !came && !before.subjects.iter().any(|subject| behind(subject, after)) {
+    let came = new.values().any(|subject| behind(subject, &old));
+    if !came && !old.values().any(|subject| behind(subject, &new)) {
         return Vec::new();
     }
     let (old, new) = (world(before, inventory), world(after, inventory));
-    let update = |(index, subject): (usize, &Subject)| {
+    let update = |(index, subject): (usize, &Rc<Subject>)| {
         let watch = subject.watch.as_ref().filter(|watch| watch.services && Some(subject.netns) != but)?;
         let pod = pod(subject);
         let (old, new) = (ports(&manifests.policies, &old, &pod), ports(&manifests.policies, &new, &pod));
@@ -161,7 +169,7 @@ pub fn service_sets(
 /// The inventory with the pods of this host, for the specification.
 pub fn world(roster: &Roster, inventory: &Inventory) -> World {
     let mut inventory = inventory.clone();
-    inventory.pods.extend(roster.subjects.iter().map(pod));
+    inventory.pods.extend(roster.subjects.iter().map(|subject| pod(subject)));
     World::new(inventory)
 }
 

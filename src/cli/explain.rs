@@ -152,7 +152,7 @@ fn of_pods(question: &Question, payload: Payload) -> Result<Explanation, Failure
     let mut inventory = manifests.inventory;
     if asked {
         let host = super::hook::host_addresses(&Deadline::after(DEADLINE))?;
-        inventory.pods.extend(roster.subjects.iter().map(here));
+        inventory.pods.extend(roster.subjects.iter().map(|subject| here(subject)));
         inventory.pods.push(this_host(host));
     }
     let world = World::new(inventory);
@@ -282,7 +282,7 @@ fn of_inputs(
     let plain = &inputs.manifests.inventory;
     let identity = inputs.identity()?;
     let mut inventory = plain.clone();
-    inventory.pods.extend(roster.subjects.iter().map(here));
+    inventory.pods.extend(roster.subjects.iter().map(|subject| here(subject)));
     inventory.pods.push(this_host(host.clone()));
     let world = World::new(inventory);
     let subject = Pod { node: Some(THIS_HOST.to_owned()), ..super::plan::subject(&inputs.state.id, &identity) };

@@ -5,6 +5,7 @@
 //! changed: of two starts at once each would otherwise miss the other.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use crate::error::{Cause, Failure};
 use crate::kernel::conntrack::forget_peer;
@@ -111,7 +112,7 @@ impl<'r> Peers<'r> {
     /// Notes the addresses that a namespace has now.
     pub(super) fn found_at(&mut self, netns: NamespaceId, addresses: &[IpAddr]) {
         if let Some(subject) = self.roster.subjects.iter_mut().find(|subject| subject.netns == netns) {
-            subject.addresses = addresses.to_vec();
+            Rc::make_mut(subject).addresses = addresses.to_vec();
         }
     }
 
@@ -166,10 +167,10 @@ impl<'r> Peers<'r> {
                     visited(subject, visit(subject, own, work));
                 }
             }
-            self.before = self.roster.clone();
             if gone.is_empty() {
                 return if settled { unfinished.finish() } else { Ok(()) };
             }
+            self.before = self.roster.clone();
             for netns in gone {
                 let subject = self.roster.remove_subject(netns);
                 self.registry.forget_dead(&self.lock, &subject.map(|subject| subject.containers).unwrap_or_default());
@@ -186,7 +187,7 @@ impl<'r> Peers<'r> {
                 None => Ok(Vec::new()),
             });
             match found {
-                Ok(addresses) => subject.addresses = addresses,
+                Ok(addresses) => Rc::make_mut(subject).addresses = addresses,
                 Err(failure) => log::error!("{failure}"),
             }
         }

@@ -8,6 +8,7 @@
 //! refused whichever side it comes from; see [`rejudge`].
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::hook::host_addresses;
 use super::load::{self, ConfigFile, Loaded};
@@ -101,13 +102,14 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     for subject in &mut peers.roster.subjects {
         let labels = manifests.inventory.namespace_labels(&subject.identity.namespace);
         if subject.identity.namespace_labels != labels {
-            subject.identity = Shared::new(Identity { namespace_labels: labels, ..(*subject.identity).clone() });
+            Rc::make_mut(subject).identity =
+                Shared::new(Identity { namespace_labels: labels, ..(*subject.identity).clone() });
         }
     }
 
     let planned = plan_all(&registry, &wanted, &peers.roster)?;
     for (index, record, rules) in &planned {
-        let subject = &mut peers.roster.subjects[*index];
+        let subject = Rc::make_mut(&mut peers.roster.subjects[*index]);
         subject.table = rules.table.as_ref().map(|table| Shared::new(table.comment.clone()));
         subject.watch = (!rules.watch.is_empty()).then(|| Shared::new(rules.watch.clone()));
         // The record first: the roster is made from it should this be interrupted.

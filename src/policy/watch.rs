@@ -8,7 +8,7 @@
 //! What a pod contributes is a function of its own identity and addresses. So a change is computed for the addresses that
 //! changed hands and for nobody else, and taking out is exactly the reverse of putting in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -169,19 +169,23 @@ pub struct Holders<'a> {
 impl<'a> Holders<'a> {
     /// Gathers pods.
     pub fn new(pods: impl IntoIterator<Item = Holder<'a>>) -> Holders<'a> {
+        let pods: Vec<Holder<'a>> = pods.into_iter().filter(|pod| !pod.addresses.is_empty()).collect();
+        // Replicas have one identity between them, mostly: told apart by where it stands, it is compared once.
+        let mut replicas: HashMap<*const Identity, Vec<IpAddr>> = HashMap::new();
+        for pod in &pods {
+            replicas.entry(std::ptr::from_ref(pod.identity)).or_default().extend(pod.addresses);
+        }
         let mut holders = Holders::default();
-        let mut first: BTreeMap<IpAddr, &'a Identity> = BTreeMap::new();
-        for pod in pods {
-            if pod.addresses.is_empty() {
-                continue;
-            }
-            holders.by_identity.entry(pod.identity).or_default().extend(pod.addresses);
-            for address in pod.addresses {
-                if let Some(before) = first.insert(*address, pod.identity) {
-                    holders.shared.entry(*address).or_insert_with(|| vec![before]).push(pod.identity);
-                }
+        for pod in &pods {
+            if let Some(addresses) = replicas.remove(&std::ptr::from_ref(pod.identity)) {
+                holders.by_identity.entry(pod.identity).or_default().extend(addresses);
             }
         }
+        let each = pods.iter().flat_map(|pod| pod.addresses.iter().map(|address| (*address, pod.identity)));
+        let mut each: Vec<(IpAddr, &'a Identity)> = each.collect();
+        each.sort_by_key(|(address, _)| *address);
+        let same = each.chunk_by(|(one, _), (other, _)| one == other).filter(|same| same.len() > 1);
+        holders.shared = same.map(|same| (same[0].0, same.iter().map(|(_, identity)| *identity).collect())).collect();
         holders
     }
 

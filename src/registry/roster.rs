@@ -10,11 +10,11 @@
 //! ([`Registry::begin`]); when the last set is done, one byte says so ([`Unfinished::finish`]). Who finds it unfinished,
 //! or has to make it anew, knows that any set may be stale and brings all of them up to date.
 
-use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::rc::Rc;
 
 use super::alive::Anchor;
 use super::shared::Shared;
@@ -84,8 +84,9 @@ pub struct Reaped {
 /// All subjects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
-    /// One for each namespace. Their order means nothing.
-    pub subjects: Vec<Subject>,
+    /// One for each namespace. Their order means nothing. Pictures of the host that differ in one container share all others,
+    /// so that a thousand are neither copied nor compared.
+    pub subjects: Vec<Rc<Subject>>,
     /// As long as it is unfinished: addresses that change hands. Flows with them may still have to end.
     pub moving: Vec<IpAddr>,
 }
@@ -131,17 +132,18 @@ impl Subject {
 impl Roster {
     /// The subject of a namespace.
     pub fn find(&self, netns: NamespaceId) -> Option<&Subject> {
-        self.subjects.iter().find(|subject| subject.netns == netns)
+        self.subjects.iter().find(|subject| subject.netns == netns).map(|subject| &**subject)
     }
 
     /// The subject that a container belongs to.
     pub fn subject_of(&self, id: &str) -> Option<&Subject> {
-        self.subjects.iter().find(|subject| subject.containers.iter().any(|container| container.id == id))
+        let lives_in = |subject: &&Rc<Subject>| subject.containers.iter().any(|container| container.id == id);
+        self.subjects.iter().find(lives_in).map(|subject| &**subject)
     }
 
     /// Every subject that has `address`.
     pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Subject> {
-        self.subjects.iter().filter(move |subject| subject.addresses.contains(&address))
+        self.subjects.iter().filter(move |subject| subject.addresses.contains(&address)).map(|subject| &**subject)
     }
 
     /// Every watch once, however many subjects share it ([`Shared::is`] tells whose it is).
@@ -155,15 +157,10 @@ impl Roster {
     }
 
     /// Makes one of what is equal, where many were given a value of their own at once.
-    // As in [`Shared::share`].
-    #[allow(clippy::mutable_key_type)]
     pub fn share(&mut self) {
-        let (mut identities, mut tables, mut watches) = (HashSet::new(), HashSet::new(), HashSet::new());
-        for subject in &mut self.subjects {
-            subject.identity.share(&mut identities);
-            subject.table.iter_mut().for_each(|table| table.share(&mut tables));
-            subject.watch.iter_mut().for_each(|watch| watch.share(&mut watches));
-        }
+        Shared::unite(self.subjects.iter_mut().map(|subject| &mut Rc::make_mut(subject).identity));
+        Shared::unite(self.subjects.iter_mut().filter_map(|subject| Rc::make_mut(subject).table.as_mut()));
+        Shared::unite(self.subjects.iter_mut().filter_map(|subject| Rc::make_mut(subject).watch.as_mut()));
     }
 
     /// Enters a container. What is returned is gone by that: the namespace whose number this one has now, and the one
@@ -174,8 +171,8 @@ impl Roster {
     /// not), named ports are everybody's.
     pub fn enter(&mut self, arrival: Arrival) -> Vec<Subject> {
         let Arrival { netns, cookie, container, mut addresses, identity, table, watch } = arrival;
-        let mut gone: Vec<Subject> =
-            self.subjects.extract_if(.., |subject| subject.netns == netns && !subject.is_at(netns, cookie)).collect();
+        let other = |subject: &mut Rc<Subject>| subject.netns == netns && !subject.is_at(netns, cookie);
+        let mut gone: Vec<Subject> = self.subjects.extract_if(.., other).map(Rc::unwrap_or_clone).collect();
         let before = self.subjects.iter().position(|subject| {
             subject.netns != netns && subject.containers.iter().any(|other| other.id == container.id)
         });
@@ -192,7 +189,7 @@ impl Roster {
             Some(_) | None => identity,
         };
         let identity = Shared::among(self.subjects.iter().map(|subject| &subject.identity), identity);
-        match there.map(|at| &mut self.subjects[at]) {
+        match there.map(|at| Rc::make_mut(&mut self.subjects[at])) {
             Some(subject) => {
                 subject.containers.retain(|other| other.id != container.id);
                 subject.containers.push(container);
@@ -202,7 +199,8 @@ impl Roster {
             }
             None => {
                 let containers = vec![container];
-                self.subjects.push(Subject { netns, cookie, containers, addresses, identity, table, watch });
+                let subject = Subject { netns, cookie, containers, addresses, identity, table, watch };
+                self.subjects.push(Rc::new(subject));
             }
         }
         gone
@@ -210,21 +208,22 @@ impl Roster {
 
     /// Removes a container. The subject is returned where it was the last one there.
     pub fn remove(&mut self, id: &str) -> Option<Subject> {
-        let lives_in = |subject: &Subject| subject.containers.iter().any(|container| container.id == id);
+        let lives_in = |subject: &Rc<Subject>| subject.containers.iter().any(|container| container.id == id);
         let index = self.subjects.iter().position(lives_in)?;
         self.remove_from(index, id)
     }
 
     fn remove_from(&mut self, index: usize, id: &str) -> Option<Subject> {
-        let subject = &mut self.subjects[index];
+        let subject = Rc::make_mut(&mut self.subjects[index]);
         subject.containers.retain(|container| container.id != id);
-        if subject.containers.is_empty() { Some(self.subjects.swap_remove(index)) } else { None }
+        let empty = subject.containers.is_empty();
+        empty.then(|| Rc::unwrap_or_clone(self.subjects.swap_remove(index)))
     }
 
     /// Removes the subject of a namespace that was found to be gone when it was to be visited.
     pub fn remove_subject(&mut self, netns: NamespaceId) -> Option<Subject> {
         let index = self.subjects.iter().position(|subject| subject.netns == netns)?;
-        Some(self.subjects.swap_remove(index))
+        Some(Rc::unwrap_or_clone(self.subjects.swap_remove(index)))
     }
 
     /// Removes who has ended. All are asked in the cheap way, which overlooks a process whose number was given to another;
@@ -234,17 +233,21 @@ impl Roster {
         let mut reaped = Reaped::default();
         self.subjects.retain_mut(|subject| {
             let (closely, netns) = (closely(subject), subject.netns);
-            let dead = |container: &mut Container| {
-                !(if closely { container.anchor.holds(netns) } else { container.anchor.may_hold(netns) })
+            let lives = |container: &Container| {
+                if closely { container.anchor.holds(netns) } else { container.anchor.may_hold(netns) }
             };
-            let before = reaped.containers.len();
-            reaped.containers.extend(subject.containers.extract_if(.., dead));
-            if !subject.containers.is_empty() {
+            let (living, dead): (Vec<_>, Vec<_>) = subject.containers.iter().partition(|container| lives(container));
+            if dead.is_empty() {
                 return true;
             }
-            let containers = reaped.containers[before..].to_vec();
-            reaped.subjects.push(Subject { containers, ..subject.clone() });
-            false
+            reaped.containers.extend(dead.into_iter().cloned());
+            if living.is_empty() {
+                reaped.subjects.push(Subject::clone(subject));
+                return false;
+            }
+            let living = living.into_iter().cloned().collect();
+            Rc::make_mut(subject).containers = living;
+            true
         });
         reaped
     }

@@ -74,13 +74,19 @@ impl<T: PartialEq> Shared<T> {
 }
 
 impl<T: Eq + Hash> Shared<T> {
-    /// Becomes one with the equal one among `known`, or joins them.
+    /// Makes one of those that are equal.
     // What can change in a slot is no part of what is compared.
     #[allow(clippy::mutable_key_type)]
-    pub(super) fn share(&mut self, known: &mut HashSet<Shared<T>>) {
-        match known.get(self) {
-            Some(equal) => *self = equal.clone(),
-            None => drop(known.insert(self.clone())),
+    pub(super) fn unite<'a>(all: impl Iterator<Item = &'a mut Shared<T>>)
+    where
+        T: 'a,
+    {
+        let mut known: HashSet<Shared<T>> = HashSet::new();
+        for shared in all {
+            match known.get(shared) {
+                Some(equal) => *shared = equal.clone(),
+                None => drop(known.insert(shared.clone())),
+            }
         }
     }
 }
@@ -133,8 +139,7 @@ mod tests {
         assert_eq!(all.each_ref().map(Shared::place), [0, 1, 0]);
         assert_eq!(Shared::new("a"), a);
         let mut apart = ["a", "b", "a"].map(Shared::new);
-        let mut known = HashSet::new();
-        apart.iter_mut().for_each(|shared| shared.share(&mut known));
+        Shared::unite(apart.iter_mut());
         assert!(apart[0].is(&apart[2]) && !apart[0].is(&apart[1]));
     }
 }

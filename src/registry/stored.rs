@@ -243,7 +243,7 @@ fn read(file: &Rc<Vec<u8>>) -> Option<Roster> {
         let (addresses, containers) = (rest.u32()?, rest.u32()?);
         let addresses = rest.list(addresses, Rest::address)?;
         let containers = rest.list(containers, Rest::container)?;
-        Some(Subject { netns, cookie, containers, addresses, identity, table, watch })
+        Some(Rc::new(Subject { netns, cookie, containers, addresses, identity, table, watch }))
     })?;
     let moving = rest.list(counts[4], Rest::address)?;
     (rest.at == file.len()).then_some(Roster { subjects, moving })
@@ -307,14 +307,16 @@ mod tests {
             services: true,
             groups: [Action::Accept, Action::Deny, Action::Pass].map(group).into(),
         });
-        let subject = |ino, anchor, table: Option<&str>, watch: Option<&Shared<Watch>>| Subject {
-            netns: NamespaceId { dev: 4, ino },
-            cookie: (ino > 1).then_some(ino << 40),
-            containers: vec![Container { id: format!("container-{ino}"), anchor }],
-            addresses: vec!["10.1.2.3".parse().unwrap(), "2001:db8::1".parse().unwrap()],
-            identity: identity.clone(),
-            table: table.map(|table| Shared::new(table.to_owned())),
-            watch: watch.cloned(),
+        let subject = |ino, anchor, table: Option<&str>, watch: Option<&Shared<Watch>>| {
+            Rc::new(Subject {
+                netns: NamespaceId { dev: 4, ino },
+                cookie: (ino > 1).then_some(ino << 40),
+                containers: vec![Container { id: format!("container-{ino}"), anchor }],
+                addresses: vec!["10.1.2.3".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+                identity: identity.clone(),
+                table: table.map(|table| Shared::new(table.to_owned())),
+                watch: watch.cloned(),
+            })
         };
         Roster {
             subjects: vec![

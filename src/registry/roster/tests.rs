@@ -42,8 +42,8 @@ fn at(ino: u64, container: Container) -> Arrival {
     }
 }
 
-fn ids(subjects: &[Subject]) -> Vec<&str> {
-    subjects.iter().flat_map(|subject| &subject.containers).map(|container| container.id.as_str()).collect()
+fn ids<S: std::borrow::Borrow<Subject>>(subjects: &[S]) -> Vec<&str> {
+    subjects.iter().flat_map(|subject| &subject.borrow().containers).map(|container| container.id.as_str()).collect()
 }
 
 struct Place {
