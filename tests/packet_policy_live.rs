@@ -94,6 +94,18 @@ fn a_missed_poststop_is_made_good_by_whoever_comes_next() {
 }
 
 #[test]
+fn rules_that_somebody_took_away_hold_up_nobody() {
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2), ("shop/lost", 3)]);
+    live.start(WEB, WEB_LABELS);
+    live.start("shop/lost", WEB_LABELS);
+    live.cluster.end("shop/lost").namespace.run("nft", &["flush", "ruleset"], "");
+    live.start(FRONT, FRONT_LABELS);
+    live.check("web follows all the same", &[(FRONT, true)]);
+    live.stop(FRONT);
+    live.check("and loses front again", &[(FRONT, false)]);
+}
+
+#[test]
 fn a_second_start_without_a_stop_counts_with_its_own_labels() {
     let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);

@@ -140,13 +140,20 @@ impl<'r> Peers<'r> {
             let unfinished = self.registry.begin(&self.lock, &self.roster)?;
             let mut gone: Vec<NamespaceId> = Vec::new();
             let deadline = self.deadline;
-            let mut visited = |subject: &Subject, there: Result<Option<()>, Failure>| match there {
-                Ok(Some(())) => {}
-                Ok(None) => gone.push(subject.netns),
-                Err(failure) => {
-                    settled = false;
-                    let id = subject.containers.first().map_or("", |container| &container.id);
-                    log::error!("container {id}: its sets of peers could not be changed: {failure}");
+            let mut lost: Vec<NamespaceId> = Vec::new();
+            let mut visited = |subject: &Subject, visit: Result<Visit, Failure>| {
+                let id = subject.containers.first().map_or("", |container| &container.id);
+                match visit {
+                    Ok(Visit::Done) => {}
+                    Ok(Visit::Gone) => gone.push(subject.netns),
+                    Ok(Visit::Lost) => {
+                        log::error!("container {id}: somebody took its rules away; run `netlatch reload`");
+                        lost.push(subject.netns);
+                    }
+                    Err(failure) => {
+                        settled = false;
+                        log::error!("container {id}: its sets of peers could not be changed: {failure}");
+                    }
                 }
             };
             if std::mem::take(&mut self.unsettled) {
@@ -157,20 +164,29 @@ impl<'r> Peers<'r> {
                     let Some(watch) = &subject.watch else { continue };
                     let mut sets = live::sets(watch, &pods)?;
                     live::service_sets(&mut sets, watch, &manifests.policies, &world, subject)?;
-                    let work = |inside: &Inside| put_right(inside, &sets, &moving, &mut self.closing, deadline);
-                    visited(subject, visit(subject, own, work));
+                    let there = visit(subject, own, deadline, |inside, tables| {
+                        put_right(inside, tables, &sets, &moving, &mut self.closing, deadline)
+                    });
+                    visited(subject, there);
                 }
             } else {
                 for (index, update) in &updates {
                     let subject = &self.roster.subjects[*index];
-                    let work = |inside: &Inside| change(inside, update, &mut self.closing, deadline);
-                    visited(subject, visit(subject, own, work));
+                    let there = visit(subject, own, deadline, |inside, tables| {
+                        change(inside, tables, update, &mut self.closing, deadline)
+                    });
+                    visited(subject, there);
                 }
             }
-            if gone.is_empty() {
+            if gone.is_empty() && lost.is_empty() {
                 return if settled { unfinished.finish() } else { Ok(()) };
             }
             self.before = self.roster.clone();
+            for subject in self.roster.subjects.iter_mut().filter(|subject| lost.contains(&subject.netns)) {
+                // Asked for again and again it would keep every start busy; `netlatch reload` gives it rules anew.
+                let subject = Rc::make_mut(subject);
+                (subject.table, subject.watch) = (None, None);
+            }
             for netns in gone {
                 let subject = self.roster.remove_subject(netns);
                 self.registry.forget_dead(&self.lock, &subject.map(|subject| subject.containers).unwrap_or_default());
@@ -194,17 +210,40 @@ impl<'r> Peers<'r> {
     }
 }
 
-/// Does `work` in a subject's namespace; `None` where that is gone.
+/// What became of a visit.
+enum Visit {
+    /// The sets are as they should be.
+    Done,
+    /// There is no such namespace any more.
+    Gone,
+    /// Somebody took the rules away.
+    Lost,
+}
+
+/// Does `work` on a subject's rules, in its namespace.
 fn visit(
     subject: &Subject,
     own: &Own,
-    work: impl FnOnce(&Inside) -> Result<(), Failure>,
-) -> Result<Option<()>, Failure> {
-    subject.visit(own)?.map(|inside| work(&inside)).transpose()
+    deadline: Deadline,
+    work: impl FnOnce(&Inside, Tables<'_>) -> Result<(), Failure>,
+) -> Result<Visit, Failure> {
+    let Some(inside) = subject.visit(own)? else { return Ok(Visit::Gone) };
+    let mut tables = Tables::open(&inside, deadline)?;
+    // Another table of ours is what a reload left that was cut off: then the sets are tried, and asked for until they are
+    // there.
+    if tables.comment()?.is_none() {
+        return Ok(Visit::Lost);
+    }
+    work(&inside, tables).map(|()| Visit::Done)
 }
 
-fn change(inside: &Inside, update: &Update, closing: &mut Closing, deadline: Deadline) -> Result<(), Failure> {
-    let mut tables = Tables::open(inside, deadline)?;
+fn change(
+    inside: &Inside,
+    mut tables: Tables<'_>,
+    update: &Update,
+    closing: &mut Closing,
+    deadline: Deadline,
+) -> Result<(), Failure> {
     tables.update(&update.changes)?;
     closing.add(tables.into_socket());
     if update.tightened.is_empty() { Ok(()) } else { forget_peer(inside, &update.tightened, closing, deadline) }
@@ -214,12 +253,12 @@ fn change(inside: &Inside, update: &Update, closing: &mut Closing, deadline: Dea
 /// begin anew, but for TCP.
 fn put_right(
     inside: &Inside,
+    mut tables: Tables<'_>,
     sets: &Table,
     moving: &[IpAddr],
     closing: &mut Closing,
     deadline: Deadline,
 ) -> Result<(), Failure> {
-    let mut tables = Tables::open(inside, deadline)?;
     tables.reconcile(sets)?;
     closing.add(tables.into_socket());
     if moving.is_empty() { Ok(()) } else { forget_peer(inside, moving, closing, deadline) }
