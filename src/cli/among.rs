@@ -36,7 +36,7 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     let inventory = &inputs.manifests.inventory;
     let netns = inside.id();
     let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
-    let mut peers = Peers::meet(registry, inventory, closely, deadline)?;
+    let mut peers = Peers::meet(registry, inventory, closely, None, deadline)?;
     let mut record = record(inputs, None, facts, &inside)?;
     record.addresses.clone_from(&addresses);
     let identity = inputs.identity()?;
@@ -107,7 +107,7 @@ pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result<
     let inventory = &inputs.manifests.inventory;
     let netns = inside.id();
     let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
-    let mut peers = Peers::meet(registry, inventory, closely, deadline)?;
+    let mut peers = Peers::meet(registry, inventory, closely, None, deadline)?;
     let Some(mut record) = registry.record(&inputs.state.id) else {
         let problem = "it was not recorded at createRuntime; create the container anew".to_owned();
         return Err(Failure::new("verify the container's protection", Cause::ReadBack(problem)));
@@ -139,7 +139,7 @@ pub(super) fn forget(id: &str, config: &ConfigFile, registry: &Registry, deadlin
     capability::keep_only(&capability::WHILE_VISITING)?;
     // Pods of manifests count where an address is theirs as well. Mistakes in there are the next start's to tell.
     let manifests = load::loaded(config, Trust::Guarded).map(|loaded| loaded.manifests).unwrap_or_default();
-    let mut peers = Peers::meet(registry, &manifests.inventory, |_| false, deadline)?;
+    let mut peers = Peers::meet(registry, &manifests.inventory, |_| false, Some(id), deadline)?;
     registry.forget(id)?;
     peers.roster.remove(id);
     peers.settle(&own, &manifests, None)
