@@ -6,26 +6,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::among::{self, Stay};
 use super::load::{self, ConfigFile, Inputs};
-use super::peers::{Peers, has_any};
 use super::{Outcome, finish};
 use crate::error::{Cause, Failure};
 use crate::kernel::apply::{Present, Report, Site, is_gone};
 use crate::kernel::capability;
 use crate::kernel::files::Trust;
-use crate::kernel::link::{addresses_here, global_addresses};
-use crate::kernel::netns::{Inside, NamespaceId, Own, Target, cookie, enter};
+use crate::kernel::link::addresses_here;
+use crate::kernel::netns::{Inside, Own, Target, cookie, enter};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, DEADLINE, Deadline};
 use crate::kernel::tables::Tables;
-use crate::live::{self, Elsewhere};
 use crate::nft::ruleset::{TABLE, Table};
 use crate::oci::annotations::PREFIX;
 use crate::oci::state::MAX_STATE;
 use crate::oci::{NetworkNamespace, State, annotations};
-use crate::plan::{Cluster, Facts, Plan, needs_host_addresses, plan};
-use crate::policy::lookup::World;
-use crate::registry::{Anchor, Arrival, Container, Fault, RUN_DIR, Record, Registry, Subject, boot_ms, started};
+use crate::plan::{Facts, Plan, needs_host_addresses, plan};
+use crate::registry::{Anchor, Fault, RUN_DIR, Record, Registry, boot_ms, started};
 use crate::settings::HostNetwork;
 
 /// A stage at which a runtime may call us.
@@ -124,7 +122,7 @@ fn of_stage(
         Stage::CreateRuntime | Stage::Prestart => protect(&inputs(state)?, registry, deadline),
         Stage::Poststart => verify(&inputs(state)?, registry, deadline),
         Stage::Poststop => {
-            forget(id, options, registry, deadline).unwrap_or_else(|failure| log::warn!("{failure}"));
+            among::forget(id, &options.config, registry, deadline).unwrap_or_else(|failure| log::warn!("{failure}"));
             Ok(())
         }
     }
@@ -137,7 +135,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let own = Own::read()?;
     let Some(inside) = join(inputs, &own)? else { return Ok(()) };
     if inputs.has_policies() || registry.roster_exists() {
-        return protect_among_peers(inputs, registry, procfs, &facts, &own, inside, deadline);
+        return among::protect(&Stay { inputs, registry, facts: &facts, own: &own, deadline }, procfs, inside);
     }
     capability::keep_only(&capability::AFTER_JOIN)?;
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
@@ -158,91 +156,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     Ok(())
 }
 
-/// The same where there are policies, or containers that follow who comes and goes: this one has to be among their peers
-/// before it runs.
-fn protect_among_peers(
-    inputs: &Inputs,
-    registry: &Registry,
-    procfs: Procfs,
-    facts: &Facts,
-    own: &Own,
-    inside: Inside,
-    deadline: &Deadline,
-) -> Result<(), Failure> {
-    capability::keep_only(&capability::WHILE_VISITING)?;
-    let addresses = global_addresses(&inside, deadline)?;
-    let inventory = &inputs.manifests.inventory;
-    let netns = inside.id();
-    let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
-    let mut peers = Peers::meet(registry, inventory, closely, deadline)?;
-    let mut record = record(inputs, None, facts, &inside)?;
-    record.addresses.clone_from(&addresses);
-    let identity = inputs.identity()?;
-    peers.join(&record.id, netns, &identity)?;
-    let mut arrival = Arrival {
-        netns,
-        cookie: record.cookie,
-        container: Container { id: record.id.clone(), anchor: anchor(&record)? },
-        addresses,
-        identity,
-        table: None,
-        watch: None,
-    };
-    peers.enter(arrival.clone());
-
-    let elsewhere = inventory.peers();
-    let (plan, kept) = {
-        let plan = among_peers(inputs, facts, &peers, netns, &elsewhere)?;
-        let mut tables = Tables::open(&inside, *deadline)?;
-        let present = present(&plan, inputs, &mut tables, &inside, registry)?;
-        let kept = present == Present::Kept;
-        let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
-        told(&plan, &report);
-        (plan, kept)
-    };
-    if !kept {
-        arrival.table = plan.table().map(|table| table.comment.clone());
-        arrival.watch = (!plan.watch.is_empty()).then(|| plan.watch.clone());
-    } else if let Some(before) = peers.known(netns) {
-        arrival.table = before.table.as_deref().cloned();
-        arrival.watch = before.watch.as_deref().cloned();
-    }
-    record.table = plan.table().map(|table| table.comment.clone());
-    record.watch.clone_from(&arrival.watch);
-    record.namespace_labels = Some(arrival.identity.namespace_labels.clone());
-    registry.put(&record)?;
-    peers.enter(arrival);
-    drop(inside);
-    peers.settle(own, &inputs.manifests, (!kept).then_some(netns))
-}
-
-/// The plan of a container that has been entered among its peers.
-fn among_peers(
-    inputs: &Inputs,
-    facts: &Facts,
-    peers: &Peers<'_>,
-    netns: NamespaceId,
-    elsewhere: &[Elsewhere<'_>],
-) -> Result<Plan, Failure> {
-    let inventory = &inputs.manifests.inventory;
-    let entered = || Failure::new("protect the container", Cause::Internal("it is not in the roster".to_owned()));
-    let subject = peers.roster.find(netns).ok_or_else(entered)?;
-    let pods = live::holders(&peers.roster, elsewhere);
-    // Only services ask the specification.
-    let world = if inventory.has_services() { live::world(&peers.roster, inventory) } else { World::default() };
-    let cluster = Cluster {
-        policies: &inputs.manifests.policies,
-        identity: &subject.identity,
-        pods: &pods,
-        nodes: &inventory.nodes,
-        host: &facts.node,
-        world: &world,
-        subject: &live::pod(subject),
-    };
-    plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, facts, Some(&cluster))
-}
-
-fn told(plan: &Plan, report: &Report) {
+pub(super) fn told(plan: &Plan, report: &Report) {
     for note in &plan.notes {
         log::warn!("container {}: {note}", plan.id);
     }
@@ -267,51 +181,15 @@ fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(
         Err(failure) => return Err(failure),
     };
     if inputs.has_policies() || registry.roster_exists() {
-        return verify_among_peers(inputs, registry, procfs, &facts, &own, inside, deadline);
+        return among::verify(&Stay { inputs, registry, facts: &facts, own: &own, deadline }, procfs, inside);
     }
     capability::keep_only(&capability::AFTER_JOIN)?;
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
     complete(inputs, registry, procfs, &plan, &inside, before.as_ref(), deadline).map(|_| ())
 }
 
-/// The same with peers: addresses that came since (docker, user namespaces) are made known to them.
-fn verify_among_peers(
-    inputs: &Inputs,
-    registry: &Registry,
-    procfs: Procfs,
-    facts: &Facts,
-    own: &Own,
-    inside: Inside,
-    deadline: &Deadline,
-) -> Result<(), Failure> {
-    capability::keep_only(&capability::WHILE_VISITING)?;
-    let addresses = global_addresses(&inside, deadline)?;
-    let inventory = &inputs.manifests.inventory;
-    let netns = inside.id();
-    let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
-    let mut peers = Peers::meet(registry, inventory, closely, deadline)?;
-    let Some(mut record) = registry.record(&inputs.state.id) else {
-        let problem = "it was not recorded at createRuntime; create the container anew".to_owned();
-        return Err(Failure::new("verify the container's protection", Cause::ReadBack(problem)));
-    };
-    peers.found_at(netns, &addresses);
-    let elsewhere = inventory.peers();
-    let plan = among_peers(inputs, facts, &peers, netns, &elsewhere)?;
-    let mut tables = complete(inputs, registry, procfs, &plan, &inside, Some(&record), deadline)?;
-    if let (Some(table), Some(tables)) = (plan.table(), tables.as_mut()) {
-        tables.reconcile(table)?;
-    }
-    drop(tables);
-    if record.addresses != addresses {
-        record.addresses = addresses;
-        registry.put(&record)?;
-    }
-    drop(inside);
-    peers.settle(own, &inputs.manifests, None)
-}
-
 /// Verifies what createRuntime did and completes it. The tables are returned where they are this container's.
-fn complete<'i>(
+pub(super) fn complete<'i>(
     inputs: &Inputs,
     registry: &Registry,
     procfs: Procfs,
@@ -338,23 +216,6 @@ fn complete<'i>(
         log::warn!("container {}: {} was set again to {}", plan.id, report.key, report.value);
     }
     Ok((!kept).then_some(site.tables))
-}
-
-/// poststop: forgets the container, and makes those forget it whose sets it was in. Nothing but the id counts: the
-/// namespace is gone or about to be, and its rules with it. No failure: an engine could do nothing about it, and the next
-/// start repairs what was left.
-fn forget(id: &str, options: &Options, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
-    if registry.forget_alone(id)? {
-        return Ok(());
-    }
-    let own = Own::read()?;
-    capability::keep_only(&capability::WHILE_VISITING)?;
-    // Pods of manifests count where an address is theirs as well. Mistakes in there are the next start's to tell.
-    let manifests = load::loaded(&options.config, Trust::Guarded).map(|loaded| loaded.manifests).unwrap_or_default();
-    let mut peers = Peers::meet(registry, &manifests.inventory, |_| false, deadline)?;
-    registry.forget(id)?;
-    peers.roster.remove(id);
-    peers.settle(&own, &manifests, None)
 }
 
 /// What can only be learned before the container's namespace is joined. The addresses a rule names are those recorded
@@ -414,7 +275,7 @@ fn target(inputs: &Inputs) -> Result<Target, Failure> {
 /// Rules belong to the namespace, not to one of its containers. A container without annotations of its own leaves a
 /// live neighbour's rules alone: they hold the same baseline and more. Two that ask for different rules cannot both
 /// have them.
-fn present(
+pub(super) fn present(
     plan: &Plan,
     inputs: &Inputs,
     tables: &mut Tables<'_>,
@@ -450,12 +311,17 @@ fn asks(annotations: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
 }
 
 /// What holds a container's namespace in place, as the roster has it.
-fn anchor(record: &Record) -> Result<Anchor, Failure> {
+pub(super) fn anchor(record: &Record) -> Result<Anchor, Failure> {
     let gone = || Failure::new("record the container", Cause::ProcessGone(record.pid.unwrap_or_default()));
     record.anchor().ok_or_else(gone)
 }
 
-fn record(inputs: &Inputs, table: Option<&Table>, facts: &Facts, inside: &Inside) -> Result<Record, Failure> {
+pub(super) fn record(
+    inputs: &Inputs,
+    table: Option<&Table>,
+    facts: &Facts,
+    inside: &Inside,
+) -> Result<Record, Failure> {
     let identity = &inputs.settings.identity;
     let netns_path = match target(inputs)? {
         Target::Path(path) => Some(path),

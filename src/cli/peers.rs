@@ -46,11 +46,12 @@ pub(super) struct Peers<'r> {
 
 impl<'r> Peers<'r> {
     /// Takes the lock and reads who there is. Those that ended without a word are left out from here on, and those that
-    /// `closely` names are looked at closely.
+    /// `closely` names are looked at closely. `leaving` says so itself.
     pub(super) fn meet(
         registry: &'r Registry,
         inventory: &Inventory,
         closely: impl Fn(&Subject) -> bool,
+        leaving: Option<&str>,
         deadline: &Deadline,
     ) -> Result<Peers<'r>, Failure> {
         let lock = registry.lock(deadline)?;
@@ -66,7 +67,7 @@ impl<'r> Peers<'r> {
             seen.set(seen.get() + 1);
             seen.get() % shares == turn || closely(subject)
         });
-        for container in &reaped.containers {
+        for container in reaped.containers.iter().filter(|container| Some(container.id.as_str()) != leaving) {
             log::warn!("container {}: it ended without a poststop; its addresses are withdrawn", container.id);
         }
         registry.forget_dead(&lock, &reaped.containers);

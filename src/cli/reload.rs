@@ -97,7 +97,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     if registry.records().is_empty() && !registry.roster_exists() {
         return print("no container runs under netlatch\n").map(|()| Outcome::Done);
     }
-    let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, &deadline)?;
+    let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, None, &deadline)?;
     peers.ask_addresses(&own, None);
     for subject in &mut peers.roster.subjects {
         let labels = manifests.inventory.namespace_labels(&subject.identity.namespace);
