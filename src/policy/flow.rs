@@ -77,11 +77,6 @@ impl<'a> Judge<'a> {
         self.pairs(from, to, payload, Judge::decide)
     }
 
-    /// Judges a flow between two that are alike in everything, though `from` and `to` may be one.
-    pub fn flow_to_twin(&self, from: &End<'_>, to: &End<'_>, payload: Payload) -> Answer<'a> {
-        self.pairs(from, to, payload, Judge::tiers)
-    }
-
     /// What the policies of `subject` say of a packet that leaves it or comes in, its peer known by the address alone,
     /// and for egress also by the service that the address may be of.
     pub fn packet(&self, direction: Direction, subject: &Pod, address: IpAddr, payload: Payload) -> bool {
