@@ -10,14 +10,14 @@ use crate::kernel::apply::{Present, Site};
 use crate::kernel::capability;
 use crate::kernel::files::Trust;
 use crate::kernel::link::global_addresses;
-use crate::kernel::netns::{Inside, NamespaceId, Own};
+use crate::kernel::netns::{Inside, NamespaceId, Own, cookie};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::Deadline;
 use crate::kernel::tables::Tables;
 use crate::live::{self, Elsewhere};
 use crate::plan::{Cluster, Facts, Plan};
 use crate::policy::lookup::World;
-use crate::registry::{Arrival, Container, Registry, Subject};
+use crate::registry::{Arrival, Container, Registry, Subject, started};
 
 /// What a stage works with once the container's namespace is joined.
 pub(super) struct Stay<'a> {
@@ -39,6 +39,8 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     let mut peers = Peers::meet(registry, inventory, closely, None, deadline)?;
     let mut record = record(inputs, None, facts, &inside)?;
     record.addresses.clone_from(&addresses);
+    record.started = inputs.state.pid.and_then(started);
+    record.cookie = cookie(&inside)?;
     let identity = inputs.identity()?;
     peers.join(&record.id, netns, &identity)?;
     let mut arrival = Arrival {

@@ -14,7 +14,7 @@ use crate::kernel::apply::{Present, Report, Site, is_gone};
 use crate::kernel::capability;
 use crate::kernel::files::Trust;
 use crate::kernel::link::addresses_here;
-use crate::kernel::netns::{Inside, Own, Target, cookie, enter};
+use crate::kernel::netns::{Inside, Own, Target, enter};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, DEADLINE, Deadline};
 use crate::kernel::tables::Tables;
@@ -23,7 +23,7 @@ use crate::oci::annotations::PREFIX;
 use crate::oci::state::MAX_STATE;
 use crate::oci::{NetworkNamespace, State, annotations};
 use crate::plan::{Facts, Plan, needs_host_addresses, plan};
-use crate::registry::{Anchor, Fault, RUN_DIR, Record, Registry, boot_ms, started};
+use crate::registry::{Anchor, Fault, RUN_DIR, Record, Registry, boot_ms};
 use crate::settings::HostNetwork;
 
 /// A stage at which a runtime may call us.
@@ -337,10 +337,11 @@ pub(super) fn record(
         namespace: identity.namespace.value.clone(),
         labels: identity.labels.value.clone(),
         recorded_ms: boot_ms(),
-        started: inputs.state.pid.and_then(started),
+        // This and what follows are asked for where somebody follows: a start without policies has no time for it, and its
+        // record does without ([`Record::anchor`]).
+        started: None,
         netns_path,
-        cookie: cookie(inside)?,
-        // Asked for where somebody follows: a start without policies has no time for it.
+        cookie: None,
         addresses: Vec::new(),
         ports: identity.ports.value.clone(),
         namespace_labels: None,
