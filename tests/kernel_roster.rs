@@ -435,8 +435,6 @@ fn a_lost_roster_is_made_from_who_lives() {
         for (id, namespace) in [("a", &a), ("a-neighbour", &a), ("b", &b), ("dead", &dead)] {
             registry.put(&Record { cookie: Some(cookie_of(namespace)), ..record(id, namespace.pid()) }).unwrap();
         }
-        // In a namespace that it has left.
-        registry.put(&Record { netns: record("", a.pid()).netns, ..record("moved", b.pid()) }).unwrap();
         drop(dead);
         let loaded = load(&registry);
         assert!(loaded.rebuilt);

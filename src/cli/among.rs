@@ -2,7 +2,7 @@
 //!
 //! The registry's lock is held from the first look at who runs until every set that follows is changed ([`Peers`]).
 
-use super::hook::{anchor, complete, present, record, told};
+use super::hook::{anchor, complete, join, present, record, told};
 use super::load::{self, ConfigFile, Inputs};
 use super::peers::{Peers, has_any};
 use crate::error::{Cause, Failure};
@@ -37,12 +37,13 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     let netns = inside.id();
     let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
     let mut peers = Peers::meet(registry, inventory, closely, None, deadline)?;
+    let inside = asked_around(stay, &mut peers, inside)?;
     let mut record = record(inputs, None, facts, &inside)?;
     record.addresses.clone_from(&addresses);
     record.started = inputs.state.pid.and_then(started);
     record.cookie = cookie(&inside)?;
     let identity = inputs.identity()?;
-    peers.join(&record.id, netns, &identity)?;
+    peers.join(&record.id, (netns, record.cookie), &identity)?;
     let mut arrival = Arrival {
         netns,
         cookie: record.cookie,
@@ -67,7 +68,7 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     if !kept {
         arrival.table = plan.table().map(|table| table.comment.clone());
         arrival.watch = (!plan.watch.is_empty()).then(|| plan.watch.clone());
-    } else if let Some(before) = peers.known(netns) {
+    } else if let Some(before) = peers.known(netns, record.cookie) {
         arrival.table = before.table.as_deref().cloned();
         arrival.watch = before.watch.as_deref().cloned();
     }
@@ -77,7 +78,27 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     registry.put(&record)?;
     peers.enter(arrival);
     drop(inside);
-    peers.settle(own, &inputs.manifests, (!kept).then_some(netns))
+    // Where somebody lived before there are flows, too: that of a peer that is gone has to end there as well.
+    let is_new = peers.known(netns, record.cookie).is_none();
+    peers.settle(own, &inputs.manifests, (!kept && is_new).then_some(netns))
+}
+
+/// Where the roster was made just now, the addresses of those who run are asked for before anything is planned with them:
+/// records of containers without policies have none. `inside` is left for that and joined again.
+fn asked_around(stay: &Stay<'_>, peers: &mut Peers<'_>, inside: Inside) -> Result<Inside, Failure> {
+    if !peers.rebuilt {
+        return Ok(inside);
+    }
+    let netns = inside.id();
+    drop(inside);
+    peers.ask_addresses(stay.own, Some(netns));
+    match join(stay.inputs, stay.own)? {
+        Some(inside) if inside.id() == netns => Ok(inside),
+        Some(_) | None => {
+            let problem = "the container's process went elsewhere meanwhile".to_owned();
+            Err(Failure::new("join the container's network", Cause::State(problem)))
+        }
+    }
 }
 
 /// The plan of a container that has been entered among its peers.
@@ -110,6 +131,7 @@ pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result<
     let netns = inside.id();
     let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
     let mut peers = Peers::meet(registry, inventory, closely, None, deadline)?;
+    let inside = asked_around(stay, &mut peers, inside)?;
     let Some(mut record) = registry.record(&inputs.state.id) else {
         let problem = "it was not recorded at createRuntime; create the container anew".to_owned();
         return Err(Failure::new("verify the container's protection", Cause::ReadBack(problem)));
@@ -133,15 +155,39 @@ pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result<
 /// poststop: forgets the container, and makes those forget it whose sets it was in. Nothing but the id counts: the
 /// namespace is gone or about to be, and its rules with it. No failure: an engine could do nothing about it, and the next
 /// start repairs what was left.
-pub(super) fn forget(id: &str, config: &ConfigFile, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
+///
+/// `began` is when this stage did. runc lets go of the id before it calls us, so that another container may have it by now.
+pub(super) fn forget(
+    id: &str,
+    began: u64,
+    config: &ConfigFile,
+    registry: &Registry,
+    deadline: &Deadline,
+) -> Result<(), Failure> {
+    if registry.record(id).is_some_and(|record| record.recorded_ms > began) {
+        log::info!("container {id}: another has its id by now and stays");
+        return Ok(());
+    }
     if registry.forget_alone(id)? {
         return Ok(());
     }
     let own = Own::read()?;
     capability::keep_only(&capability::WHILE_VISITING)?;
-    // Pods of manifests count where an address is theirs as well. Mistakes in there are the next start's to tell.
-    let manifests = load::loaded(config, Trust::Guarded).map(|loaded| loaded.manifests).unwrap_or_default();
+    // Pods of manifests count where an address is theirs as well. Mistakes in there are the next start's to tell, which then
+    // looks at everything again.
+    let loaded = load::loaded(config, Trust::Guarded);
+    let partial = loaded.as_ref().err().map(ToString::to_string);
+    let manifests = loaded.map(|loaded| loaded.manifests).unwrap_or_default();
     let mut peers = Peers::meet(registry, &manifests.inventory, |_| false, Some(id), deadline)?;
+    if let Some(problem) = partial {
+        log::warn!("container {id}: forgotten without a look at the policies: {problem}");
+        peers.partial = true;
+    }
+    // It may have come while the lock was waited for.
+    if registry.record(id).is_some_and(|record| record.recorded_ms > began) {
+        log::info!("container {id}: another has its id by now and stays");
+        return Ok(());
+    }
     registry.forget(id)?;
     peers.roster.remove(id);
     peers.settle(&own, &manifests, None)

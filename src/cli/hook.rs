@@ -114,6 +114,7 @@ fn of_stage(
     deadline: &Deadline,
     id: &mut String,
 ) -> Result<(), Failure> {
+    let began = boot_ms();
     let state = State::parse(bytes)?;
     // The id first, so that whatever fails next is recorded under it.
     id.clone_from(&state.id);
@@ -122,7 +123,8 @@ fn of_stage(
         Stage::CreateRuntime | Stage::Prestart => protect(&inputs(state)?, registry, deadline),
         Stage::Poststart => verify(&inputs(state)?, registry, deadline),
         Stage::Poststop => {
-            among::forget(id, &options.config, registry, deadline).unwrap_or_else(|failure| log::warn!("{failure}"));
+            among::forget(id, began, &options.config, registry, deadline)
+                .unwrap_or_else(|failure| log::warn!("{failure}"));
             Ok(())
         }
     }
@@ -242,7 +244,7 @@ pub(super) fn host_addresses(deadline: &Deadline) -> Result<Vec<std::net::IpAddr
 }
 
 /// Joins the container's namespace; `None` where it is the host's and nobody asked for anything there.
-fn join(inputs: &Inputs, own: &Own) -> Result<Option<Inside>, Failure> {
+pub(super) fn join(inputs: &Inputs, own: &Own) -> Result<Option<Inside>, Failure> {
     capability::require(&capability::REQUIRED, "protect the container")?;
     let target = target(inputs)?;
     match enter(&target, own) {

@@ -11,14 +11,15 @@ use std::rc::Rc;
 use crate::error::{Cause, Failure};
 use crate::kernel::conntrack::forget_peer;
 use crate::kernel::link::global_addresses;
-use crate::kernel::netns::{Inside, NamespaceId, Own};
+use crate::kernel::netns::{Inside, NamespaceId, Own, cookie};
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::Closing;
 use crate::kernel::tables::Tables;
 use crate::live::{self, Update};
 use crate::nft::ruleset::Table;
+use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
-use crate::policy::watch::Identity;
+use crate::policy::watch::{Holders, Identity};
 use crate::policy::world::Inventory;
 use crate::registry::{Arrival, Lock, Registry, Roster, Subject, boot_ms};
 
@@ -35,10 +36,13 @@ pub(super) struct Peers<'r> {
     pub(super) roster: Roster,
     /// Whether any set may be wrong: an earlier change was cut off, or the roster had to be made anew.
     pub(super) unsettled: bool,
-    /// Addresses that changed hands in a change that was cut off: flows with them may not have been ended.
-    owed: Vec<IpAddr>,
+    /// Addresses that changed hands in a change that was cut off, or that somebody has not heard of: flows with them may not
+    /// have been ended.
+    pub(super) owed: Vec<IpAddr>,
     /// Whether addresses have to be asked for: the roster was made from records, and not all have them.
-    rebuilt: bool,
+    pub(super) rebuilt: bool,
+    /// Whether not all who count are known: what is changed now has to be looked at again.
+    pub(super) partial: bool,
     deadline: Deadline,
     /// Closed behind the lock: who waits for that need not wait for a grace period as well.
     pub(super) closing: Closing,
@@ -57,7 +61,8 @@ impl<'r> Peers<'r> {
         let lock = registry.lock(deadline)?;
         let mut loaded = registry.roster(&lock, |namespace| inventory.namespace_labels(namespace))?;
         let moving = std::mem::take(&mut loaded.roster.moving);
-        let owed = if loaded.finished { Vec::new() } else { moving };
+        let owes = !loaded.finished || loaded.roster.subjects.iter().any(|subject| subject.behind);
+        let owed = if owes { moving } else { Vec::new() };
         let mut roster = loaded.roster.clone();
         // A process that got the number of one that ended without a word is not told from it in the cheap way. A few are
         // looked at closely each time, others the next.
@@ -79,6 +84,7 @@ impl<'r> Peers<'r> {
             unsettled: !loaded.finished,
             owed,
             rebuilt: loaded.rebuilt,
+            partial: false,
             deadline: *deadline,
             closing: Closing::default(),
         })
@@ -89,8 +95,16 @@ impl<'r> Peers<'r> {
     /// # Errors
     /// [`Cause::NotPermitted`] where others live there under another name: a container that joins a pod's network must
     /// not give the pod another identity.
-    pub(super) fn join(&self, id: &str, netns: NamespaceId, identity: &Identity) -> Result<(), Failure> {
-        let Some(subject) = self.roster.find(netns) else { return Ok(()) };
+    pub(super) fn join(
+        &self,
+        id: &str,
+        (netns, cookie): (NamespaceId, Option<u64>),
+        identity: &Identity,
+    ) -> Result<(), Failure> {
+        // Who has the number of a namespace that is gone, its first process being elsewhere, does not live there.
+        let Some(subject) = self.roster.find(netns).filter(|subject| subject.is_at(netns, cookie)) else {
+            return Ok(());
+        };
         let others = subject.containers.iter().find(|container| container.id != id);
         let same = identity.namespace == subject.identity.namespace && identity.labels == subject.identity.labels;
         match others {
@@ -117,8 +131,8 @@ impl<'r> Peers<'r> {
     }
 
     /// The subject of a namespace as it was found.
-    pub(super) fn known(&self, netns: NamespaceId) -> Option<&Subject> {
-        self.before.find(netns)
+    pub(super) fn known(&self, netns: NamespaceId, cookie: Option<u64>) -> Option<&Subject> {
+        self.before.find(netns).filter(|subject| subject.is_at(netns, cookie))
     }
 
     /// Notes the addresses that a namespace has now.
@@ -128,81 +142,66 @@ impl<'r> Peers<'r> {
         }
     }
 
-    /// Brings the sets of running containers about: those whose peers changed, or all of them where any may be wrong.
-    /// `but` is the namespace whose table was made from the new picture.
+    /// Brings the sets of running containers about: those whose peers changed and those that are behind, or all of them
+    /// where any may be wrong. `but` is the namespace whose table was made from the new picture, and where nobody was before.
     ///
     /// # Errors
     /// [`Cause::RunDir`] where the roster cannot be written: nothing was changed then. A container that cannot be visited
     /// does not hold this one up: its sets stay as they were, the log says so, and the next change tries again.
     pub(super) fn settle(mut self, own: &Own, manifests: &Manifests, but: Option<NamespaceId>) -> Result<(), Failure> {
         let elsewhere = &manifests.inventory.peers();
-        let mut settled = true;
         if self.rebuilt {
             self.ask_addresses(own, but);
         }
+        let mut first = true;
         loop {
             let mut updates = live::updates(&self.before, &self.roster, elsewhere, but);
             updates.extend(live::service_updates(&self.before, &self.roster, manifests, but));
-            if updates.is_empty() && !self.unsettled && self.before == self.roster {
+            let everybody = std::mem::take(&mut self.unsettled) && !self.partial;
+            let whole = |subject: &Subject| (everybody && Some(subject.netns) != but) || (first && subject.behind);
+            let anew = match self.partial {
+                true => Vec::new(),
+                false => places(&self.roster, |subject| subject.watch.is_some() && whole(subject)),
+            };
+            if updates.is_empty() && anew.is_empty() && !everybody && self.before == self.roster {
                 return Ok(());
             }
             let mut moving = live::moved(&self.before, &self.roster);
             moving.extend(self.owed.iter().copied());
-            self.roster.moving = moving.into_iter().collect();
+            self.owed = moving.into_iter().collect();
+            self.roster.moving.clone_from(&self.owed);
             let unfinished = self.registry.begin(&self.lock, &self.roster)?;
-            let mut gone: Vec<NamespaceId> = Vec::new();
-            let deadline = self.deadline;
-            let mut lost: Vec<NamespaceId> = Vec::new();
-            let mut visited = |subject: &Subject, visit: Result<Visit, Failure>| {
-                let id = subject.containers.first().map_or("", |container| &container.id);
-                match visit {
-                    Ok(Visit::Done) => {}
-                    Ok(Visit::Gone) => gone.push(subject.netns),
-                    Ok(Visit::Lost) => {
-                        log::error!("container {id}: somebody took its rules away; run `netlatch reload`");
-                        lost.push(subject.netns);
-                    }
-                    Err(failure) => {
-                        settled = false;
-                        log::error!("container {id}: its sets of peers could not be changed: {failure}");
-                    }
-                }
-            };
-            if std::mem::take(&mut self.unsettled) {
-                let moving = self.roster.moving.clone();
+            let mut visits = Vec::new();
+            if !anew.is_empty() {
                 let pods = live::holders(&self.roster, elsewhere);
                 let world = live::world(&self.roster, &manifests.inventory);
-                for subject in self.roster.subjects.iter().filter(|subject| Some(subject.netns) != but) {
-                    let Some(watch) = &subject.watch else { continue };
-                    let mut sets = live::sets(watch, &pods)?;
-                    live::service_sets(&mut sets, watch, &manifests.policies, &world, subject)?;
-                    let there = visit(subject, own, deadline, |inside, tables| {
-                        put_right(inside, tables, &sets, &moving, &mut self.closing, deadline)
-                    });
-                    visited(subject, there);
-                }
-            } else {
-                for (index, update) in &updates {
+                for index in &anew {
                     let subject = &self.roster.subjects[*index];
-                    let there = visit(subject, own, deadline, |inside, tables| {
-                        change(inside, tables, update, &mut self.closing, deadline)
+                    let visit = whole_sets(subject, &pods, &world, manifests).and_then(|sets| {
+                        visit(subject, own, self.deadline, |inside, tables| {
+                            put_right(inside, tables, &sets, &self.owed, &mut self.closing, self.deadline)
+                        })
                     });
-                    visited(subject, there);
+                    visits.push((*index, visit));
                 }
             }
-            if gone.is_empty() && lost.is_empty() {
-                return if settled { unfinished.finish() } else { Ok(()) };
+            for (index, update) in updates.iter().filter(|(index, _)| !anew.contains(index)) {
+                let subject = &self.roster.subjects[*index];
+                // Tried already.
+                if subject.behind {
+                    continue;
+                }
+                let visit = visit(subject, own, self.deadline, |inside, tables| {
+                    change(inside, tables, update, &mut self.closing, self.deadline)
+                });
+                visits.push((*index, visit));
             }
             self.before = self.roster.clone();
-            for subject in self.roster.subjects.iter_mut().filter(|subject| lost.contains(&subject.netns)) {
-                // Asked for again and again it would keep every start busy; `netlatch reload` gives it rules anew.
-                let subject = Rc::make_mut(subject);
-                (subject.table, subject.watch) = (None, None);
+            note(self.registry, &self.lock, &mut self.roster, visits);
+            if self.before == self.roster {
+                return if self.partial { Ok(()) } else { unfinished.finish() };
             }
-            for netns in gone {
-                let subject = self.roster.remove_subject(netns);
-                self.registry.forget_dead(&self.lock, &subject.map(|subject| subject.containers).unwrap_or_default());
-            }
+            first = false;
         }
     }
 
@@ -211,14 +210,64 @@ impl<'r> Peers<'r> {
         let deadline = self.deadline;
         for subject in self.roster.subjects.iter_mut().filter(|subject| Some(subject.netns) != but) {
             let found = subject.visit(own).and_then(|inside| match inside {
-                Some(inside) => global_addresses(&inside, &deadline),
-                None => Ok(Vec::new()),
+                Some(inside) => Ok((global_addresses(&inside, &deadline)?, cookie(&inside)?)),
+                None => Ok((Vec::new(), None)),
             });
             match found {
-                Ok(addresses) => Rc::make_mut(subject).addresses = addresses,
+                Ok((addresses, cookie)) => {
+                    let subject = Rc::make_mut(subject);
+                    subject.addresses = addresses;
+                    // Not all records have it.
+                    subject.cookie = subject.cookie.or(cookie);
+                }
                 Err(failure) => log::error!("{failure}"),
             }
         }
+        self.rebuilt = false;
+    }
+}
+
+/// The places of those that are meant.
+fn places(roster: &Roster, meant: impl Fn(&Subject) -> bool) -> Vec<usize> {
+    let numbered = roster.subjects.iter().enumerate();
+    numbered.filter(|(_, subject)| meant(subject)).map(|(index, _)| index).collect()
+}
+
+/// All sets of a subject as they should be.
+fn whole_sets(subject: &Subject, pods: &Holders<'_>, world: &World, manifests: &Manifests) -> Result<Table, Failure> {
+    let watch = subject.watch.as_deref().cloned().unwrap_or_default();
+    let mut sets = live::sets(&watch, pods)?;
+    live::service_sets(&mut sets, &watch, &manifests.policies, world, subject)?;
+    Ok(sets)
+}
+
+/// What the visits say of those that were visited. Whoever could not be is behind from here on.
+fn note(registry: &Registry, lock: &Lock, roster: &mut Roster, visits: Vec<(usize, Result<Visit, Failure>)>) {
+    let mut gone: Vec<NamespaceId> = Vec::new();
+    for (index, visit) in visits {
+        let subject = &mut roster.subjects[index];
+        let id = subject.containers.first().map_or("", |container| &container.id);
+        match visit {
+            Ok(Visit::Done) if subject.behind => Rc::make_mut(subject).behind = false,
+            Ok(Visit::Done) => {}
+            Ok(Visit::Gone) => gone.push(subject.netns),
+            Ok(Visit::Lost) => {
+                log::error!("container {id}: somebody took its rules away; run `netlatch reload`");
+                // Asked for again and again it would keep every start busy; `netlatch reload` gives it rules anew.
+                let subject = Rc::make_mut(subject);
+                (subject.table, subject.watch, subject.behind) = (None, None, false);
+            }
+            Err(failure) => {
+                log::error!("container {id}: its sets of peers could not be changed: {failure}");
+                if !subject.behind {
+                    Rc::make_mut(subject).behind = true;
+                }
+            }
+        }
+    }
+    for netns in gone {
+        let subject = roster.remove_subject(netns);
+        registry.forget_dead(lock, &subject.map(|subject| subject.containers).unwrap_or_default());
     }
 }
 

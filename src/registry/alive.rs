@@ -36,13 +36,24 @@ impl Anchor {
         }
     }
 
-    /// Whether it is still there and still in the namespace `netns`.
+    /// Whether it is still there: the process, or `netns` behind the path.
+    ///
+    /// Where a process is now is not asked. The first of a container may go elsewhere by unshare(2) and leave others behind
+    /// it: that must not take the container out of the sets that deny it.
     pub fn holds(&self, netns: NamespaceId) -> bool {
         match self {
-            Anchor::Process { pid, started } => {
-                stat(*pid).is_some_and(|stat| stat.started == *started && stat.holds(*pid, netns))
-            }
+            Anchor::Process { .. } => self.is_living_process(),
             Anchor::Path(path) => still(Target::Path(path.clone()), netns),
+        }
+    }
+
+    /// Whether it is a process that lives, wherever.
+    pub(super) fn is_living_process(&self) -> bool {
+        match self {
+            Anchor::Process { pid, started } => {
+                stat(*pid).is_some_and(|stat| stat.started == *started && stat.is_alive())
+            }
+            Anchor::Path(_) => false,
         }
     }
 
@@ -77,6 +88,13 @@ fn threads(pid: i32) -> impl Iterator<Item = Target> {
     threads.filter_map(|entry| Some(Target::Path(entry.ok()?.path().join("ns/net"))))
 }
 
+/// Where to find the processes that are in `netns`: a look at every thread of the host.
+pub(super) fn inhabitants(netns: NamespaceId) -> impl Iterator<Item = Target> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten();
+    let processes = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes.flat_map(threads).filter(move |thread| thread.namespace() == Ok(netns))
+}
+
 /// What /proc/PID/stat says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
@@ -87,13 +105,10 @@ struct Stat {
 }
 
 impl Stat {
-    fn holds(&self, pid: i32, netns: NamespaceId) -> bool {
-        if !self.ended {
-            return still(Target::Process(pid), netns);
-        }
-        // A zombie that is the last thread of its process. With others beside it the container runs: to be taken for
-        // dead, and with it out of the sets that deny it, must not be a matter of one pthread_exit.
-        self.threads > 1 && threads(pid).any(|thread| still(thread, netns))
+    /// A zombie that is the last thread of its process is not. With others beside it the container runs: to be taken for
+    /// dead, and with it out of the sets that deny it, must not be a matter of one pthread_exit.
+    fn is_alive(self) -> bool {
+        !self.ended || self.threads > 1
     }
 }
 
@@ -135,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_holds_its_namespace_and_no_other() {
+    fn a_process_is_told_from_a_later_one_with_its_number() {
         let pid = std::process::id() as i32;
         let netns = Target::Process(pid).namespace().unwrap();
         let anchor = |started| Anchor::Process { pid, started };
@@ -143,7 +158,8 @@ mod tests {
         assert!(anchor(own).may_hold(netns) && anchor(own).holds(netns));
         // The same number, given to a process that began at another time.
         assert!(anchor(own - 1).may_hold(netns) && !anchor(own - 1).holds(netns));
-        assert!(!anchor(own).holds(NamespaceId { ino: netns.ino + 1, ..netns }));
+        // It may have gone elsewhere, and others stayed.
+        assert!(anchor(own).holds(NamespaceId { ino: netns.ino + 1, ..netns }));
         for pid in [0, -1, i32::MIN, 4_194_305] {
             let gone = Anchor::Process { pid, started: own };
             assert!(!gone.may_hold(netns) && !gone.holds(netns), "{pid}");

@@ -16,11 +16,13 @@ use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::rc::Rc;
 
-use super::alive::Anchor;
+use nix::errno::Errno;
+
+use super::alive::{Anchor, inhabitants};
 use super::shared::Shared;
 use super::stored::{self, State};
 use super::{Lock, Record, Registry, read_limited};
-use crate::error::Failure;
+use crate::error::{Cause, Failure};
 use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
 use crate::policy::model::Labels;
 use crate::policy::watch::{Identity, Watch};
@@ -51,6 +53,8 @@ pub struct Subject {
     pub table: Option<Shared<String>>,
     /// Whom its named sets follow; `None` where nobody.
     pub watch: Option<Shared<Watch>>,
+    /// Its sets could not be changed: they are tried again each time, whole.
+    pub behind: bool,
 }
 
 /// A container as it enters the roster, with what its namespace has from now on.
@@ -87,7 +91,8 @@ pub struct Roster {
     /// One for each namespace. Their order means nothing. Pictures of the host that differ in one container share all others,
     /// so that a thousand are neither copied nor compared.
     pub subjects: Vec<Rc<Subject>>,
-    /// As long as it is unfinished: addresses that change hands. Flows with them may still have to end.
+    /// As long as it is unfinished, or a subject is behind: addresses that change hands. Flows with them may still have to
+    /// end.
     pub moving: Vec<IpAddr>,
 }
 
@@ -96,15 +101,15 @@ pub struct Roster {
 pub struct Loaded {
     /// Who is there.
     pub roster: Roster,
-    /// Whether every set of every subject is as the roster says. Otherwise all have to be brought up to date.
+    /// Whether every set of every subject that is not [behind](Subject::behind) is as the roster says. Otherwise all have to
+    /// be brought up to date.
     pub finished: bool,
     /// Whether it was made from the records just now. It is then not finished.
     pub rebuilt: bool,
 }
 
 impl Subject {
-    /// Whether one of its containers runs, and still in this namespace: three system calls and 15 µs for each until one
-    /// does.
+    /// Whether one of its containers runs: three system calls and 15 µs for each until one does.
     pub fn is_alive(&self) -> bool {
         self.containers.iter().any(|container| container.anchor.holds(self.netns))
     }
@@ -116,16 +121,27 @@ impl Subject {
 
     /// Joins its namespace; `None` where none of its containers is there any more. See [`visit`].
     ///
+    /// A container whose first process lives and went elsewhere is looked for among all processes of the host.
+    ///
     /// # Errors
-    /// [`visit`]'s.
+    /// [`visit`]'s. [`Cause::Join`] with ENOENT where such a namespace has no process: sockets may still hold it.
     pub fn visit(&self, own: &Own) -> Result<Option<Inside>, Failure> {
+        let visit_by = |target| visit(&Place { target, id: self.netns, cookie: self.cookie }, own);
         for container in &self.containers {
-            let target = container.anchor.target(self.netns);
-            if let Some(inside) = visit(&Place { target, id: self.netns, cookie: self.cookie }, own)? {
+            if let Some(inside) = visit_by(container.anchor.target(self.netns))? {
                 return Ok(Some(inside));
             }
         }
-        Ok(None)
+        let mut left = self.containers.iter().filter(|container| container.anchor.is_living_process());
+        let Some(left) = left.next() else { return Ok(None) };
+        // Without a cookie its number may be another's by now.
+        for target in inhabitants(self.netns).filter(|_| self.cookie.is_some()) {
+            if let Some(inside) = visit_by(target)? {
+                return Ok(Some(inside));
+            }
+        }
+        let target = format!("the network namespace that the first process of container {} left", left.id);
+        Err(Failure::new("find a container's network", Cause::Join { target, errno: Errno::ENOENT }))
     }
 }
 
@@ -195,11 +211,13 @@ impl Roster {
                 subject.containers.push(container);
                 let cookie = cookie.or(subject.cookie);
                 let containers = std::mem::take(&mut subject.containers);
-                *subject = Subject { netns, cookie, containers, addresses, identity, table, watch };
+                let behind = subject.behind;
+                *subject = Subject { netns, cookie, containers, addresses, identity, table, watch, behind };
             }
             None => {
                 let containers = vec![container];
-                let subject = Subject { netns, cookie, containers, addresses, identity, table, watch };
+                let behind = false;
+                let subject = Subject { netns, cookie, containers, addresses, identity, table, watch, behind };
                 self.subjects.push(Rc::new(subject));
             }
         }
@@ -333,7 +351,7 @@ impl Registry {
     pub fn begin<'l>(&self, lock: &'l Lock, roster: &Roster) -> Result<Unfinished<'l>, Failure> {
         const DOING: &str = "write the roster";
         let bytes = stored::encode(roster, State::Unfinished);
-        let bytes = bytes.map_err(|problem| Failure::new(DOING, crate::error::Cause::Internal(problem.to_string())))?;
+        let bytes = bytes.map_err(|problem| Failure::new(DOING, Cause::Internal(problem.to_string())))?;
         self.check().map_err(|cause| Failure::new(DOING, cause))?;
         let written = self.roster_file().and_then(|file| {
             file.write_all_at(&bytes, 0)?;

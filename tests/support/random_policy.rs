@@ -68,7 +68,7 @@ pub(crate) fn later(dice: &mut Dice, world: &Case) -> Case {
     }
     if dice.one_in(2) {
         later.documents = policies(dice, &later);
-    } else if dice.one_in(2) {
+    } else if !later.documents.is_empty() && dice.one_in(2) {
         later.documents.remove(dice.below(later.documents.len()));
     }
     later

@@ -167,15 +167,14 @@ fn the_dead_are_reaped_and_neighbours_live_on() {
     roster.enter(at(1, dead("a")));
     roster.enter(at(2, dead("b")));
     roster.enter(at(2, living("c")));
-    // In another namespace than recorded, which only a close look tells.
+    // Its process is in another namespace than recorded: it may have left others behind there.
     roster.enter(at(3, living("d")));
     let reaped = roster.reap(|_| false);
     assert_eq!(ids(&reaped.subjects), ["a"]);
     assert_eq!(reaped.containers, [dead("a"), dead("b")]);
     assert_eq!(ids(&roster.subjects), ["c", "d"]);
     let reaped = roster.reap(|subject| subject.netns.ino == 3);
-    assert_eq!((ids(&reaped.subjects), ids(&roster.subjects)), (vec!["d"], vec!["c"]));
-    assert_eq!(reaped.subjects[0].addresses, at(3, living("d")).addresses);
+    assert_eq!((reaped.subjects.len(), ids(&roster.subjects)), (0, vec!["c", "d"]));
 }
 
 #[test]
