@@ -295,7 +295,7 @@ impl Unfinished<'_> {
     /// Says that every set is as the roster says. One byte in place: cheap, and never half written.
     ///
     /// # Errors
-    /// [`Cause::RunDir`](crate::error::Cause::RunDir).
+    /// [`Cause::RunDir`].
     pub fn finish(self) -> Result<(), Failure> {
         self.file
             .write_all_at(&[State::Finished.byte()], stored::STATE_AT)
@@ -316,7 +316,7 @@ impl Registry {
     /// no record has.
     ///
     /// # Errors
-    /// [`Cause::RunDir`](crate::error::Cause::RunDir) where it can neither be read nor created.
+    /// [`Cause::RunDir`] where it can neither be read nor created.
     pub fn roster(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Result<Loaded, Failure> {
         let failed = |error| Failure::new("read the roster", self.cause(&error));
         self.check().map_err(|cause| Failure::new("read the roster", cause))?;
@@ -347,7 +347,7 @@ impl Registry {
     /// unfinished; a file renamed into place would be whole but older, at the price of another file.
     ///
     /// # Errors
-    /// [`Cause::RunDir`](crate::error::Cause::RunDir).
+    /// [`Cause::RunDir`].
     pub fn begin<'l>(&self, lock: &'l Lock, roster: &Roster) -> Result<Unfinished<'l>, Failure> {
         const DOING: &str = "write the roster";
         let bytes = stored::encode(roster, State::Unfinished);
@@ -370,7 +370,7 @@ impl Registry {
     /// Removes the roster where nobody follows anybody any more: starts without policies need no lock then.
     ///
     /// # Errors
-    /// [`Cause::RunDir`](crate::error::Cause::RunDir).
+    /// [`Cause::RunDir`].
     pub fn disband(&self, _: &Lock) -> Result<(), Failure> {
         match fs::remove_file(self.dir.join("roster")) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
