@@ -67,7 +67,7 @@ struct Options {
 
 /// Runs a stage: arguments behind its name, the state on stdin.
 pub fn run(stage: Stage, args: &[OsString]) -> u8 {
-    let deadline = Deadline::after(DEADLINE);
+    let (began, deadline) = (boot_ms(), Deadline::after(DEADLINE));
     let options = match options(args) {
         Ok(options) => options,
         Err(failure) => {
@@ -80,7 +80,7 @@ pub fn run(stage: Stage, args: &[OsString]) -> u8 {
     let mut id = String::new();
     let result = harden()
         .and_then(|()| process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline))
-        .and_then(|bytes| of_stage(stage, &bytes, &options, &registry, &deadline, &mut id));
+        .and_then(|bytes| of_stage((stage, began), &bytes, &options, &registry, &deadline, &mut id));
     if let Err(failure) = &result {
         report(stage.name(), &id, failure, &registry);
     }
@@ -107,14 +107,13 @@ fn harden() -> Result<(), Failure> {
 }
 
 fn of_stage(
-    stage: Stage,
+    (stage, began): (Stage, u64),
     bytes: &[u8],
     options: &Options,
     registry: &Registry,
     deadline: &Deadline,
     id: &mut String,
 ) -> Result<(), Failure> {
-    let began = boot_ms();
     let state = State::parse(bytes)?;
     // The id first, so that whatever fails next is recorded under it.
     id.clone_from(&state.id);

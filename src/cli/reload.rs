@@ -108,10 +108,12 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     }
 
     let planned = plan_all(&registry, &wanted, &peers.roster)?;
+    let again = peers.unsettled || peers.roster.subjects.iter().any(|subject| subject.behind);
     for (index, record, rules) in &planned {
         let subject = Rc::make_mut(&mut peers.roster.subjects[*index]);
         subject.table = rules.table.as_ref().map(|table| Shared::new(table.comment.clone()));
         subject.watch = (!rules.watch.is_empty()).then(|| Shared::new(rules.watch.clone()));
+        subject.behind = false;
         // The record first: the roster is made from it should this be interrupted.
         let record = Record {
             table: rules.table.as_ref().map(|table| table.comment.clone()),
@@ -123,26 +125,35 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
         };
         registry.put(&record)?;
     }
+    // Who has no record stays as it is.
+    if peers.roster.subjects.iter().any(|subject| subject.behind) {
+        peers.roster.moving.clone_from(&peers.owed);
+    }
     peers.roster.share();
     let unfinished = registry.begin(&peers.lock, &peers.roster)?;
-    let mut failed = None;
+    let (mut failed, mut behind) = (None, Vec::new());
     for (index, record, rules) in &planned {
         let subject = &peers.roster.subjects[*index];
-        let said = match bring_about(subject, rules.table.as_ref(), &own, peers.unsettled, &mut peers.closing, deadline)
-        {
+        let said = match bring_about(subject, rules.table.as_ref(), &own, again, &mut peers.closing, deadline) {
             Ok(said) => said,
             Err(failure) => {
                 let said = format!("failed: {failure}");
                 failed.get_or_insert(failure);
+                behind.push(*index);
                 said
             }
         };
         print(&format!("{}: {}\n", printable(&record.id), printable(&said)))?;
     }
-    match failed {
-        Some(failure) => return Err(failure),
-        None => unfinished.finish()?,
+    if let Some(failure) = failed {
+        // Whoever could not be reached is tried again by every start; the others need not be.
+        for index in behind {
+            Rc::make_mut(&mut peers.roster.subjects[index]).behind = true;
+        }
+        registry.begin(&peers.lock, &peers.roster)?.finish()?;
+        return Err(failure);
     }
+    unfinished.finish()?;
     let nobody = peers.roster.subjects.iter().all(|subject| subject.watch.is_none());
     if manifests.policies.is_empty() && nobody {
         registry.disband(&peers.lock)?;
