@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use crate::error::Failure;
 use crate::kernel::netns::NamespaceId;
-use crate::net::{Family, Origin};
+use crate::net::Family;
 use crate::nft::members::{self, Change, changes};
 use crate::nft::ruleset::Table;
 use crate::policy::lookup::World;
@@ -166,8 +166,11 @@ pub fn service_sets(
     Ok(())
 }
 
-/// The inventory with the pods of this host, for the specification.
+/// The inventory with the pods of this host, for the specification: asked for services alone, and empty where there are none.
 pub fn world(roster: &Roster, inventory: &Inventory) -> World {
+    if !inventory.has_services() {
+        return World::default();
+    }
     let mut inventory = inventory.clone();
     inventory.pods.extend(roster.subjects.iter().map(|subject| pod(subject)));
     World::new(inventory)
@@ -175,16 +178,8 @@ pub fn world(roster: &Roster, inventory: &Inventory) -> World {
 
 /// A subject as the specification sees it. Its name is its first container's id.
 pub fn pod(subject: &Subject) -> Pod {
-    Pod {
-        namespace: subject.identity.namespace.clone(),
-        name: subject.containers.first().map_or_else(String::new, |container| container.id.clone()),
-        labels: subject.identity.labels.clone(),
-        addresses: subject.addresses.clone(),
-        ports: subject.identity.ports.clone(),
-        host_network: false,
-        node: None,
-        origin: Origin::Builtin("a container of this host"),
-    }
+    let id = subject.containers.first().map_or("", |container| &container.id);
+    Pod::of_container(id, &subject.identity, subject.addresses.clone())
 }
 
 fn update(watch: &Watch, differences: &[Difference]) -> Option<Update> {

@@ -63,6 +63,15 @@ impl fmt::Display for Family {
     }
 }
 
+/// Whether an address is link-local: chosen link by link, so that a host's two links may have the same one and it tells
+/// nobody who is speaking.
+pub const fn is_of_one_link(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
 /// The numeric value of an address.
 pub const fn bits_of(addr: IpAddr) -> u128 {
     match addr {

@@ -14,7 +14,7 @@ use netlatch::plan::{Cluster, Facts, rules};
 use netlatch::policy::lookup::{End, World};
 use netlatch::policy::model::{Action, Policies};
 use netlatch::policy::verdict::{Flow, Judge, Peer};
-use netlatch::policy::watch::{Holder, Holders, Identity};
+use netlatch::policy::watch::{Holder, Holders};
 use netlatch::settings::{Config, Settings};
 use netlatch::sysctl::Ipv6;
 use proptest::prelude::*;
@@ -137,19 +137,14 @@ proptest! {
         let settings = settings.expect("settings");
         let world = World::new(inventory);
         let subject = &world.inventory().pods[0];
-        let identity = Identity {
-            namespace: subject.namespace.clone(),
-            namespace_labels: world.inventory().namespace_labels(&subject.namespace),
-            labels: subject.labels.clone(),
-            ports: subject.ports.clone(),
-        };
+        let identity = subject.identity(world.inventory().namespace_labels(&subject.namespace));
         let peers = world.inventory().peers();
         let pods = Holders::new(peers.iter().map(|(identity, addresses)| Holder { identity, addresses }));
         let host: Vec<IpAddr> = subject.node.iter().flat_map(|node| world.addresses_of_node(node)).collect();
         let nodes = &world.inventory().nodes;
         let cluster =
-            Cluster { policies: &policies, identity: &identity, pods: &pods, nodes, host: &host, world: &world, subject };
-        let facts = Facts { host: host.clone(), ..Facts::default() };
+            Cluster { policies: &policies, identity: &identity, pods: &pods, nodes, world: &world, subject };
+        let facts = Facts { host: host.clone(), node: host.clone(), ..Facts::default() };
         let without = rules(&settings, &facts, None).expect("rules");
         let rules = rules(&settings, &facts, Some(&cluster)).expect("rules");
         let table = rules.table.as_ref();

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use support::live::{FRONT, FRONT_LABELS, Live, PATIENCE, SILENCE, WEB, WEB_LABELS, WEB_TAKES_FRONT, addresses};
+use support::container::Dialect;
+use support::live::{FRONT, FRONT_LABELS, Live, SILENCE, WEB, WEB_LABELS, WEB_TAKES_FRONT, addresses, flows};
 
 /// Web takes everything, but from evil.
 const EVIL_KEPT_OUT: &str = "\
@@ -153,25 +154,91 @@ status: {phase: Running, podIPs: [{ip: 10.1.0.2}, {ip: 'fd01::2'}]}
     assert!(!reaches(&live, EVIL), "it is the pod elsewhere that has the address");
 }
 
+/// Whether a connection goes on.
+fn goes_on((client, server): &mut (TcpStream, TcpStream)) -> bool {
+    flows(client, server, SILENCE) && flows(server, client, SILENCE)
+}
+
 #[test]
 fn a_container_that_cannot_be_followed_costs_nobody_a_connection() {
-    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2), ("shop/broken", 3), ("shop/front-2", 4)]);
-    for (name, labels) in [(WEB, WEB_LABELS), ("shop/broken", WEB_LABELS)] {
-        live.start(name, labels);
-    }
-    // Some of its rules are gone, and with them a set: no update succeeds there.
-    let broken = &live.cluster.end("shop/broken").namespace;
-    broken.run("nft", &["flush", "table", "inet", "netlatch"], "");
-    for family in ["v4", "v6"] {
-        broken.run("nft", &["delete", "set", "inet", "netlatch", &format!("ingress_network_1_{family}")], "");
-    }
+    const BROKEN: &str = "shop/broken";
+    let policy = WEB_TAKES_FRONT.replace("{port: 80}", "{port: 80}, {port: 8080}");
+    let mut live = Live::new(&[&policy], &[(WEB, 1), (FRONT, 2), (BROKEN, 3), ("shop/front-2", 4)]);
+    live.start(WEB, WEB_LABELS);
+    live.start(BROKEN, WEB_LABELS);
+    // One set is another now: no change succeeds there.
+    let broken = &live.cluster.end(BROKEN).namespace;
+    let rules = broken.run("nft", &["list", "table", "inet", "netlatch"], "");
+    broken.run("nft", &["flush", "chain", "inet", "netlatch", "ingress_network"], "");
+    broken.run("nft", &["delete", "set", "inet", "netlatch", "ingress_network_1_v4"], "");
     live.start(FRONT, FRONT_LABELS);
-    let at = SocketAddr::new(addresses(1)[0], 80);
-    let client = live.cluster.end(FRONT).namespace.within(|| TcpStream::connect_timeout(&at, PATIENCE)).unwrap();
+    let mut connection = live.connection(FRONT, WEB);
     for _ in 0..3 {
         live.start("shop/front-2", FRONT_LABELS);
         live.stop("shop/front-2");
+        assert!(goes_on(&mut connection));
     }
     live.check("the others are followed", &[(FRONT, true), ("shop/front-2", false)]);
-    drop(client);
+    // As soon as it can be changed again it is.
+    let rules = format!("delete table inet netlatch\n{rules}");
+    live.cluster.end(BROKEN).namespace.run("nft", &["-f", "-"], &rules);
+    live.start("shop/front-2", FRONT_LABELS);
+    let broken = &live.cluster.end(BROKEN).namespace;
+    let held = broken.run("nft", &["list", "set", "inet", "netlatch", "ingress_network_1_v4"], "");
+    assert!(held.contains("10.1.0.2") && held.contains("10.1.0.4"), "{held}");
+    assert!(goes_on(&mut connection));
+}
+
+#[test]
+fn a_late_stop_of_an_earlier_container_does_not_touch_the_one_that_has_its_id_now() {
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
+    live.start(WEB, WEB_LABELS);
+    live.start(FRONT, FRONT_LABELS);
+    let earlier = live.containers[FRONT].stopped(Dialect::Runc);
+    live.kill(FRONT);
+    // runc removes its own state, so that the id is free, before it calls this.
+    let mut stop = live.cluster.host.within(|| live.engine.command("poststop").stdin(Stdio::piped()).spawn()).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    live.add(FRONT, 2);
+    live.start(FRONT, FRONT_LABELS);
+    std::io::Write::write_all(&mut stop.stdin.take().unwrap(), earlier.to_string().as_bytes()).unwrap();
+    assert!(stop.wait().unwrap().success());
+    live.check("after the stop of its forerunner", &[(FRONT, true)]);
+    live.started(FRONT);
+    live.stop(FRONT);
+    live.check("after its own stop", &[(FRONT, false)]);
+}
+
+#[test]
+fn a_flow_ends_with_its_peer_though_it_is_a_neighbour_in_the_namespace_who_finds_out() {
+    let policy = WEB_TAKES_FRONT.replace("{port: 80}", "{port: 80}, {port: 8081, protocol: UDP}");
+    let mut live = Live::new(&[&policy], &[(WEB, 1), (FRONT, 2)]);
+    live.start(WEB, WEB_LABELS);
+    live.start(FRONT, FRONT_LABELS);
+    let [to, _] = addresses(1).map(|ip| SocketAddr::new(ip, 8081));
+    let [from, _] = addresses(2).map(|ip| SocketAddr::new(ip, 4000));
+    let udp = |live: &Live, name: &str, at| {
+        let socket = live.cluster.end(name).namespace.within(|| std::net::UdpSocket::bind(at)).unwrap();
+        socket.set_read_timeout(Some(SILENCE)).unwrap();
+        socket
+    };
+    let web = udp(&live, WEB, to);
+    let front = udp(&live, FRONT, from);
+    front.send_to(b"?", to).unwrap();
+    web.recv_from(&mut [0; 9]).unwrap();
+    web.send_to(b"!", from).unwrap();
+    front.recv(&mut [0; 9]).unwrap();
+    live.kill(FRONT);
+    // Who finds out is a second container of web's pod.
+    let mut sidecar = live.container(WEB, WEB_LABELS);
+    sidecar.id.push_str("-sidecar");
+    sidecar.write_config(&serde_json::json!({
+        "linux": {"namespaces": [{"type": "network", "path": live.cluster.end(WEB).namespace.path()}]},
+    }));
+    live.engine.start(&live.cluster.host, &sidecar);
+    live.add("shop/other", 2);
+    live.start("shop/other", "app=other");
+    let other = udp(&live, "shop/other", from);
+    other.send_to(b"?", to).unwrap();
+    assert!(web.recv_from(&mut [0; 9]).is_err(), "the flow of front let it in");
 }

@@ -12,7 +12,7 @@ use netlatch::policy::lookup::World;
 use netlatch::policy::model::*;
 use netlatch::policy::names::NamedPort;
 use netlatch::policy::verdict::Judge;
-use netlatch::policy::watch::{Holder, Holders, Identity};
+use netlatch::policy::watch::{Holder, Holders};
 use netlatch::policy::world::{EndpointSlice, Inventory, Namespace, Node, Pod, Service, ServicePort, TargetPort};
 use netlatch::settings::{Config, Settings};
 
@@ -235,19 +235,13 @@ fn compiled(policies: &Policies, world: &World, subject: &Pod) -> Rules {
     let config = Config::parse("c.yaml", b"always-denied: []\n").unwrap();
     let settings = Settings::decide(Some(config), Requests::default()).unwrap();
     let inventory = world.inventory();
-    let identity = Identity {
-        namespace: subject.namespace.clone(),
-        namespace_labels: inventory.namespace_labels(&subject.namespace),
-        labels: subject.labels.clone(),
-        ports: subject.ports.clone(),
-    };
+    let identity = subject.identity(inventory.namespace_labels(&subject.namespace));
     let peers = inventory.peers();
     let pods = Holders::new(peers.iter().map(|(identity, addresses)| Holder { identity, addresses }));
     // To a container of this host, this host is its node, and so is whoever is on its network.
-    let host: Vec<IpAddr> = world.addresses_of_node("n").collect();
-    let cluster =
-        Cluster { policies, identity: &identity, pods: &pods, nodes: &inventory.nodes, host: &host, world, subject };
-    rules(&settings, &Facts::default(), Some(&cluster)).unwrap()
+    let node: Vec<IpAddr> = world.addresses_of_node("n").collect();
+    let cluster = Cluster { policies, identity: &identity, pods: &pods, nodes: &inventory.nodes, world, subject };
+    rules(&settings, &Facts { node, ..Facts::default() }, Some(&cluster)).unwrap()
 }
 
 proptest! {

@@ -2,6 +2,8 @@
 //!
 //! The registry's lock is held from the first look at who runs until every set that follows is changed ([`Peers`]).
 
+use std::net::IpAddr;
+
 use super::hook::{anchor, complete, join, present, record, told};
 use super::load::{self, ConfigFile, Inputs};
 use super::peers::{Peers, has_any};
@@ -16,7 +18,6 @@ use crate::kernel::process::Deadline;
 use crate::kernel::tables::Tables;
 use crate::live::{self, Elsewhere};
 use crate::plan::{Cluster, Facts, Plan};
-use crate::policy::lookup::World;
 use crate::registry::{Arrival, Container, Registry, Subject, started};
 
 /// What a stage works with once the container's namespace is joined.
@@ -31,13 +32,8 @@ pub(super) struct Stay<'a> {
 /// createRuntime: the container is among the peers of those that run before it runs itself.
 pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result<(), Failure> {
     let Stay { inputs, registry, facts, own, deadline } = *stay;
-    capability::keep_only(&capability::WHILE_VISITING)?;
-    let addresses = global_addresses(&inside, deadline)?;
-    let inventory = &inputs.manifests.inventory;
-    let netns = inside.id();
-    let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
-    let mut peers = Peers::meet(registry, inventory, closely, None, deadline)?;
-    let inside = asked_around(stay, &mut peers, inside)?;
+    let Met { mut peers, inside, addresses } = meet(stay, inside)?;
+    let (inventory, netns) = (&inputs.manifests.inventory, inside.id());
     let mut record = record(inputs, None, facts, &inside)?;
     record.addresses.clone_from(&addresses);
     record.started = inputs.state.pid.and_then(started);
@@ -83,6 +79,25 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     peers.settle(own, &inputs.manifests, (!kept && is_new).then_some(netns))
 }
 
+/// A container that has met its peers.
+struct Met<'r> {
+    peers: Peers<'r>,
+    inside: Inside,
+    /// Its addresses, as they are now.
+    addresses: Vec<IpAddr>,
+}
+
+fn meet<'r>(stay: &Stay<'r>, inside: Inside) -> Result<Met<'r>, Failure> {
+    let Stay { inputs, registry, deadline, .. } = *stay;
+    capability::keep_only(&capability::WHILE_VISITING)?;
+    let addresses = global_addresses(&inside, deadline)?;
+    let netns = inside.id();
+    let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
+    let mut peers = Peers::meet(registry, &inputs.manifests.inventory, closely, None, deadline)?;
+    let inside = asked_around(stay, &mut peers, inside)?;
+    Ok(Met { peers, inside, addresses })
+}
+
 /// Where the roster was made just now, the addresses of those who run are asked for before anything is planned with them:
 /// records of containers without policies have none. `inside` is left for that and joined again.
 fn asked_around(stay: &Stay<'_>, peers: &mut Peers<'_>, inside: Inside) -> Result<Inside, Failure> {
@@ -109,13 +124,12 @@ fn plan(stay: &Stay<'_>, peers: &Peers<'_>, netns: NamespaceId, elsewhere: &[Els
     let subject = peers.roster.find(netns).ok_or_else(entered)?;
     let pods = live::holders(&peers.roster, elsewhere);
     // Only services ask the specification.
-    let world = if inventory.has_services() { live::world(&peers.roster, inventory) } else { World::default() };
+    let world = live::world(&peers.roster, inventory);
     let cluster = Cluster {
         policies: &inputs.manifests.policies,
         identity: &subject.identity,
         pods: &pods,
         nodes: &inventory.nodes,
-        host: &facts.node,
         world: &world,
         subject: &live::pod(subject),
     };
@@ -125,13 +139,8 @@ fn plan(stay: &Stay<'_>, peers: &Peers<'_>, netns: NamespaceId, elsewhere: &[Els
 /// poststart: addresses that came since (docker, user namespaces) are made known.
 pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result<(), Failure> {
     let Stay { inputs, registry, own, deadline, .. } = *stay;
-    capability::keep_only(&capability::WHILE_VISITING)?;
-    let addresses = global_addresses(&inside, deadline)?;
-    let inventory = &inputs.manifests.inventory;
-    let netns = inside.id();
-    let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
-    let mut peers = Peers::meet(registry, inventory, closely, None, deadline)?;
-    let inside = asked_around(stay, &mut peers, inside)?;
+    let Met { mut peers, inside, addresses } = meet(stay, inside)?;
+    let (inventory, netns) = (&inputs.manifests.inventory, inside.id());
     let Some(mut record) = registry.record(&inputs.state.id) else {
         let problem = "it was not recorded at createRuntime; create the container anew".to_owned();
         return Err(Failure::new("verify the container's protection", Cause::ReadBack(problem)));

@@ -9,16 +9,14 @@ use crate::document::shown;
 use crate::error::{Cause, Failure, Finding};
 use crate::explain::{Container, Explanation, flow};
 use crate::kernel::files::Trust;
-use crate::kernel::netns::NamespaceId;
 use crate::kernel::process::{DEADLINE, Deadline};
 use crate::live;
 use crate::logging::printable;
-use crate::net::{Direction, Origin, Payload, Transport};
+use crate::net::{Direction, Origin, Payload, Transport, is_of_one_link};
 use crate::plan::{Cluster, Facts, needs_host_addresses, rules};
 use crate::policy::lookup::{End, World};
-use crate::policy::watch::Identity;
 use crate::policy::world::{Inventory, Pod};
-use crate::registry::{Arrival, RUN_DIR, Registry, Roster, Subject};
+use crate::registry::{RUN_DIR, Registry, Roster, Subject};
 
 /// The command line, as clap reads it.
 #[derive(Debug, clap::Args)]
@@ -197,31 +195,9 @@ fn run_dir(question: &Question) -> &Path {
     question.run_dir.as_deref().unwrap_or(Path::new(RUN_DIR))
 }
 
-/// Who runs on this host, from the records alone: whoever asks changes nothing.
+/// Who runs on this host.
 fn running(question: &Question, inventory: &Inventory) -> Roster {
-    let mut roster = Roster::default();
-    let mut records = Registry::at(run_dir(question)).records();
-    records.sort_by_key(|record| record.explicit);
-    for record in records {
-        let netns = NamespaceId { dev: record.netns.0, ino: record.netns.1 };
-        let Some(anchor) = record.anchor().filter(|anchor| anchor.holds(netns)) else { continue };
-        let labels = record.namespace_labels.unwrap_or_else(|| inventory.namespace_labels(&record.namespace));
-        roster.enter(Arrival {
-            netns,
-            cookie: record.cookie,
-            container: crate::registry::Container { id: record.id, anchor },
-            addresses: record.addresses,
-            identity: Identity {
-                namespace: record.namespace,
-                namespace_labels: labels,
-                labels: record.labels,
-                ports: record.ports,
-            },
-            table: record.table,
-            watch: record.watch,
-        });
-    }
-    roster
+    Registry::at(run_dir(question)).who_runs(|namespace| inventory.namespace_labels(namespace))
 }
 
 /// A container of this host as a pod of this node.
@@ -233,10 +209,7 @@ fn here(subject: &Subject) -> Pod {
 ///
 /// Link-local addresses are left out, as in the rules: a neighbour may choose one that this host has on another link.
 fn this_host(mut addresses: Vec<IpAddr>) -> Pod {
-    addresses.retain(|address| match address {
-        IpAddr::V4(v4) => !v4.is_link_local(),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
-    });
+    addresses.retain(|address| !is_of_one_link(*address));
     Pod {
         namespace: THIS_HOST.to_owned(),
         name: THIS_HOST.to_owned(),
@@ -285,14 +258,14 @@ fn of_inputs(
     inventory.pods.extend(roster.subjects.iter().map(|subject| here(subject)));
     inventory.pods.push(this_host(host.clone()));
     let world = World::new(inventory);
-    let subject = Pod { node: Some(THIS_HOST.to_owned()), ..super::plan::subject(&inputs.state.id, &identity) };
+    let subject =
+        Pod { node: Some(THIS_HOST.to_owned()), ..Pod::of_container(&inputs.state.id, &identity, Vec::new()) };
     let elsewhere = plain.peers();
     let cluster = Cluster {
         policies: &inputs.manifests.policies,
         identity: &identity,
         pods: &live::holders(roster, &elsewhere),
         nodes: &plain.nodes,
-        host: &host,
         world: &world,
         subject: &subject,
     };

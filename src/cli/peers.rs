@@ -19,7 +19,7 @@ use crate::live::{self, Update};
 use crate::nft::ruleset::Table;
 use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
-use crate::policy::watch::{Holders, Identity};
+use crate::policy::watch::{Holders, Identity, Watch};
 use crate::policy::world::Inventory;
 use crate::registry::{Arrival, Lock, Registry, Roster, Subject, boot_ms};
 
@@ -185,7 +185,7 @@ impl<'r> Peers<'r> {
                     visits.push((*index, visit));
                 }
             }
-            for (index, update) in updates.iter().filter(|(index, _)| !anew.contains(index)) {
+            for (index, update) in updates.iter().filter(|(index, _)| anew.binary_search(index).is_err()) {
                 let subject = &self.roster.subjects[*index];
                 // Tried already.
                 if subject.behind {
@@ -227,7 +227,7 @@ impl<'r> Peers<'r> {
     }
 }
 
-/// The places of those that are meant.
+/// The places of those that are meant, ascending.
 fn places(roster: &Roster, meant: impl Fn(&Subject) -> bool) -> Vec<usize> {
     let numbered = roster.subjects.iter().enumerate();
     numbered.filter(|(_, subject)| meant(subject)).map(|(index, _)| index).collect()
@@ -235,9 +235,10 @@ fn places(roster: &Roster, meant: impl Fn(&Subject) -> bool) -> Vec<usize> {
 
 /// All sets of a subject as they should be.
 fn whole_sets(subject: &Subject, pods: &Holders<'_>, world: &World, manifests: &Manifests) -> Result<Table, Failure> {
-    let watch = subject.watch.as_deref().cloned().unwrap_or_default();
-    let mut sets = live::sets(&watch, pods)?;
-    live::service_sets(&mut sets, &watch, &manifests.policies, world, subject)?;
+    let nobody = Watch::default();
+    let watch = subject.watch.as_deref().unwrap_or(&nobody);
+    let mut sets = live::sets(watch, pods)?;
+    live::service_sets(&mut sets, watch, &manifests.policies, world, subject)?;
     Ok(sets)
 }
 

@@ -9,12 +9,10 @@ use crate::kernel::files::{Trust, read_regular};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, DEADLINE, Deadline};
 use crate::live;
-use crate::net::Origin;
 use crate::oci::State;
 use crate::oci::state::MAX_STATE;
 use crate::plan::{Cluster, Facts, Plan, needs_host_addresses, plan};
 use crate::policy::lookup::World;
-use crate::policy::watch::Identity;
 use crate::policy::world::Pod;
 use crate::registry::Roster;
 use crate::sysctl::devconf::{Devconf, Source};
@@ -62,20 +60,6 @@ pub(super) fn state(file: &Path, deadline: &Deadline) -> Result<State, Failure> 
     State::parse(&bytes)
 }
 
-/// A container that has no address yet, as the specification sees it.
-pub(super) fn subject(id: &str, identity: &Identity) -> Pod {
-    Pod {
-        namespace: identity.namespace.clone(),
-        name: id.to_owned(),
-        labels: identity.labels.clone(),
-        addresses: Vec::new(),
-        ports: identity.ports.clone(),
-        host_network: false,
-        node: None,
-        origin: Origin::Builtin("the container"),
-    }
-}
-
 /// The plan of a container that has no address yet, among the pods of the manifests. Running containers join its sets
 /// when it starts: they are another machine's, or may be read by root alone.
 fn alone(inputs: &Inputs, facts: &Facts) -> Result<Plan, Failure> {
@@ -86,13 +70,12 @@ fn alone(inputs: &Inputs, facts: &Facts) -> Result<Plan, Failure> {
     let (identity, elsewhere, roster) = (inputs.identity()?, inventory.peers(), Roster::default());
     let pods = live::holders(&roster, &elsewhere);
     let world = World::new(inventory.clone());
-    let subject = subject(&inputs.state.id, &identity);
+    let subject = Pod::of_container(&inputs.state.id, &identity, Vec::new());
     let cluster = Cluster {
         policies: &inputs.manifests.policies,
         identity: &identity,
         pods: &pods,
         nodes: &inventory.nodes,
-        host: &facts.node,
         world: &world,
         subject: &subject,
     };

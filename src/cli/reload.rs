@@ -65,7 +65,6 @@ impl Wanted<'_> {
             identity: &subject.identity,
             pods,
             nodes: &self.manifests.inventory.nodes,
-            host: &self.host,
             world,
             subject: &live::pod(subject),
         };
@@ -168,7 +167,7 @@ fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result
     let inventory = &wanted.manifests.inventory;
     let elsewhere = inventory.peers();
     let pods = live::holders(roster, &elsewhere);
-    let world = if inventory.has_services() { live::world(roster, inventory) } else { World::default() };
+    let world = live::world(roster, inventory);
     let mut planned = Vec::new();
     for (index, subject) in roster.subjects.iter().enumerate() {
         let Some(record) = deciding(registry, subject) else { continue };

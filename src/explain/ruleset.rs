@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::error::Failure;
-use crate::net::{Direction, Packet, Payload};
+use crate::net::{Direction, Packet, Payload, is_of_one_link};
 use crate::nft::ruleset::Table;
 use crate::oci::{Requests, Sourced};
 use crate::plan::{Cluster, Facts, Rules, rules};
@@ -98,7 +98,9 @@ impl<'w> Tables<'w> {
         match (&judgement.why, peer.address) {
             (Why::Itself, _) => not("what a pod sends to itself stays on lo"),
             // A neighbour may choose a link-local address that this node has on another link: it is no node's there.
-            (Why::OwnNode, Some(address)) if is_of_one_link(address) => not("the node's address is of one link"),
+            (Why::OwnNode, Some(address)) if address.is_loopback() || is_of_one_link(address) => {
+                not("the node's address is of one link")
+            }
             (
                 Why::NoPod
                 | Why::HostNetwork
@@ -146,24 +148,18 @@ impl<'w> Tables<'w> {
         // Of policies alone.
         settings.always_denied = Sourced::builtin(BTreeSet::new(), "always-denied");
         let inventory = self.world.inventory();
-        let identity = Identity {
-            namespace: subject.namespace.clone(),
-            namespace_labels: self.world.namespace_labels(&subject.namespace).into_owned(),
-            labels: subject.labels.clone(),
-            ports: subject.ports.clone(),
-        };
+        let identity = subject.identity(self.world.namespace_labels(&subject.namespace).into_owned());
         let pods = Holders::new(self.peers.iter().map(|(identity, addresses)| Holder { identity, addresses }));
-        let host: Vec<IpAddr> = subject.node.iter().flat_map(|node| self.world.addresses_of_node(node)).collect();
+        let node = subject.node.iter().flat_map(|node| self.world.addresses_of_node(node)).collect();
         let cluster = Cluster {
             policies: self.policies,
             identity: &identity,
             pods: &pods,
             nodes: &inventory.nodes,
-            host: &host,
             world: self.world,
             subject,
         };
-        rules(&settings, &Facts::default(), Some(&cluster))
+        rules(&settings, &Facts { node, ..Facts::default() }, Some(&cluster))
     }
 }
 
@@ -183,13 +179,6 @@ pub(super) fn held_by_several(peers: &[(Identity, &[IpAddr])]) -> BTreeSet<IpAdd
         }
     }
     several
-}
-
-fn is_of_one_link(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::{BUFFER, Socket};
+use crate::net::is_of_one_link;
 use crate::nft::wire::uapi::LOOPBACK_IFINDEX;
 
 // include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h.
@@ -115,11 +116,7 @@ pub fn global_addresses(inside: &Inside, deadline: &Deadline) -> Result<Vec<IpAd
 
 /// Whether an address means the same on every link of the host's.
 fn is_global(address: IpAddr) -> bool {
-    let bound_to_a_link = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || bound_to_a_link)
+    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_of_one_link(address))
 }
 
 /// The links of a container's namespace, over one socket.

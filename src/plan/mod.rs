@@ -30,7 +30,7 @@ use crate::sysctl::{contradictions, disagreements, give_way};
 pub struct Facts {
     /// The host's addresses, for `@host`; empty where nothing asks for them.
     pub host: Vec<IpAddr>,
-    /// The host's addresses again, as the container's own node: to policies, and as they are now.
+    /// The addresses of the container's own node, for policies: this host's, as they are now.
     pub node: Vec<IpAddr>,
     /// The host's side of `devconf`.
     pub devconf: Source,
@@ -187,7 +187,7 @@ pub fn rules(settings: &Settings, facts: &Facts, cluster: Option<&Cluster<'_>>) 
         Ipv6::Disable => Ipv6Traffic::Dropped,
         Ipv6::LoopbackOnly => Ipv6Traffic::LoopbackOnly,
     };
-    let policies = cluster.map(|cluster| policies::of(cluster, settings)).transpose()?.unwrap_or_default();
+    let policies = cluster.map(|cluster| policies::of(cluster, settings, &facts.node)).transpose()?.unwrap_or_default();
     let always = always_denied(settings, facts, &policies);
     let lists = settings.lists.iter().map(|layer| {
         let name = match layer.source {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::error::{Cause, Failure, Finding};
-use crate::net::{AddrRange, Direction, Family, Member, Origin, Service};
+use crate::net::{AddrRange, Direction, Family, Member, Origin, Service, is_of_one_link};
 use crate::nft::filter::{Denial, Entry, Group, Otherwise, PolicyLayer, Ruling, Run, Tier};
 use crate::oci::Mode;
 use crate::policy::compile::{GoverningRun, GoverningTier, govern};
@@ -25,8 +25,6 @@ pub struct Cluster<'a> {
     pub pods: &'a Holders<'a>,
     /// The nodes of the inventory, for peers that are nodes.
     pub nodes: &'a [Node],
-    /// The addresses of this host: to the container, its own node.
-    pub host: &'a [IpAddr],
     /// The same pods as the specification looks at them: asked for services alone.
     pub world: &'a World,
     /// The container in it.
@@ -50,11 +48,11 @@ impl OfPolicies {
     }
 }
 
-/// The layers of what governs `cluster.identity`.
+/// The layers of what governs `cluster.identity`. `node` are the addresses of its node.
 ///
 /// # Errors
 /// [`Cause::Policy`] for domain names.
-pub(super) fn of(cluster: &Cluster<'_>, settings: &Settings) -> Result<OfPolicies, Failure> {
+pub(super) fn of(cluster: &Cluster<'_>, settings: &Settings, node: &[IpAddr]) -> Result<OfPolicies, Failure> {
     let mut all = OfPolicies::default();
     for direction in Direction::BOTH {
         let governed = govern(cluster.policies, cluster.identity, direction, cluster.nodes)
@@ -66,7 +64,13 @@ pub(super) fn of(cluster: &Cluster<'_>, settings: &Settings) -> Result<OfPolicie
         all.watch.services |= services.is_some();
         let mut tiers: Vec<Tier> = services.into_iter().collect();
         for tier in governed.tiers {
-            tiers.push(of_tier(tier, direction, cluster, settings, &mut all));
+            let isolates = tier.isolates;
+            let mut tier = of_tier(tier, direction, cluster, &mut all);
+            if let Some(first) = tier.runs.first_mut().filter(|_| isolates) {
+                first.entries.extend(of_icmp(settings));
+                first.groups.extend((direction == Direction::Ingress).then(|| of_node(node)));
+            }
+            tiers.push(tier);
         }
         let denial = match settings.mode.value {
             Mode::Audit => Denial::Audit,
@@ -90,20 +94,9 @@ fn unsupported(origin: &Origin) -> Finding {
     }
 }
 
-fn of_tier(
-    tier: GoverningTier,
-    direction: Direction,
-    cluster: &Cluster<'_>,
-    settings: &Settings,
-    all: &mut OfPolicies,
-) -> Tier {
-    let isolates = tier.isolates;
-    let mut runs: Vec<Run> = tier.runs.into_iter().map(|run| of_run(run, direction, cluster, all)).collect();
-    if let Some(first) = runs.first_mut().filter(|_| isolates) {
-        first.entries.extend(of_icmp(settings));
-        first.groups.extend((direction == Direction::Ingress).then(|| of_node(cluster)));
-    }
-    let otherwise = if isolates { Otherwise::Deny } else { Otherwise::Continue };
+fn of_tier(tier: GoverningTier, direction: Direction, cluster: &Cluster<'_>, all: &mut OfPolicies) -> Tier {
+    let runs = tier.runs.into_iter().map(|run| of_run(run, direction, cluster, all)).collect();
+    let otherwise = if tier.isolates { Otherwise::Deny } else { Otherwise::Continue };
     Tier { name: tier.name, runs, otherwise, origin: tier.origin }
 }
 
@@ -169,14 +162,10 @@ fn of_services(cluster: &Cluster<'_>) -> Option<Tier> {
 ///
 /// Link-local addresses are left out. They are chosen link by link, and a neighbour may choose one that this host has on
 /// another link.
-fn of_node(cluster: &Cluster<'_>) -> Group {
-    let mut members: Vec<Member> = cluster
-        .host
+fn of_node(node: &[IpAddr]) -> Group {
+    let mut members: Vec<Member> = node
         .iter()
-        .filter(|address| match address {
-            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
-            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
-        })
+        .filter(|address| !address.is_loopback() && !is_of_one_link(**address))
         .map(|address| Member { address: *address, port: None })
         .collect();
     members.sort_unstable();

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use super::model::Labels;
-use super::world::{EndpointSlice, Inventory, NAMESPACE_NAME_LABEL, Node, Pod, Service, ServicePort, TargetPort};
+use super::world::{
+    EndpointSlice, Inventory, NAMESPACE_NAME_LABEL, Node, Pod, Service, ServicePort, TargetPort, only_its_name,
+};
 use crate::net::{Family, Transport};
 
 /// An inventory with its indexes. Where two objects claim one name or address, the first holds; the reader of manifests
@@ -235,10 +237,6 @@ impl Pod {
     pub fn is(&self, other: &Pod) -> bool {
         self.namespace == other.namespace && self.name == other.name
     }
-}
-
-fn only_its_name(namespace: &str) -> Labels {
-    Labels::from([(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned())])
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl Inventory {
     pub fn namespace_labels(&self, name: &str) -> Labels {
         match self.namespaces.iter().find(|namespace| namespace.name == name) {
             Some(namespace) => namespace.labels.clone(),
-            None => [(NAMESPACE_NAME_LABEL.to_owned(), name.to_owned())].into(),
+            None => only_its_name(name),
         }
     }
 
@@ -41,15 +41,40 @@ impl Inventory {
         let peers = self.pods.iter().filter(|pod| !pod.host_network && !pod.addresses.is_empty());
         let peer = |pod: &'a Pod| {
             let of_namespace = labels.entry(&pod.namespace).or_insert_with(|| self.namespace_labels(&pod.namespace));
-            let identity = Identity {
-                namespace: pod.namespace.clone(),
-                namespace_labels: of_namespace.clone(),
-                labels: pod.labels.clone(),
-                ports: pod.ports.clone(),
-            };
-            (identity, pod.addresses.as_slice())
+            (pod.identity(of_namespace.clone()), pod.addresses.as_slice())
         };
         peers.map(peer).collect()
+    }
+}
+
+/// The labels of a namespace that nothing was read of: the one that the API server sets (R7).
+pub(super) fn only_its_name(namespace: &str) -> Labels {
+    [(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned())].into()
+}
+
+impl Pod {
+    /// What selectors see of it.
+    pub fn identity(&self, namespace_labels: Labels) -> Identity {
+        Identity {
+            namespace: self.namespace.clone(),
+            namespace_labels,
+            labels: self.labels.clone(),
+            ports: self.ports.clone(),
+        }
+    }
+
+    /// A container of this host.
+    pub fn of_container(id: &str, identity: &Identity, addresses: Vec<IpAddr>) -> Pod {
+        Pod {
+            namespace: identity.namespace.clone(),
+            name: id.to_owned(),
+            labels: identity.labels.clone(),
+            addresses,
+            ports: identity.ports.clone(),
+            host_network: false,
+            node: None,
+            origin: Origin::Builtin("a container of this host"),
+        }
     }
 }
 

@@ -157,19 +157,9 @@ impl Roster {
         self.subjects.iter().find(lives_in).map(|subject| &**subject)
     }
 
-    /// Every subject that has `address`.
-    pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Subject> {
-        self.subjects.iter().filter(move |subject| subject.addresses.contains(&address)).map(|subject| &**subject)
-    }
-
     /// Every watch once, however many subjects share it ([`Shared::is`] tells whose it is).
     pub fn watches(&self) -> Vec<&Shared<Watch>> {
         Shared::distinct(self.subjects.iter().filter_map(|subject| subject.watch.as_ref()))
-    }
-
-    /// Every identity once.
-    pub fn identities(&self) -> Vec<&Shared<Identity>> {
-        Shared::distinct(self.subjects.iter().map(|subject| &subject.identity))
     }
 
     /// Makes one of what is equal, where many were given a value of their own at once.
@@ -386,18 +376,33 @@ impl Registry {
         options.open(self.dir.join("roster"))
     }
 
+    /// Who runs, by the records alone: whoever asks changes nothing. `labels_of` as in [`Registry::roster`].
+    pub fn who_runs(&self, labels_of: impl Fn(&str) -> Labels) -> Roster {
+        self.of_records(labels_of).0
+    }
+
     /// The roster that the records tell of. Records of containers that have ended are removed.
+    fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Roster {
+        let (roster, dead, unknown) = self.of_records(labels_of);
+        self.forget_dead(lock, &dead);
+        for id in unknown {
+            self.forget(&id).unwrap_or_else(|failure| log::warn!("{failure}"));
+        }
+        roster
+    }
+
+    /// Who runs, who has ended, and the ids of those of whom nothing can be known.
     ///
     /// A namespace has the table of the last of its containers that asked for rules of its own: one that did not leaves
     /// a neighbour's alone.
-    fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Roster {
-        let (mut roster, mut dead) = (Roster::default(), Vec::new());
+    fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> (Roster, Vec<Container>, Vec<String>) {
+        let (mut roster, mut dead, mut unknown) = (Roster::default(), Vec::new(), Vec::new());
         let mut records = self.records();
         records.sort_by_key(|record| record.explicit);
         for record in records {
             let netns = NamespaceId { dev: record.netns.0, ino: record.netns.1 };
             let Some(anchor) = record.anchor() else {
-                self.forget(&record.id).unwrap_or_else(|failure| log::warn!("{failure}"));
+                unknown.push(record.id);
                 continue;
             };
             let container = Container { id: record.id.clone(), anchor };
@@ -408,8 +413,7 @@ impl Registry {
             let gone = roster.enter(arrival(record, netns, container, &labels_of));
             dead.extend(gone.into_iter().flat_map(|subject| subject.containers));
         }
-        self.forget_dead(lock, &dead);
-        roster
+        (roster, dead, unknown)
     }
 }
 
