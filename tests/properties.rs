@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlatch::net::{Direction, Origin, Packet, Payload, Transport};
-use netlatch::nft::build::build;
+use netlatch::nft::build::{build, host_side};
 use netlatch::nft::filter::{Denial, Filter, Ipv6Traffic};
 use netlatch::plan::layers;
 use netlatch::policy::group::Group;
@@ -111,7 +111,9 @@ proptest! {
         let layers = first.into_iter().chain(lists.iter().zip(["baseline", "annotation"])
             .map(|((list, denial), name)| layers::of_list(name, direction, list, *denial, &host(), &origin()))).collect();
         let ipv6 = if v6_off { Ipv6Traffic::Dropped } else { Ipv6Traffic::Filtered };
-        let table = build(&Filter { ipv6, router_advertisements: false, layers, policies: Vec::new() }, String::new()).unwrap();
+        let filter = Filter { ipv6, router_advertisements: false, layers, policies: Vec::new() };
+        let table = build(&filter, String::new()).unwrap();
+        let at_the_host = host_side(&filter, "netlatch-x".to_owned(), &["p0".to_owned()], &[]).unwrap();
         for packet in packets {
             let denied_always = always.is_some_and(|denial| denial != Denial::Audit)
                 && groups.into_iter().flatten().any(|group| group.contains(packet.peer, &host()));
@@ -120,6 +122,14 @@ proptest! {
                 && !(v6_off && packet.peer.is_ipv6());
             let decided = table.decide(&packet);
             prop_assert_eq!(decided.outcome.passes(), specified, "{:?} under {:?}: {:?}\n{}", packet, texts, decided.rule, table);
+            // At the host's end of the link, where no router's messages come from a container.
+            let of_router = packet.peer.is_ipv6() && matches!(packet.payload, Payload::Icmp { kind: 134 | 137 });
+            if let Some(outside) = at_the_host.as_ref().filter(|_| !of_router) {
+                let decided = outside.decide(&packet);
+                prop_assert_eq!(decided.outcome.passes(), specified, "{:?} under {:?}: {:?}\n{}", packet, texts, decided.rule, outside);
+            } else if !of_router {
+                prop_assert!(specified, "{:?} under {:?} and nothing at the host's side", packet, texts);
+            }
         }
     }
 

@@ -169,7 +169,7 @@ impl Builder {
         let family = match key.first() {
             Some(KeyType::Ipv4Addr) => "4",
             Some(KeyType::Ipv6Addr) => "6",
-            Some(KeyType::InetProto | KeyType::InetService) | None => "_ports",
+            Some(KeyType::InetProto | KeyType::InetService | KeyType::Mark) | None => "_ports",
         };
         let name = (1usize..)
             .map(|n| if n == 1 { format!("{stem}{family}") } else { format!("{stem}{family}_{n}") })
@@ -179,7 +179,7 @@ impl Builder {
         name
     }
 
-    fn transports(&mut self, transports: &'static [Transport]) -> String {
+    pub(super) fn transports(&mut self, transports: &'static [Transport]) -> String {
         let name = transports.iter().map(|t| t.name()).collect::<Vec<_>>().join("_");
         if !self.transports.contains(&transports) {
             self.transports.push(transports);

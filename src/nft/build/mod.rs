@@ -40,10 +40,12 @@
 //!   itself: returning from it is returning from all of them.
 
 mod guard;
+mod host_side;
 mod layers;
 mod policies;
 
 pub use guard::{LATE_DEVICES, guard};
+pub use host_side::{HOST_TABLE, OWN, host_side, host_table};
 
 use crate::error::Failure;
 use crate::net::{Direction, Family, Transport};
@@ -164,7 +166,7 @@ impl Builder {
             Hook::Input => {
                 rules.push(rule(vec![Match::InLoopback], Verdict::Accept, "a container always reaches itself"));
             }
-            Hook::Forward | Hook::Egress => {}
+            Hook::Forward | Hook::Ingress | Hook::Egress => {}
         }
         if filter.ipv6 == Ipv6Traffic::LoopbackOnly {
             rules.push(ipv6_off());
