@@ -88,8 +88,13 @@ pub(crate) fn send_frame(index: u32, frame: &[u8]) -> Result<usize, Errno> {
 }
 
 fn open(kind: i32) -> Result<OwnedFd, Errno> {
+    socket_of(libc::AF_PACKET, kind, 0)
+}
+
+/// A socket of any family, type and protocol by their numbers.
+pub(crate) fn socket_of(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: no pointers are passed.
-    let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, kind | libc::SOCK_CLOEXEC, 0) })?;
+    let fd = Errno::result(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) })?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

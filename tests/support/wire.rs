@@ -64,7 +64,7 @@ pub(crate) fn fragment(from: IpAddr, to: IpAddr, protocol: u8, at: u16, more: bo
     assert_eq!(at % 8, 0, "offsets count in units of eight bytes");
     if from.is_ipv4() {
         let mut packet = ip(from, to, protocol, payload);
-        let field = at / 8 | if more { 0x2000 } else { 0 };
+        let field = (at / 8) | if more { 0x2000 } else { 0 };
         packet[6..8].copy_from_slice(&field.to_be_bytes());
         packet[10..12].copy_from_slice(&[0, 0]);
         let sum = checksum(&packet[..20]);

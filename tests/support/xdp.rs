@@ -1,14 +1,14 @@
 //! One frame by AF_XDP: a socket, a page of user memory, a TX ring, and no program. `__xsk_generic_xmit` (net/xdp/xsk.c)
 //! hands the frame to `__dev_direct_xmit`, past netfilter and traffic control.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 use nix::libc;
 
-use super::link::{Mapping, set};
+use super::link::{Mapping, set, socket_of};
 
 const PAGE: usize = 4096;
 /// Slots of each ring: a power of two.
@@ -40,10 +40,7 @@ impl Xdp {
 
     /// A socket with its memory and rings, on no interface yet.
     fn unbound() -> Result<Xdp, Errno> {
-        // SAFETY: no pointers are passed.
-        let fd = Errno::result(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
-        // SAFETY: the kernel has just made this descriptor for us.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = socket_of(libc::AF_XDP, libc::SOCK_RAW, 0)?;
         let memory = Mapping::anonymous(PAGE)?;
         // struct xdp_umem_reg_v1: address, length, size of a chunk, headroom.
         set(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &[memory.address(), PAGE as u64, PAGE as u64])?;
