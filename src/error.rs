@@ -158,6 +158,8 @@ pub enum Cause {
     CapabilityMissing(String),
     /// The container may undo everything we do.
     NetAdmin(String),
+    /// The container may send frames past the hooks of the IP stack, and the admin does not want one that may.
+    NetRaw(String),
     /// /proc/sys is not what it must be.
     Procfs(String),
     /// A sysctl could not be read or written.
@@ -222,7 +224,7 @@ const fn exit(code: u8, meaning: &'static str, remedy: &'static str) -> Exit {
 }
 
 /// Every exit code but 0 (done), 1 (`check`: something was found; `last-error`: nothing is recorded) and 63.
-pub const EXITS: [Exit; 28] = [
+pub const EXITS: [Exit; 29] = [
     exit(10, "usage: unknown stage, command or option", "see `netlatch --help`"),
     exit(
         11,
@@ -260,6 +262,11 @@ pub const EXITS: [Exit; 28] = [
         28,
         "the container holds CAP_NET_ADMIN",
         "drop CAP_NET_ADMIN from the container, or set `net-admin: allow` in the configuration file",
+    ),
+    exit(
+        29,
+        "the container holds CAP_NET_RAW, and `net-raw: refuse` stands in the configuration file",
+        "drop CAP_NET_RAW from the container",
     ),
     exit(30, "/proc/sys cannot be trusted or used", "mount a procfs at /proc where the runtime runs"),
     exit(
@@ -310,6 +317,7 @@ impl Cause {
             Cause::Join { .. } => 26,
             Cause::CapabilityMissing(_) => 27,
             Cause::NetAdmin(_) => 28,
+            Cause::NetRaw(_) => 29,
             Cause::Procfs(_) => 30,
             Cause::Sysctl { .. } => 31,
             Cause::Link(_) => 32,
@@ -375,6 +383,9 @@ impl fmt::Display for Cause {
             Cause::CapabilityMissing(which) => write!(f, "this process lacks {which}"),
             Cause::NetAdmin(set) => {
                 write!(f, "the container's {set} holds CAP_NET_ADMIN, with which it can remove every rule")
+            }
+            Cause::NetRaw(set) => {
+                write!(f, "the container's {set} holds CAP_NET_RAW, with which it can send past the IP stack")
             }
             Cause::Procfs(problem) | Cause::Link(problem) | Cause::ReadBack(problem) => f.write_str(problem),
             Cause::Sysctl { key, value, problem } => write!(f, "{key} = {value}: {problem}"),

@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::kernel::netns::NamespaceId;
 use crate::net::Family;
 use crate::nft::members::{self, Change, changes};
-use crate::nft::ruleset::Table;
+use crate::nft::ruleset::{Table, TableFamily};
 use crate::policy::lookup::World;
 use crate::policy::model::{Action, Policies};
 use crate::policy::parse::Manifests;
@@ -198,7 +198,7 @@ fn families(watch: &Watch) -> &'static [Family] {
 /// # Errors
 /// [`Cause::Internal`](crate::error::Cause::Internal) where a watch contradicts itself.
 pub fn sets(watch: &Watch, pods: &Holders<'_>) -> Result<Table, Failure> {
-    let mut table = Table { comment: String::new(), sets: Vec::new(), chains: Vec::new() };
+    let mut table = Table::empty(TableFamily::Inet);
     for group in &watch.groups {
         let with_port = group.peers.iter().any(|peer| !peer.ports.is_empty());
         table.sets.extend(members::sets(&group.set, families(watch), with_port, &group.members(pods))?);

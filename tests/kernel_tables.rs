@@ -11,7 +11,7 @@ use netlatch::kernel::netns::unshared;
 use netlatch::kernel::process::Deadline;
 use netlatch::kernel::tables::{Installed, Tables};
 use netlatch::net::{Direction, Origin};
-use netlatch::nft::build::{build, table_comment};
+use netlatch::nft::build::{build, guard, signed};
 use netlatch::nft::filter::{Denial, Filter, Ipv6Traffic};
 use netlatch::nft::ruleset::Table;
 use netlatch::plan::layers;
@@ -47,9 +47,7 @@ fn filter(egress: &[(&str, Denial)], ingress: &[(&str, Denial)], ipv6: Ipv6Traff
 }
 
 fn table(filter: &Filter) -> Table {
-    let mut table = build(filter, String::new()).unwrap();
-    table.comment = table_comment(table.digest());
-    table
+    signed(build(filter, String::new()).unwrap(), guard(filter))
 }
 
 fn nft(args: &[&str], stdin: &str) -> String {
@@ -182,6 +180,11 @@ fn installing_twice_changes_nothing_and_tampering_is_seen_and_mended() {
             "add table inet netlatch { flags dormant; }",
             "add set inet netlatch extra { type ipv4_addr; }",
             "delete table inet netlatch",
+            "insert rule netdev netlatch egress accept",
+            "flush chain netdev netlatch egress",
+            "add chain netdev netlatch egress { policy accept; }",
+            "add table netdev netlatch { flags dormant; }",
+            "delete table netdev netlatch",
         ] {
             install(&mut tables, &table).unwrap();
             nft(&["-f", "-"], tampering);
@@ -190,6 +193,56 @@ fn installing_twice_changes_nothing_and_tampering_is_seen_and_mended() {
             assert_eq!(install(&mut tables, &table).unwrap(), Installed::Loaded, "{tampering}");
             tables.verify(&table).unwrap();
         }
+    });
+}
+
+#[test]
+fn the_guard_hangs_on_what_is_there_and_on_what_comes_later() {
+    in_own_namespace(|| {
+        let inside = unshared().unwrap();
+        let ip = |args: &str| {
+            let status = Command::new("ip").args(args.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {args}");
+        };
+        ip("link add wan0 type veth peer name wan1");
+        let mut tables = Tables::open(&inside, deadline()).unwrap();
+        let table = table(&worlds()[2]);
+        install(&mut tables, &table).unwrap();
+        let hung = |name: &str| {
+            let text = nft(&["list", "table", "netdev", "netlatch"], "");
+            let (_, devices) = text.split_once("devices = {").expect("a chain on devices");
+            devices.split('}').next().unwrap().split(", ").any(|device| device.trim() == name)
+        };
+        assert!(["lo", "wan0", "wan1", "eth0", "net1"].into_iter().all(hung));
+        // One that is known by name from the beginning, and one that is not.
+        assert!(!hung("lan0"));
+        ip("link add eth0 type veth peer name lan0");
+        let failure = tables.verify(&table).unwrap_err();
+        assert_eq!(failure.exit_code(), 34, "{failure}");
+        assert_eq!(tables.guard_late(&table), Ok(vec!["lan0".to_owned()]));
+        assert!(hung("lan0"));
+        tables.verify(&table).unwrap();
+        assert_eq!(tables.guard_late(&table), Ok(Vec::new()));
+        // What has gone may stay on the list.
+        ip("link del wan0");
+        tables.verify(&table).unwrap();
+    });
+}
+
+#[test]
+fn a_plan_without_rules_takes_both_tables_away() {
+    in_own_namespace(|| {
+        let inside = unshared().unwrap();
+        let mut tables = Tables::open(&inside, deadline()).unwrap();
+        let table = table(&worlds()[2]);
+        install(&mut tables, &table).unwrap();
+        assert_eq!(listing()["nftables"].to_string().matches("\"table\":{").count(), 2);
+        tables.remove().unwrap();
+        assert_eq!(nft(&["list", "ruleset"], ""), "");
+        // And rules without a guard take an earlier one away.
+        install(&mut tables, &table).unwrap();
+        install(&mut tables, &signed(table, None)).unwrap();
+        assert!(!nft(&["list", "ruleset"], "").contains("netdev"));
     });
 }
 
@@ -206,7 +259,9 @@ fn the_older_form_of_a_batch_replaces_a_table_too() {
         for world in [&worlds[2], &worlds[7]] {
             let table = table(world);
             let socket = Socket::open(netlink_sys::protocols::NETLINK_NETFILTER).unwrap();
-            socket.send(&Batch::replace(&table, &Held::expected(&table), Head::AddDeleteAdd).bytes).unwrap();
+            let expected: Vec<Held> = table.parts().map(|part| Held::expected(part, &[])).collect();
+            let parts: Vec<_> = table.parts().zip(&expected).collect();
+            socket.send(&Batch::replace(&parts, Head::AddDeleteAdd).bytes).unwrap();
             tables.verify(&table).unwrap();
         }
     });

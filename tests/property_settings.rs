@@ -201,6 +201,7 @@ proptest! {
         prop_assert_eq!(&with.always_denied, &without.always_denied);
         prop_assert_eq!(&with.mode, &without.mode);
         prop_assert_eq!(&with.net_admin, &without.net_admin);
+        prop_assert_eq!(&with.net_raw, &without.net_raw);
         prop_assert_eq!(&with.host_network, &without.host_network);
         prop_assert_eq!(&with.policies, &without.policies);
         let admins = |settings: &Settings| settings.lists.iter().filter(|l| !l.origin.is_annotation()).cloned().collect::<Vec<_>>();

@@ -216,6 +216,9 @@ pub(super) fn complete<'i>(
     for report in &report.sysctls {
         log::warn!("container {}: {} was set again to {}", plan.id, report.key, report.value);
     }
+    for interface in &report.guarded {
+        log::info!("container {}: {interface} came later and is guarded now", plan.id);
+    }
     Ok((!kept).then_some(site.tables))
 }
 

@@ -185,7 +185,7 @@ pub(super) fn held_by_several(peers: &[(Identity, &[IpAddr])]) -> BTreeSet<IpAdd
 mod tests {
     use super::*;
     use crate::net::Transport;
-    use crate::nft::ruleset::{Base, Chain, Hook, Rule, Verdict};
+    use crate::nft::ruleset::{Base, Chain, Hook, Rule, TableFamily, Verdict};
 
     fn table(verdict: Verdict) -> Table {
         let rule = Rule {
@@ -194,9 +194,9 @@ mod tests {
             verdict: Some(verdict),
             comment: "policies/web.yaml:12 spec.egress[0]".to_owned(),
         };
-        let base = Some(Base { hook: Hook::Output, accepts: true });
+        let base = Some(Base { hook: Hook::Output, accepts: true, devices: Vec::new(), every_device: false });
         let chain = Chain { name: "output".to_owned(), base, rules: vec![rule] };
-        Table { comment: String::new(), sets: Vec::new(), chains: vec![chain] }
+        Table { chains: vec![chain], ..Table::empty(TableFamily::Inet) }
     }
 
     const PACKET: Packet = Packet {

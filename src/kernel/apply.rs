@@ -21,6 +21,8 @@ pub struct Report {
     /// Sysctls that were otherwise and were set; at poststart those that the runtime wrote after createRuntime, or that
     /// belong to interfaces that came later.
     pub sysctls: Vec<SysctlReport>,
+    /// At poststart: interfaces that came later and are guarded since.
+    pub guarded: Vec<String>,
 }
 
 /// What to do with the table that is there.
@@ -86,7 +88,10 @@ impl Site<'_> {
         for step in &plan.steps {
             self.deadline.check("verify the container's protection")?;
             match (step, &self.present) {
-                (Step::ReplaceTable(table), Present::Replaceable(_)) => self.tables.verify(table)?,
+                (Step::ReplaceTable(table), Present::Replaceable(_)) => {
+                    report.guarded = self.tables.guard_late(table)?;
+                    self.tables.verify(table)?;
+                }
                 (Step::ReplaceTable(_) | Step::Sysctls(_), Present::Kept) | (Step::NoTable, _) => {}
                 (Step::Sysctls(writes), Present::Replaceable(_)) => report.sysctls = self.sysctls(writes)?,
                 (Step::RaiseLoopback, _) => {

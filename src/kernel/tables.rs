@@ -4,11 +4,12 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use crate::error::{Cause, Failure};
+use crate::kernel::link::Links;
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::{BUFFER, Socket};
 use crate::nft::members::Change;
-use crate::nft::ruleset::Table;
+use crate::nft::ruleset::{Table, TableFamily};
 use crate::nft::wire::batch::{Batch, Head, Removing};
 use crate::nft::wire::delta::Delta;
 use crate::nft::wire::dump::Ask;
@@ -56,7 +57,7 @@ pub struct Tables<'i> {
     buffer: Vec<u8>,
     sequence: u32,
     deadline: Deadline,
-    _inside: &'i Inside,
+    inside: &'i Inside,
 }
 
 impl<'i> Tables<'i> {
@@ -68,7 +69,7 @@ impl<'i> Tables<'i> {
         let socket = Socket::open(NETLINK_NETFILTER)?;
         socket.explain_errors()?;
         // Past the sequence numbers of any batch, so that no answer is taken for another's.
-        Ok(Tables { socket, buffer: vec![0; BUFFER], sequence: 0x4000_0000, deadline, _inside: inside })
+        Ok(Tables { socket, buffer: vec![0; BUFFER], sequence: 0x4000_0000, deadline, inside })
     }
 
     /// Puts `table` in place of whatever carries its name, and reads it back.
@@ -81,15 +82,16 @@ impl<'i> Tables<'i> {
     /// the kernel holds something else afterwards.
     pub fn install(&mut self, table: &Table, present: Option<&str>) -> Result<Installed, Failure> {
         const DOING: &str = "load the rules";
-        let expected = Held::expected(table);
-        if present.is_some() && present == expected.comment() && self.differences(&expected)?.is_empty() {
-            let put_right = self.put_right(&expected, DOING)?;
+        let expected = self.expected(table)?;
+        let whole = |part: &[Held]| part.first().and_then(Held::comment).map(str::to_owned);
+        if present.is_some() && present == whole(&expected).as_deref() && self.differences(&expected)?.is_empty() {
+            let put_right = self.put_right(members_of(&expected), DOING)?;
             let nothing = put_right == Reconciled::default();
             return Ok(if nothing { Installed::Unchanged } else { Installed::Reconciled(put_right) });
         }
-        self.load(table, &expected)?;
+        let expected = self.load(table, expected)?;
         self.verify_against(&expected, DOING)?;
-        self.verify_members(&expected, DOING)?;
+        self.verify_members(members_of(&expected), DOING)?;
         Ok(Installed::Loaded)
     }
 
@@ -124,15 +126,43 @@ impl<'i> Tables<'i> {
         self.socket
     }
 
-    /// Takes our table away.
+    /// Takes our tables away.
     ///
     /// # Errors
     /// [`Cause::Refused`].
     pub fn remove(&mut self) -> Result<(), Failure> {
-        let batch = Batch::removal();
         const DOING: &str = "remove the old rules";
-        let answers = self.send(&batch, DOING)?;
+        let mut batch = Batch::removal(Head::Destroy);
+        let mut answers = self.send(&batch, DOING)?;
+        if answers.lacks_destroy(&batch) {
+            batch = Batch::removal(Head::AddDeleteAdd);
+            answers = self.send(&batch, DOING)?;
+        }
         accepted(&answers, &batch, DOING)
+    }
+
+    /// Hangs the guard of `table` on devices that came since it was loaded, and says which: those that bear a name of
+    /// [`LATE_DEVICES`](crate::nft::build::LATE_DEVICES) it has from the beginning, where the kernel can.
+    ///
+    /// # Errors
+    /// [`Cause::Refused`]. [`Cause::ReadBack`] where there is no guard, or it is another.
+    pub fn guard_late(&mut self, table: &Table) -> Result<Vec<String>, Failure> {
+        const DOING: &str = "guard an interface that came later";
+        let Some(guard) = &table.guard else { return Ok(Vec::new()) };
+        let held = self.chains(TableFamily::Netdev)?;
+        let mut expected = Held::expected(guard, &self.links()?);
+        expected.keep_present_devices();
+        let is_late = |device: &&str| !held.devices().any(|known| known == *device);
+        let late: Vec<String> = expected.devices().filter(is_late).map(str::to_owned).collect();
+        if late.is_empty() {
+            return Ok(late);
+        }
+        let batch = Batch::hang(guard, &expected);
+        let answers = self.send(&batch, DOING)?;
+        if answers.is_refused() {
+            return Err(Failure::new(DOING, Cause::Refused(answers.refusals(&[guard], &batch))));
+        }
+        Ok(late)
     }
 
     /// Compares the kernel's table with `table`, but for members of sets that come and go.
@@ -140,7 +170,8 @@ impl<'i> Tables<'i> {
     /// # Errors
     /// [`Cause::ReadBack`] with the first differences; also where there is no table.
     pub fn verify(&mut self, table: &Table) -> Result<(), Failure> {
-        self.verify_against(&Held::expected(table), "verify the rules")
+        let expected = self.expected(table)?;
+        self.verify_against(&expected, "verify the rules")
     }
 
     /// The comment of our table; `None` where the namespace has no such table.
@@ -148,7 +179,7 @@ impl<'i> Tables<'i> {
     /// # Errors
     /// [`Cause::Netlink`].
     pub fn comment(&mut self) -> Result<Option<String>, Failure> {
-        let mut held = Held::default();
+        let mut held = Held::empty(TableFamily::Inet);
         match self.ask(&Ask::Table, &mut held) {
             Ok(()) => Ok(held.comment().map(str::to_owned)),
             Err(failure) if is_absent(&failure) => Ok(None),
@@ -156,7 +187,24 @@ impl<'i> Tables<'i> {
         }
     }
 
-    fn verify_against(&mut self, expected: &Held, doing: &str) -> Result<(), Failure> {
+    /// What the kernel is to hold of each part of `table`.
+    fn expected(&self, table: &Table) -> Result<Vec<Held>, Failure> {
+        let links = if table.guard.is_some() { self.links()? } else { Vec::new() };
+        Ok(table.parts().map(|part| Held::expected(part, &links)).collect())
+    }
+
+    /// The names of the interfaces that are here.
+    fn links(&self) -> Result<Vec<String>, Failure> {
+        Ok(Links::open(self.inside)?.links(&self.deadline)?.into_iter().map(|link| link.name).collect())
+    }
+
+    fn chains(&mut self, family: TableFamily) -> Result<Held, Failure> {
+        let mut held = Held::empty(family);
+        self.ask(&Ask::Chains, &mut held)?;
+        Ok(held)
+    }
+
+    fn verify_against(&mut self, expected: &[Held], doing: &str) -> Result<(), Failure> {
         let found = self.differences(expected)?;
         if found.is_empty() {
             return Ok(());
@@ -165,8 +213,18 @@ impl<'i> Tables<'i> {
         Err(Failure::new(doing, Cause::ReadBack(format!("the kernel's table differs: {shown}"))))
     }
 
-    fn differences(&mut self, expected: &Held) -> Result<Vec<String>, Failure> {
-        let mut held = Held::default();
+    fn differences(&mut self, expected: &[Held]) -> Result<Vec<String>, Failure> {
+        for part in expected {
+            let found = self.differences_of(part)?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn differences_of(&mut self, expected: &Held) -> Result<Vec<String>, Failure> {
+        let mut held = Held::empty(expected.family());
         match self.ask(&Ask::Table, &mut held) {
             Err(failure) if is_absent(&failure) => return Ok(vec!["there is no table".to_owned()]),
             other => other?,
@@ -223,7 +281,7 @@ impl<'i> Tables<'i> {
     }
 
     fn elements(&mut self, set: &str) -> Result<HeldSet, Failure> {
-        let mut held = Held::default();
+        let mut held = Held::empty(TableFamily::Inet);
         self.ask(&Ask::Elements(set), &mut held)?;
         Ok(held.into_set())
     }
@@ -286,22 +344,33 @@ impl<'i> Tables<'i> {
         accepted(&answers, &batch, doing)
     }
 
-    fn load(&mut self, table: &Table, expected: &Held) -> Result<(), Failure> {
+    /// Loads a table with its companion, and returns what the kernel is to hold then.
+    fn load(&mut self, table: &Table, mut expected: Vec<Held>) -> Result<Vec<Held>, Failure> {
         const DOING: &str = "load the rules";
-        let batch = Batch::replace(table, expected, Head::Destroy);
-        let answers = self.send(&batch, DOING)?;
-        let (batch, answers) = if answers.lacks_destroy(&batch) {
-            let older = Batch::replace(table, expected, Head::AddDeleteAdd);
-            let answers = self.send(&older, DOING)?;
-            (older, answers)
-        } else {
-            (batch, answers)
-        };
-        if answers.is_refused() {
-            return Err(Failure::new(DOING, Cause::Refused(answers.refusals(table, &batch))));
+        // Before Linux 5.16, or without CONFIG_NETFILTER_EGRESS or CONFIG_IP_ROUTE_CLASSID.
+        const GUARDING: &str = "load the guard against packet sockets, without which `net-raw: allow` would do";
+        let parts: Vec<&Table> = table.parts().collect();
+        let mut head = Head::Destroy;
+        let mut tried_fewer = false;
+        loop {
+            let both: Vec<(&Table, &Held)> = parts.iter().copied().zip(&expected).collect();
+            let batch = Batch::replace(&both, head);
+            let answers = self.send(&batch, DOING)?;
+            if !answers.is_refused() {
+                // Kernels before 6.10 do not acknowledge the end. No error is their way to say yes; reading back follows.
+                return Ok(expected);
+            }
+            if head == Head::Destroy && answers.lacks_destroy(&batch) {
+                head = Head::AddDeleteAdd;
+            } else if !tried_fewer && answers.lacks_devices(&batch) {
+                // Before 6.16 a chain hangs on devices that are there and on no others. poststart adds those that come.
+                tried_fewer = true;
+                expected.iter_mut().for_each(Held::keep_present_devices);
+            } else {
+                let doing = if answers.refuses_only_part(1, &batch) { GUARDING } else { DOING };
+                return Err(Failure::new(doing, Cause::Refused(answers.refusals(&parts, &batch))));
+            }
         }
-        // Kernels before 6.10 do not acknowledge the end. No error is their way to say yes; reading back follows.
-        Ok(())
     }
 
     /// Sends a batch and takes every answer that is there when the call returns: the kernel has worked by then.
@@ -339,7 +408,7 @@ impl<'i> Tables<'i> {
     /// Asks one question and gives every message of the answer to `held`.
     fn ask(&mut self, ask: &Ask<'_>, held: &mut Held) -> Result<(), Failure> {
         for _ in 0..DUMP_TRIES {
-            let mut attempt = Held::for_answer(ask);
+            let mut attempt = Held::for_answer(ask, held.family());
             if self.ask_once(ask, &mut attempt)? {
                 held.adopt(ask, attempt);
                 return Ok(());
@@ -352,7 +421,7 @@ impl<'i> Tables<'i> {
     fn ask_once(&mut self, ask: &Ask<'_>, held: &mut Held) -> Result<bool, Failure> {
         const DOING: &str = "read the rules";
         self.sequence += 1;
-        self.socket.send(&ask.message(self.sequence))?;
+        self.socket.send(&ask.message(held.family(), self.sequence))?;
         let mut whole = true;
         loop {
             let messages = self.socket.receive(&mut self.buffer, &self.deadline, DOING)?;
@@ -379,10 +448,15 @@ impl<'i> Tables<'i> {
 /// Kernels before 6.10 do not acknowledge the end: no error is their way to say yes.
 fn accepted(answers: &Answers, batch: &Batch, doing: &str) -> Result<(), Failure> {
     if answers.is_refused() {
-        let none = Table { comment: String::new(), sets: Vec::new(), chains: Vec::new() };
-        return Err(Failure::new(doing, Cause::Refused(answers.refusals(&none, batch))));
+        return Err(Failure::new(doing, Cause::Refused(answers.refusals(&[], batch))));
     }
     Ok(())
+}
+
+/// The part with the sets whose members come and go.
+fn members_of(expected: &[Held]) -> &Held {
+    const NONE: &Held = &Held::empty(TableFamily::Inet);
+    expected.first().unwrap_or(NONE)
 }
 
 fn is_absent(failure: &Failure) -> bool {

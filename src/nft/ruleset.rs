@@ -11,25 +11,60 @@ use crate::net::{AddrRange, Family, PortRange};
 /// The name of our table in every namespace.
 pub const TABLE: &str = "netlatch";
 
-/// A table of family inet.
+/// Which packets a table sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TableFamily {
+    /// Packets of both IP families, at the hooks of the IP stack.
+    Inet,
+    /// Frames of any protocol, at a device.
+    Netdev,
+}
+
+impl TableFamily {
+    /// The name as `nft` spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TableFamily::Inet => "inet",
+            TableFamily::Netdev => "netdev",
+        }
+    }
+}
+
+/// A table. Its name is [`TABLE`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
+    /// What it sees.
+    pub family: TableFamily,
     /// Who made it and from what; `inspect` knows its own tables by it.
     pub comment: String,
     /// Sets, in order.
     pub sets: Vec<Set>,
     /// Chains, in an order in which a jump's target stands anywhere: the batch makes chains before rules.
     pub chains: Vec<Chain>,
+    /// Its companion in family netdev, which is loaded, replaced and removed with it: see [`build::guard`](super::build::guard).
+    pub guard: Option<Box<Table>>,
 }
 
 impl Table {
+    /// A table with nothing in it.
+    pub const fn empty(family: TableFamily) -> Table {
+        Table { family, comment: String::new(), sets: Vec::new(), chains: Vec::new(), guard: None }
+    }
+
+    /// The table and its companion, in the order in which they are loaded.
+    pub fn parts(&self) -> impl Iterator<Item = &Table> {
+        std::iter::once(self).chain(self.guard.as_deref())
+    }
+
     /// Tells one plan from another: FNV-1a over everything but the comment, which carries it, and the elements of
     /// [`Kind::Members`] sets, which come and go under the same rules. Not a protection:
     /// whether the kernel still holds the plan is decided by reading it back. Another build may come to another
     /// number for the same table; then it is loaded once more.
     pub fn digest(&self) -> u64 {
         let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-        (&self.sets, &self.chains).hash(&mut hasher);
+        for part in self.parts() {
+            (part.family, &part.sets, &part.chains).hash(&mut hasher);
+        }
         hasher.finish()
     }
 }
@@ -166,6 +201,8 @@ pub enum Hook {
     Forward,
     /// Packets it sends.
     Output,
+    /// Frames that are about to leave through a device (Linux 5.16); of family netdev, as the others are of inet.
+    Egress,
 }
 
 impl Hook {
@@ -175,17 +212,22 @@ impl Hook {
             Hook::Input => "input",
             Hook::Forward => "forward",
             Hook::Output => "output",
+            Hook::Egress => "egress",
         }
     }
 }
 
 /// What makes a chain a base chain. Ours are of type filter, priority filter (0).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Base {
     /// Where it hangs.
     pub hook: Hook,
     /// Whether its policy is accept; drop otherwise.
     pub accepts: bool,
+    /// Of family netdev: the devices it hangs on, by name. Those that do not exist join it when they come (Linux 6.16).
+    pub devices: Vec<String>,
+    /// Whether it hangs on whatever other devices there are too, when the table is loaded.
+    pub every_device: bool,
 }
 
 /// A chain with its rules.
@@ -248,6 +290,11 @@ pub enum Match {
     PortIn(String),
     /// `icmpv6 type`, from the first to the last.
     Icmpv6Type(u8, u8),
+    /// `meta rtclassid >= 0`: the IP stack has routed the packet. The expression reads the realm of the packet's route and
+    /// does not match where there is none (`nft_meta_get_eval_rtclassid`).
+    Routed,
+    /// `meta protocol`: what the kernel takes the frame for, an `ETH_P_*`.
+    EtherType(u16),
     /// `ip6 hoplimit`.
     HopLimit(u8),
     /// `meta skuid != 4294967295`: sent by a socket of some process. The kernel's own sockets have no file and so no

@@ -27,20 +27,27 @@ pub fn comment(text: &str) -> String {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table inet {TABLE}")?;
-        writeln!(f, "delete table inet {TABLE}")?;
-        writeln!(f, "table inet {TABLE} {{")?;
-        writeln!(f, "\tcomment \"{}\"", comment(&self.comment))?;
-        for set in &self.sets {
-            f.write_char('\n')?;
-            write_set(f, set)?;
+        for part in self.parts() {
+            let family = part.family.name();
+            writeln!(f, "table {family} {TABLE}")?;
+            writeln!(f, "delete table {family} {TABLE}")?;
         }
-        for chain in &self.chains {
-            f.write_char('\n')?;
-            write_chain(f, chain)?;
-        }
-        writeln!(f, "}}")
+        self.parts().try_for_each(|part| write_table(f, part))
     }
+}
+
+fn write_table(f: &mut fmt::Formatter<'_>, table: &Table) -> fmt::Result {
+    writeln!(f, "table {} {TABLE} {{", table.family.name())?;
+    writeln!(f, "\tcomment \"{}\"", comment(&table.comment))?;
+    for set in &table.sets {
+        f.write_char('\n')?;
+        write_set(f, set)?;
+    }
+    for chain in &table.chains {
+        f.write_char('\n')?;
+        write_chain(f, chain)?;
+    }
+    writeln!(f, "}}")
 }
 
 fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
@@ -104,9 +111,13 @@ fn write_span(f: &mut fmt::Formatter<'_>, span: AddrRange, key: KeyType) -> fmt:
 
 fn write_chain(f: &mut fmt::Formatter<'_>, chain: &Chain) -> fmt::Result {
     writeln!(f, "\tchain {} {{", chain.name)?;
-    if let Some(Base { hook, accepts }) = chain.base {
-        let policy = if accepts { "accept" } else { "drop" };
-        writeln!(f, "\t\ttype filter hook {} priority filter; policy {policy};", hook.name())?;
+    if let Some(Base { hook, accepts, devices, every_device: _ }) = &chain.base {
+        let policy = if *accepts { "accept" } else { "drop" };
+        write!(f, "\t\ttype filter hook {}", hook.name())?;
+        if !devices.is_empty() {
+            write!(f, " devices = {{ {} }}", devices.join(", "))?;
+        }
+        writeln!(f, " priority filter; policy {policy};")?;
     }
     for rule in &chain.rules {
         writeln!(f, "\t\t{rule}")?;
@@ -150,6 +161,8 @@ impl fmt::Display for Match {
             Match::Icmpv6Type(first, last) if first == last => write!(f, "icmpv6 type {first}"),
             Match::Icmpv6Type(first, last) => write!(f, "icmpv6 type {first}-{last}"),
             Match::UserSocket => f.write_str("meta skuid != 4294967295"),
+            Match::Routed => f.write_str("meta rtclassid >= 0"),
+            Match::EtherType(number) => write!(f, "meta protocol {number:#06x}"),
             Match::HopLimit(limit) => write!(f, "ip6 hoplimit {limit}"),
             Match::MidStream => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
             Match::Address(side, family, range) => {

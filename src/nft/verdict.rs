@@ -33,7 +33,8 @@ impl Table {
             Direction::Egress => Hook::Output,
             Direction::Ingress => Hook::Input,
         };
-        let Some((chain, base)) = self.chains.iter().find_map(|c| c.base.filter(|b| b.hook == hook).map(|b| (c, b)))
+        let Some((chain, base)) =
+            self.chains.iter().find_map(|c| c.base.as_ref().filter(|b| b.hook == hook).map(|b| (c, b)))
         else {
             return Decision { outcome: Outcome::Accept, rule: None };
         };
@@ -98,6 +99,9 @@ impl Table {
                 family == Family::V6
                     && matches!(packet.payload, Payload::Icmp { kind } if *first <= kind && kind <= *last)
             }
+            // An ordinary packet comes from the IP stack.
+            Match::Routed => true,
+            Match::EtherType(number) => *number == ether_type(family),
             Match::UserSocket => packet.direction == Direction::Egress,
             // An ordinary packet's: neither neighbour discovery nor a multicast report.
             Match::HopLimit(limit) => *limit == 64,
@@ -125,6 +129,13 @@ impl Table {
 
     fn in_set(&self, name: &str, values: &[u128]) -> bool {
         self.sets.iter().any(|set| set.name == name && set.contains(values))
+    }
+}
+
+const fn ether_type(family: Family) -> u16 {
+    match family {
+        Family::V4 => 0x0800,
+        Family::V6 => 0x86dd,
     }
 }
 

@@ -14,13 +14,13 @@ use std::net::IpAddr;
 use self::policies::OfPolicies;
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Origin};
-use crate::nft::build::{build, table_comment};
+use crate::nft::build::{build, guard, signed};
 use crate::nft::filter::{Denial, Filter, Ipv6Traffic, Layer, PolicyLayer};
 use crate::nft::ruleset::Table;
 use crate::oci::{Bundle, Mode, OnDenied, State};
 use crate::policy::group::Group;
 use crate::policy::watch::Watch;
-use crate::settings::{Identity, LayerSource, ListLayer, NetAdmin, RouterAdvertisements, Settings};
+use crate::settings::{Identity, LayerSource, ListLayer, NetAdmin, NetRaw, RouterAdvertisements, Settings};
 use crate::sysctl::devconf::{LeftAlone, Source, writes};
 use crate::sysctl::ipv6::{Ipv6, Write, steps};
 use crate::sysctl::{contradictions, disagreements, give_way};
@@ -125,31 +125,39 @@ fn check_bundle(
     writes: &[Write],
     notes: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let required = !matches!(settings.net_admin.origin, Origin::Builtin(_));
-    match (bundle, settings.net_admin.value) {
+    let Some(bundle) = bundle else {
         // A missing config.json is tolerated where nobody asked for a check of it: crun before 1.30 passes "/" as the
         // bundle of some containers (containers/crun#2025). An admin who wrote `net-admin: refuse` did ask.
-        (None, NetAdmin::Refuse) if required => {
-            let problem =
-                format!("it is missing (ENOENT), and {} asks for its capabilities", settings.net_admin.origin);
-            Err(Failure::new("look for CAP_NET_ADMIN", Cause::Bundle { file: "config.json".to_owned(), problem }))
+        let written = |origin: &Origin| !matches!(origin, Origin::Builtin(_));
+        let asked = [
+            ("CAP_NET_ADMIN", settings.net_admin.value == NetAdmin::Refuse, &settings.net_admin.origin),
+            ("CAP_NET_RAW", settings.net_raw.value == NetRaw::Refuse, &settings.net_raw.origin),
+        ];
+        if let Some((capability, _, origin)) = asked.iter().find(|(_, refuses, origin)| *refuses && written(origin)) {
+            let problem = format!("it is missing (ENOENT), and {origin} asks for its capabilities");
+            let cause = Cause::Bundle { file: "config.json".to_owned(), problem };
+            return Err(Failure::new(format!("look for {capability}"), cause));
         }
-        (None, NetAdmin::Refuse | NetAdmin::Allow) => {
-            notes.push("config.json is missing: its capabilities and sysctls were not looked at".to_owned());
-            Ok(())
+        notes.push("config.json is missing: its capabilities and sysctls were not looked at".to_owned());
+        return Ok(());
+    };
+    if let Some(set) = bundle.holds_capability("CAP_NET_ADMIN") {
+        if settings.net_admin.value == NetAdmin::Refuse {
+            return Err(Failure::new("protect the container", Cause::NetAdmin(format!("{set} set"))));
         }
-        (Some(bundle), net_admin) => {
-            if let Some(set) = bundle.holds_capability("CAP_NET_ADMIN") {
-                if net_admin == NetAdmin::Refuse {
-                    return Err(Failure::new("protect the container", Cause::NetAdmin(format!("{set} set"))));
-                }
-                notes.push(format!(
-                    "unprotected: the container's {set} set holds CAP_NET_ADMIN, which the admin allows"
-                ));
-            }
-            contradictions(writes, &bundle.sysctls, &bundle.file)
+        notes.push(format!("unprotected: the container's {set} set holds CAP_NET_ADMIN, which the admin allows"));
+    }
+    if let Some(set) = bundle.holds_capability("CAP_NET_RAW") {
+        match settings.net_raw.value {
+            NetRaw::Refuse => return Err(Failure::new("protect the container", Cause::NetRaw(format!("{set} set")))),
+            NetRaw::Guard => {}
+            NetRaw::Allow => notes.push(format!(
+                "unguarded: the container's {set} set holds CAP_NET_RAW, and {} lets packet sockets send past the rules",
+                settings.net_raw.origin
+            )),
         }
     }
+    contradictions(writes, &bundle.sysctls, &bundle.file)
 }
 
 /// Devconf gives way to what is named, and both to what `ipv6` says: its writes come before the named ones, so that
@@ -212,8 +220,11 @@ pub fn rules(settings: &Settings, facts: &Facts, cluster: Option<&Cluster<'_>>) 
         return Ok(Rules::default());
     }
     let filter = Filter { ipv6, router_advertisements, layers, policies: policies.layers };
-    let mut table = build(&filter, String::new())?;
-    table.comment = table_comment(table.digest());
+    let guard = match settings.net_raw.value {
+        NetRaw::Guard | NetRaw::Refuse => guard(&filter),
+        NetRaw::Allow => None,
+    };
+    let table = signed(build(&filter, String::new())?, guard);
     let watch = Watch { ipv6: ipv6 == Ipv6Traffic::Filtered, ..policies.watch };
     Ok(Rules { table: Some(table), layers: filter.layers, policies: filter.policies, watch })
 }

@@ -122,7 +122,10 @@ fn identity_json(identity: &Identity) -> Value {
 
 fn headline(step: &Step) -> String {
     match step {
-        Step::ReplaceTable(table) => format!("replace table inet netlatch: {}, and read it back", size(table)),
+        Step::ReplaceTable(table) => {
+            let guard = table.guard.as_ref().map_or("", |_| "; with it table netdev netlatch, for what nobody routed");
+            format!("replace table inet netlatch: {}, and read it back{guard}", size(table))
+        }
         Step::NoTable => "no rules: nothing is filtered".to_owned(),
         Step::Sysctls(writes) => format!("set {} sysctls, and read them back", writes.len()),
         Step::RaiseLoopback => "bring lo up, and read it back".to_owned(),

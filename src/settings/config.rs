@@ -41,6 +41,18 @@ pub enum PolicyIcmp {
     Accept,
 }
 
+/// What happens to a container that may hold `CAP_NET_RAW`, and to the frames that such a container can send past the
+/// hooks of the IP stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NetRaw {
+    /// It starts, and only what was routed leaves it: [`build::guard`](crate::nft::build::guard()).
+    Guard,
+    /// The same for everybody, and a container that may hold it does not start.
+    Refuse,
+    /// Nothing is guarded: packet sockets work, also those of a DHCP client that an engine runs in the namespace.
+    Allow,
+}
+
 /// What happens to IPv6 router advertisements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RouterAdvertisements {
@@ -75,6 +87,8 @@ pub struct Config {
     pub always_denied: Option<Sourced<BTreeSet<Group>>>,
     /// `net-admin`
     pub net_admin: Option<Sourced<NetAdmin>>,
+    /// `net-raw`
+    pub net_raw: Option<Sourced<NetRaw>>,
     /// `host-network`
     pub host_network: Option<Sourced<HostNetwork>>,
     /// `router-advertisements`
@@ -121,6 +135,11 @@ impl Config {
             allow_annotations: set(&mut fields, "allow-annotations", &Annotation::ALL),
             always_denied: set(&mut fields, "always-denied", &Group::ALL.map(|group| (group.name(), group))),
             net_admin: word(&mut fields, "net-admin", &[("refuse", NetAdmin::Refuse), ("allow", NetAdmin::Allow)]),
+            net_raw: word(
+                &mut fields,
+                "net-raw",
+                &[("guard", NetRaw::Guard), ("refuse", NetRaw::Refuse), ("allow", NetRaw::Allow)],
+            ),
             host_network: word(
                 &mut fields,
                 "host-network",
@@ -313,6 +332,7 @@ allow-sysctls: [net.core.somaxconn, "net.ipv4.tcp_*"]
 allow-annotations: [egress, sysctl]
 always-denied: [metadata, private]
 net-admin: allow
+net-raw: refuse
 host-network: refuse
 router-advertisements: accept
 policies: /srv/policies
@@ -341,6 +361,7 @@ policies: /srv/policies
         assert_eq!(config.allow_annotations.unwrap().value, [Annotation::Egress, Annotation::Sysctl].into());
         assert_eq!(config.always_denied.unwrap().value, [Group::Metadata, Group::Private].into());
         assert_eq!(config.net_admin.unwrap().value, NetAdmin::Allow);
+        assert_eq!(config.net_raw.unwrap().value, NetRaw::Refuse);
         assert_eq!(config.host_network.unwrap().value, HostNetwork::Refuse);
         assert_eq!(config.router_advertisements.unwrap().value, RouterAdvertisements::Accept);
         assert_eq!(config.policies.unwrap().value, PathBuf::from("/srv/policies"));

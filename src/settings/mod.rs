@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-pub use config::{Config, DEFAULT_FILE, HostNetwork, NetAdmin, PolicyIcmp, RouterAdvertisements, check};
+pub use config::{Config, DEFAULT_FILE, HostNetwork, NetAdmin, NetRaw, PolicyIcmp, RouterAdvertisements, check};
 pub use identity::{Identity, complete, is_same_pod};
 
 use crate::document::clipped;
@@ -73,6 +73,8 @@ pub struct Settings {
     pub policy_icmp: Sourced<PolicyIcmp>,
     /// Whether it may hold `CAP_NET_ADMIN`.
     pub net_admin: Sourced<NetAdmin>,
+    /// Whether it may hold `CAP_NET_RAW`, and what becomes of frames that nobody routed.
+    pub net_raw: Sourced<NetRaw>,
     /// What happens on the host's network.
     pub host_network: Sourced<HostNetwork>,
     /// What policies select it by.
@@ -110,6 +112,7 @@ impl Settings {
                 .unwrap_or(Sourced::builtin(RouterAdvertisements::Drop, "router-advertisements")),
             policy_icmp: config.policy_icmp.unwrap_or(Sourced::builtin(PolicyIcmp::Rules, "policy-icmp")),
             net_admin: config.net_admin.unwrap_or(Sourced::builtin(NetAdmin::Refuse, "net-admin")),
+            net_raw: config.net_raw.unwrap_or(Sourced::builtin(NetRaw::Guard, "net-raw")),
             host_network: config.host_network.unwrap_or(Sourced::builtin(HostNetwork::Skip, "host-network")),
             identity: Identity {
                 namespace: requests.namespace.unwrap_or_else(|| Sourced::builtin("default".to_owned(), "namespace")),

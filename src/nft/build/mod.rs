@@ -16,6 +16,8 @@
 //!          the last layer's own rules: denying entries: goto reject_packet; allowing entries: return; goto reject_packet
 //! ```
 //!
+//! Beside it stands a table of family netdev, for what the hooks of the IP stack never see: [`guard`](guard()).
+//!
 //! Why it is so:
 //!
 //! * **Loopback by interface and address.** In the output hook `oif` is what routing chose before any NAT, so after a
@@ -38,13 +40,18 @@
 //!   does not ends in a verdict. So no layer can skip another. Only the last one may stand in the direction's chain
 //!   itself: returning from it is returning from all of them.
 
+mod guard;
 mod layers;
 mod policies;
+
+pub use guard::{LATE_DEVICES, guard};
 
 use crate::error::Failure;
 use crate::net::{AddrRange, Direction, Family, Transport};
 use crate::nft::filter::{Denial, Filter, Ipv6Traffic, PolicyLayer};
-use crate::nft::ruleset::{Base, Chain, Hook, Match, Rule, Set, Side, State, Statement, TABLE, Table, Verdict};
+use crate::nft::ruleset::{
+    Base, Chain, Hook, Match, Rule, Set, Side, State, Statement, TABLE, Table, TableFamily, Verdict,
+};
 
 /// IANA protocol numbers.
 const IPPROTO_ICMP: u8 = 1;
@@ -92,7 +99,8 @@ pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
             builder.reject();
         }
     }
-    Ok(Table { comment, sets: builder.sets, chains: builder.chains })
+    let (sets, chains) = (builder.sets, builder.chains);
+    Ok(Table { comment, sets, chains, ..Table::empty(TableFamily::Inet) })
 }
 
 struct Builder {
@@ -157,7 +165,7 @@ impl Builder {
             Hook::Input => {
                 rules.push(rule(vec![Match::InLoopback], Verdict::Accept, "a container always reaches itself"));
             }
-            Hook::Forward => {}
+            Hook::Forward | Hook::Egress => {}
         }
         if filter.ipv6 == Ipv6Traffic::LoopbackOnly {
             rules.push(ipv6_off());
@@ -194,7 +202,7 @@ impl Builder {
             rules.push(rule(Vec::new(), Verdict::Accept, "every layer let it pass"));
         }
         // A chain that asks layers ends in its own accept; its policy only ever sees what a future mistake lets fall.
-        let base = Some(Base { hook, accepts: judged.is_empty() });
+        let base = Some(Base { hook, accepts: judged.is_empty(), devices: Vec::new(), every_device: false });
         self.chains.push(Chain { name: hook.name().to_owned(), base, rules });
     }
 
@@ -271,6 +279,16 @@ fn neighbours(filter: &Filter, hook: Hook) -> Vec<Rule> {
         rules.push(accept(on_link(router, router)));
     }
     rules
+}
+
+/// A table with its companion, both under the comment that carries their digest.
+pub fn signed(table: Table, guard: Option<Table>) -> Table {
+    let mut table = Table { guard: guard.map(Box::new), ..table };
+    table.comment = table_comment(table.digest());
+    if let Some(guard) = &mut table.guard {
+        guard.comment.clone_from(&table.comment);
+    }
+    table
 }
 
 /// The comment a table carries: who made it and a digest of what it is to be.

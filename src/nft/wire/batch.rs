@@ -11,9 +11,9 @@
 
 use super::attr::{Header, Writer};
 use super::delta::Delta;
-use super::held::{Held, HeldRule, HeldSet, RawElement, hooknum};
+use super::held::{Held, HeldChain, HeldRule, HeldSet, RawElement, nfproto};
 use super::uapi::*;
-use crate::nft::ruleset::{Chain, Set, TABLE, Table};
+use crate::nft::ruleset::{Set, TABLE, Table, TableFamily};
 use crate::nft::text::comment;
 
 /// How a batch begins.
@@ -57,13 +57,26 @@ pub enum Removing {
     Delete,
 }
 
+/// One message of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// What it is about.
+    pub object: Object,
+    /// Of which table of the batch, by index.
+    pub part: usize,
+    /// Its `nlmsg_type`, without the subsystem.
+    pub kind: u16,
+    /// Where it starts, in bytes.
+    pub start: usize,
+}
+
 /// The datagram, and what each of its messages is.
 #[derive(Debug)]
 pub struct Batch {
     /// The bytes to send.
     pub bytes: Vec<u8>,
-    /// The object of each message with its `nlmsg_type` and where it starts; the index is its sequence number.
-    pub objects: Vec<(Object, u16, usize)>,
+    /// Its messages; the index is the sequence number.
+    pub objects: Vec<Sent>,
     /// The sets of an update, by name.
     pub sets: Vec<String>,
 }
@@ -72,43 +85,53 @@ pub struct Batch {
 const ELEMENT_BYTES: usize = 60_000;
 
 impl Batch {
-    /// The batch that makes `table`; `expected` is what the kernel will hold then ([`Held::expected`]), in which the rules
-    /// are expressions already.
-    pub fn replace(table: &Table, expected: &Held, head: Head) -> Batch {
-        let mut packer = Packer { w: Writer::with_capacity(estimate(table)), objects: Vec::with_capacity(64) };
+    /// The batch that makes `tables`, one a family; each stands beside what the kernel will hold then ([`Held::expected`]), in
+    /// which the rules are expressions already. A table of ours of any other family is taken away.
+    pub fn replace(tables: &[(&Table, &Held)], head: Head) -> Batch {
+        let bytes = tables.iter().map(|(table, _)| estimate(table)).sum();
+        let mut packer = Packer::new(bytes);
         packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
-        let created = NLM_F_CREATE | NLM_F_EXCL;
-        match head {
-            Head::Destroy => packer.table(Object::Removal, NFT_MSG_DESTROYTABLE, 0, None),
-            Head::AddDeleteAdd => {
-                packer.table(Object::Removal, NFT_MSG_NEWTABLE, NLM_F_CREATE, None);
-                packer.table(Object::Removal, NFT_MSG_DELTABLE, 0, None);
+        for family in FAMILIES {
+            let comes = tables.iter().any(|(table, _)| table.family == family);
+            packer.family = family;
+            match head {
+                Head::Destroy => packer.table(Object::Removal, NFT_MSG_DESTROYTABLE, 0, None),
+                Head::AddDeleteAdd if comes || family == TableFamily::Inet => packer.remove_before_6_3(),
+                // Not every kernel that lacks the one has the other family.
+                Head::AddDeleteAdd => {}
             }
         }
-        packer.table(Object::Table, NFT_MSG_NEWTABLE, created, Some(&table.comment));
-        for (index, chain) in table.chains.iter().enumerate() {
-            packer.message(Object::Chain(index), NFT_MSG_NEWCHAIN, created, |w| write_chain(w, chain));
-        }
-        for (index, (set, held)) in table.sets.iter().zip(&expected.sets).enumerate() {
-            packer.message(Object::Set(index), NFT_MSG_NEWSET, created, |w| write_set(w, set, held, index as u32 + 1));
-        }
-        for (index, set) in expected.sets.iter().enumerate() {
-            let object = Object::Elements(index);
-            packer.elements(object, NFT_MSG_NEWSETELEM, &set.name, set.shape.key_len, &set.elements);
-        }
-        let places = table.chains.iter().enumerate().flat_map(|(c, chain)| (0..chain.rules.len()).map(move |r| (c, r)));
-        for ((c, r), rule) in places.zip(&expected.rules) {
-            let flags = NLM_F_CREATE | NLM_F_APPEND;
-            packer.message(Object::Rule(c, r), NFT_MSG_NEWRULE, flags, |w| write_rule(w, rule));
+        for (part, (table, expected)) in tables.iter().enumerate() {
+            packer.part = part;
+            packer.family = table.family;
+            packer.contents(table, expected);
         }
         packer.end(Vec::new())
     }
 
-    /// The batch that takes our table away; to be sent only where there is one.
-    pub fn removal() -> Batch {
-        let mut packer = Packer { w: Writer::with_capacity(128), objects: Vec::with_capacity(3) };
+    /// The batch that takes our tables away; to be sent only where there is one.
+    pub fn removal(head: Head) -> Batch {
+        let mut packer = Packer::new(256);
         packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
-        packer.table(Object::Removal, NFT_MSG_DELTABLE, 0, None);
+        for family in FAMILIES {
+            packer.family = family;
+            match head {
+                Head::Destroy => packer.table(Object::Removal, NFT_MSG_DESTROYTABLE, 0, None),
+                Head::AddDeleteAdd => packer.remove_before_6_3(),
+            }
+        }
+        packer.end(Vec::new())
+    }
+
+    /// The batch that hangs the base chains of a table on further devices (Linux 6.4). `expected` has them all: the
+    /// kernel passes over those it knows (`nf_tables_updchain`).
+    pub fn hang(table: &Table, expected: &Held) -> Batch {
+        let mut packer = Packer::new(estimate(table));
+        packer.family = table.family;
+        packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
+        for (index, held) in expected.chains.iter().enumerate().filter(|(_, held)| held.base.is_some()) {
+            packer.message(Object::Chain(index), NFT_MSG_NEWCHAIN, NLM_F_CREATE, |w| write_chain(w, held));
+        }
         packer.end(Vec::new())
     }
 
@@ -116,7 +139,7 @@ impl Batch {
     /// added, so that an element of ours can take the place of one that somebody changed.
     pub fn update(deltas: &[Delta], removing: Removing) -> Batch {
         let bytes: usize = deltas.iter().map(|delta| 256 + (delta.add.len() + delta.remove.len()) * 48).sum();
-        let mut packer = Packer { w: Writer::with_capacity(128 + bytes), objects: Vec::with_capacity(8) };
+        let mut packer = Packer::new(128 + bytes);
         let kind = match removing {
             Removing::Destroy => NFT_MSG_DESTROYSETELEM,
             Removing::Delete => NFT_MSG_DELSETELEM,
@@ -143,15 +166,53 @@ fn estimate(table: &Table) -> usize {
     1024 + elements + rules + table.sets.len() * 128
 }
 
+/// The families in which we have tables.
+const FAMILIES: [TableFamily; 2] = [TableFamily::Inet, TableFamily::Netdev];
+
 struct Packer {
     w: Writer,
-    objects: Vec<(Object, u16, usize)>,
+    objects: Vec<Sent>,
+    /// The table that messages are about.
+    part: usize,
+    family: TableFamily,
 }
 
 impl Packer {
+    fn new(bytes: usize) -> Packer {
+        let objects = Vec::with_capacity(64);
+        Packer { w: Writer::with_capacity(bytes), objects, part: 0, family: TableFamily::Inet }
+    }
+
+    /// What is in a table: chains before sets, elements and rules.
+    fn contents(&mut self, table: &Table, expected: &Held) {
+        let created = NLM_F_CREATE | NLM_F_EXCL;
+        self.table(Object::Table, NFT_MSG_NEWTABLE, created, Some(&table.comment));
+        for (index, chain) in expected.chains.iter().enumerate() {
+            self.message(Object::Chain(index), NFT_MSG_NEWCHAIN, created, |w| write_chain(w, chain));
+        }
+        for (index, (set, held)) in table.sets.iter().zip(&expected.sets).enumerate() {
+            self.message(Object::Set(index), NFT_MSG_NEWSET, created, |w| write_set(w, set, held, index as u32 + 1));
+        }
+        for (index, set) in expected.sets.iter().enumerate() {
+            let object = Object::Elements(index);
+            self.elements(object, NFT_MSG_NEWSETELEM, &set.name, set.shape.key_len, &set.elements);
+        }
+        let places = table.chains.iter().enumerate().flat_map(|(c, chain)| (0..chain.rules.len()).map(move |r| (c, r)));
+        for ((c, r), rule) in places.zip(&expected.rules) {
+            let flags = NLM_F_CREATE | NLM_F_APPEND;
+            self.message(Object::Rule(c, r), NFT_MSG_NEWRULE, flags, |w| write_rule(w, rule));
+        }
+    }
+
+    /// Adds and deletes: a table that is not there cannot be deleted.
+    fn remove_before_6_3(&mut self) {
+        self.table(Object::Removal, NFT_MSG_NEWTABLE, NLM_F_CREATE, None);
+        self.table(Object::Removal, NFT_MSG_DELTABLE, 0, None);
+    }
+
     fn push(&mut self, object: Object, header: Header, body: impl FnOnce(&mut Writer)) {
         let seq = self.objects.len() as u32;
-        self.objects.push((object, header.kind & 0xff, self.w.len()));
+        self.objects.push(Sent { object, part: self.part, kind: header.kind & 0xff, start: self.w.len() });
         self.w.message(Header { seq, ..header }, body);
     }
 
@@ -163,7 +224,7 @@ impl Packer {
 
     fn message(&mut self, object: Object, kind: u16, flags: u16, body: impl FnOnce(&mut Writer)) {
         let kind = (NFNL_SUBSYS_NFTABLES << 8) | kind;
-        let header = Header { kind, flags: NLM_F_REQUEST | flags, seq: 0, family: NFPROTO_INET, res_id: 0 };
+        let header = Header { kind, flags: NLM_F_REQUEST | flags, seq: 0, family: nfproto(self.family), res_id: 0 };
         self.push(object, header, body);
     }
 
@@ -200,16 +261,19 @@ impl Packer {
     }
 }
 
-fn write_chain(w: &mut Writer, chain: &Chain) {
+fn write_chain(w: &mut Writer, chain: &HeldChain) {
     w.str(NFTA_CHAIN_TABLE, TABLE);
     w.str(NFTA_CHAIN_NAME, &chain.name);
-    if let Some(base) = chain.base {
+    if let Some(base) = &chain.base {
         w.nest(NFTA_CHAIN_HOOK, |w| {
-            w.u32(NFTA_HOOK_HOOKNUM, hooknum(base.hook));
-            w.u32(NFTA_HOOK_PRIORITY, 0);
+            w.u32(NFTA_HOOK_HOOKNUM, base.hooknum);
+            w.u32(NFTA_HOOK_PRIORITY, base.priority.cast_unsigned());
+            if !base.devices.is_empty() {
+                w.nest(NFTA_HOOK_DEVS, |w| base.devices.iter().for_each(|name| w.str(NFTA_DEVICE_NAME, name)));
+            }
         });
-        w.u32(NFTA_CHAIN_POLICY, if base.accepts { NF_ACCEPT } else { NF_DROP });
-        w.str(NFTA_CHAIN_TYPE, "filter");
+        w.u32(NFTA_CHAIN_POLICY, base.policy);
+        w.str(NFTA_CHAIN_TYPE, &base.kind);
     }
 }
 

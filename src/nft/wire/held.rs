@@ -4,7 +4,7 @@ use super::expr::Expr;
 use super::lower::lower;
 use super::uapi::*;
 use crate::net::AddrRange;
-use crate::nft::ruleset::{Chain, Hook, KeyType, Kind, Set, Table};
+use crate::nft::ruleset::{Base, Chain, Hook, KeyType, Kind, Set, Table, TableFamily};
 use crate::nft::text::comment;
 
 /// Bytes of the widest key: an IPv6 address, a protocol and a port.
@@ -30,10 +30,36 @@ impl RawElement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeldChain {
     pub(super) name: String,
-    /// Hook number, priority, policy, type.
-    pub(super) base: Option<(u32, i32, u32, String)>,
+    pub(super) base: Option<HeldBase>,
     /// `NFTA_CHAIN_FLAGS` without `NFT_CHAIN_BASE`, which `base` tells.
     pub(super) flags: u32,
+}
+
+/// Where a base chain hangs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeldBase {
+    pub(super) hooknum: u32,
+    pub(super) priority: i32,
+    pub(super) policy: u32,
+    pub(super) kind: String,
+    /// Of family netdev, sorted: the devices it hangs on.
+    pub(super) devices: Vec<String>,
+    /// Of an expected one: those that are there, without which it is not what was asked for.
+    pub(super) present: Vec<String>,
+}
+
+impl HeldBase {
+    fn of(base: &Base, links: &[String]) -> HeldBase {
+        let mut devices: Vec<String> = base.devices.clone();
+        if base.every_device {
+            devices.extend_from_slice(links);
+        }
+        devices.sort_unstable();
+        devices.dedup();
+        let present = devices.iter().filter(|device| links.contains(device)).cloned().collect();
+        let policy = if base.accepts { NF_ACCEPT } else { NF_DROP };
+        HeldBase { hooknum: hooknum(base.hook), priority: 0, policy, kind: "filter".to_owned(), devices, present }
+    }
 }
 
 /// A rule as the kernel has it.
@@ -71,9 +97,10 @@ impl HeldSet {
     }
 }
 
-/// Our table, in the kernel's terms: decoded from dumps, or derived from a [`Table`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Our table of one family, in the kernel's terms: decoded from dumps, or derived from a [`Table`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
+    pub(super) family: TableFamily,
     pub(super) comment: Option<String>,
     /// `NFTA_TABLE_FLAGS`: none are ours. `NFT_TABLE_F_DORMANT` unhooks every chain and leaves the listing as it was.
     pub(super) flags: u32,
@@ -84,14 +111,17 @@ pub struct Held {
 }
 
 impl Held {
-    /// What the kernel should hold once `table` is loaded.
-    pub fn expected(table: &Table) -> Held {
+    /// Nothing, of one family.
+    pub const fn empty(family: TableFamily) -> Held {
+        Held { family, comment: None, flags: 0, chains: Vec::new(), sets: Vec::new(), rules: Vec::new() }
+    }
+
+    /// What the kernel should hold once `table` is loaded, its companion left out. `links` are the devices that are there:
+    /// a chain that hangs on devices hangs on these too.
+    pub fn expected(table: &Table, links: &[String]) -> Held {
         let chain = |chain: &Chain| HeldChain {
             name: chain.name.clone(),
-            base: chain.base.map(|base| {
-                let policy = if base.accepts { NF_ACCEPT } else { NF_DROP };
-                (hooknum(base.hook), 0, policy, "filter".to_owned())
-            }),
+            base: chain.base.as_ref().map(|base| HeldBase::of(base, links)),
             flags: 0,
         };
         let rules = table.chains.iter().flat_map(|chain| {
@@ -102,6 +132,7 @@ impl Held {
             })
         });
         Held {
+            family: table.family,
             comment: Some(comment(&table.comment)),
             flags: 0,
             chains: table.chains.iter().map(chain).collect(),
@@ -113,7 +144,7 @@ impl Held {
     /// The sets of `table` whose members come and go, and nothing else of it.
     pub fn members(table: &Table) -> Held {
         let sets = table.sets.iter().filter(|set| set.kind == Kind::Members).map(HeldSet::of);
-        Held { sets: sets.collect(), ..Held::default() }
+        Held { sets: sets.collect(), ..Held::empty(table.family) }
     }
 
     /// The names of the sets whose elements are part of the rules. Rules fill the dynamic ones, and peers come and go
@@ -138,9 +169,33 @@ impl Held {
         self.sets.iter().map(|set| set.elements.len()).max().unwrap_or(0)
     }
 
+    /// Its family.
+    pub fn family(&self) -> TableFamily {
+        self.family
+    }
+
+    /// Leaves the chains on those devices alone that are there.
+    pub fn keep_present_devices(&mut self) {
+        for base in self.chains.iter_mut().filter_map(|chain| chain.base.as_mut()) {
+            base.devices.clone_from(&base.present);
+        }
+    }
+
+    /// The devices that its chains hang on.
+    pub fn devices(&self) -> impl Iterator<Item = &str> {
+        self.chains.iter().filter_map(|chain| chain.base.as_ref()).flat_map(|base| &base.devices).map(String::as_str)
+    }
+
     /// The table's comment, if there is a table.
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()
+    }
+}
+
+pub(super) const fn nfproto(family: TableFamily) -> u8 {
+    match family {
+        TableFamily::Inet => NFPROTO_INET,
+        TableFamily::Netdev => NFPROTO_NETDEV,
     }
 }
 
@@ -149,6 +204,7 @@ pub(super) const fn hooknum(hook: Hook) -> u32 {
         Hook::Input => NF_INET_LOCAL_IN,
         Hook::Forward => NF_INET_FORWARD,
         Hook::Output => NF_INET_LOCAL_OUT,
+        Hook::Egress => NF_NETDEV_EGRESS,
     }
 }
 

@@ -179,6 +179,14 @@ impl Lowering {
                 self.meta(NFT_META_SKUID);
                 self.push(Expr::Cmp { op: NFT_CMP_NEQ, sreg: NFT_REG_1, data: vec![0xff; 4] });
             }
+            Match::Routed => {
+                self.meta(NFT_META_RTCLASSID);
+                self.push(Expr::Cmp { op: NFT_CMP_GTE, sreg: NFT_REG_1, data: vec![0; 4] });
+            }
+            Match::EtherType(number) => {
+                self.meta(NFT_META_PROTOCOL);
+                self.equals(&number.to_be_bytes());
+            }
             Match::HopLimit(limit) => {
                 self.guard(Family::V6);
                 self.load(NFT_PAYLOAD_NETWORK_HEADER, 7, 1, NFT_REG_1);

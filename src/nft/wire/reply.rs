@@ -3,11 +3,11 @@
 use nix::errno::Errno;
 
 use super::attr::{self, Attrs, NLMSG_HDRLEN};
-use super::batch::{Batch, Object};
+use super::batch::{Batch, Object, Sent};
 use super::uapi::*;
 use crate::error::Refusal;
 use crate::netlink::{Message, Messages, NLMSG_ERROR};
-use crate::nft::ruleset::Table;
+use crate::nft::ruleset::{Table, TableFamily};
 
 /// The answers to a batch so far.
 #[derive(Debug, Default)]
@@ -47,20 +47,39 @@ impl Answers {
                 && batch
                     .objects
                     .get(*seq as usize)
-                    .is_some_and(|(_, kind, _)| [NFT_MSG_DESTROYTABLE, NFT_MSG_DESTROYSETELEM].contains(kind))
+                    .is_some_and(|sent| [NFT_MSG_DESTROYTABLE, NFT_MSG_DESTROYSETELEM].contains(&sent.kind))
         })
     }
 
-    /// The refusals, each with its object.
-    pub fn refusals(&self, table: &Table, batch: &Batch) -> Vec<Refusal> {
+    /// Whether the kernel misses a device that a chain is to hang on: before 6.16 (`nft_netdev_hook_alloc`).
+    pub fn lacks_devices(&self, batch: &Batch) -> bool {
+        self.errors.iter().any(|(seq, errno, _)| {
+            let chain = |sent: &Sent| matches!(sent.object, Object::Chain(_)) && sent.part > 0;
+            Errno::from_raw(*errno) == Errno::ENOENT && batch.objects.get(*seq as usize).is_some_and(chain)
+        })
+    }
+
+    /// Whether everything that was refused is of one table.
+    pub fn refuses_only_part(&self, part: usize, batch: &Batch) -> bool {
+        let of_part = |(seq, _, _): &(u32, i32, Option<usize>)| {
+            batch.objects.get(*seq as usize).is_some_and(|sent| sent.part == part && sent.object != Object::Batch)
+        };
+        self.is_refused() && self.errors.iter().all(of_part)
+    }
+
+    /// The refusals, each with its object. `tables` are those of the batch.
+    pub fn refusals(&self, tables: &[&Table], batch: &Batch) -> Vec<Refusal> {
+        let none = Table::empty(TableFamily::Inet);
         let refusal = |(seq, errno, offset): &(u32, i32, Option<usize>)| {
-            let (object, kind, start) = batch.objects.get(*seq as usize).copied().unwrap_or((Object::Batch, 0, 0));
-            let attribute = offset.and_then(|offset| attribute_at(&batch.bytes, start, offset)).map(|n| name(kind, n));
+            let whole = Sent { object: Object::Batch, part: 0, kind: 0, start: 0 };
+            let sent = batch.objects.get(*seq as usize).copied().unwrap_or(whole);
+            let attribute = offset.and_then(|offset| attribute_at(&batch.bytes, sent.start, offset));
+            let table = tables.get(sent.part).copied().unwrap_or(&none);
             Refusal {
-                object: describe(object, table, batch),
-                origin: origin(object, table),
+                object: describe(sent.object, table, batch),
+                origin: origin(sent.object, table),
                 errno: Errno::from_raw(*errno),
-                attribute: attribute.flatten(),
+                attribute: attribute.and_then(|attribute| name(sent.kind, attribute)),
             }
         };
         self.errors.iter().map(refusal).collect()
@@ -124,6 +143,7 @@ fn describe(object: Object, table: &Table, batch: &Batch) -> String {
         Object::Batch => "the batch".to_owned(),
         Object::Removal => "removing the old table".to_owned(),
         Object::Table => "the table".to_owned(),
+        Object::Chain(index) if table.family == TableFamily::Netdev => format!("netdev chain {}", chain(index)),
         Object::Chain(index) => format!("chain {}", chain(index)),
         Object::Set(index) => format!("set {}", set(index)),
         Object::Elements(index) => format!("elements of set {}", set(index)),
