@@ -53,7 +53,7 @@ fn port() -> impl Strategy<Value = Port> {
 }
 
 fn cidr() -> impl Strategy<Value = Cidr> {
-    one_of(&["0.0.0.0/0", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.2", "10.0.0.12/30"])
+    one_of(&["0.0.0.0/0", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.2", "10.0.0.12/30", "169.254.169.254"])
         .prop_map(|text| text.parse().unwrap())
 }
 
