@@ -18,7 +18,7 @@ use crate::kernel::process::Deadline;
 use crate::kernel::tables::Tables;
 use crate::live::{self, Elsewhere};
 use crate::plan::{Cluster, Facts, Plan};
-use crate::registry::{Arrival, Container, Registry, Subject, started};
+use crate::registry::{Arrival, Registry, Subject, started};
 
 /// What a stage works with once the container's namespace is joined.
 pub(super) struct Stay<'a> {
@@ -43,7 +43,8 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     let mut arrival = Arrival {
         netns,
         cookie: record.cookie,
-        container: Container { id: record.id.clone(), anchor: anchor(&record)? },
+        id: record.id.clone(),
+        anchor: anchor(&record)?,
         addresses,
         identity,
         table: None,
