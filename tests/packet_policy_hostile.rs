@@ -210,6 +210,22 @@ fn a_late_stop_of_an_earlier_container_does_not_touch_the_one_that_has_its_id_no
 }
 
 #[test]
+fn a_stop_that_comes_only_after_the_next_container_has_the_id_is_not_that_ones() {
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
+    live.start(WEB, WEB_LABELS);
+    live.start(FRONT, FRONT_LABELS);
+    let earlier = live.containers[FRONT].stopped(Dialect::Runc);
+    live.kill(FRONT);
+    live.add(FRONT, 2);
+    live.start(FRONT, FRONT_LABELS);
+    live.engine.stage(&live.cluster.host, "poststop", &earlier);
+    live.check("after the stop of its forerunner", &[(FRONT, true)]);
+    live.started(FRONT);
+    live.stop(FRONT);
+    live.check("after its own stop", &[(FRONT, false)]);
+}
+
+#[test]
 fn a_flow_ends_with_its_peer_though_it_is_a_neighbour_in_the_namespace_who_finds_out() {
     let policy = WEB_TAKES_FRONT.replace("{port: 80}", "{port: 80}, {port: 8081, protocol: UDP}");
     let mut live = Live::new(&[&policy], &[(WEB, 1), (FRONT, 2)]);
