@@ -262,8 +262,8 @@ const fn denial(mode: Mode, on_denied: OnDenied) -> Denial {
 
 /// The always-denied groups answer as the first egress list does.
 ///
-/// They are denied wherever egress is filtered at all, by a policy too, and policies are the admin's word: an address
-/// that one of them names exactly is opened as by a list of the admin's.
+/// They are denied wherever egress is filtered at all, by a policy too, and policies are the admin's word: what one of
+/// them lets through to an address by naming exactly that is opened as by a list of the admin's.
 fn always_denied(settings: &Settings, facts: &Facts, policies: &OfPolicies) -> Option<Layer> {
     let governed = policies.governs_egress().then_some(settings.mode.value);
     let mode = settings.denies_always().or(governed)?;

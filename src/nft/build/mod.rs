@@ -10,7 +10,7 @@
 //!          accept                                      input    as output, with iif lo and jump ingress
 //!
 //! tracked  established: accept; related ICMP errors: accept; invalid: drop; [policies: TCP without a SYN: drop]
-//! egress   what is always denied: goto reject_packet
+//! egress   what is always denied: goto reject_packet; [a part of it is opened: jump egress_always instead]
 //!          [policies: jump to the first tier, see the module policies]
 //!          jump egress_baseline
 //!          the last layer's own rules: denying entries: goto reject_packet; allowing entries: return; goto reject_packet
