@@ -4,6 +4,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use crate::error::{Cause, Failure};
+use crate::kernel::checkpoint;
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::{BUFFER, Socket};
@@ -88,6 +89,7 @@ impl<'i> Tables<'i> {
             return Ok(if nothing { Installed::Unchanged } else { Installed::Reconciled(put_right) });
         }
         self.load(table, &expected)?;
+        checkpoint::step("loaded")?;
         self.verify_against(&expected, DOING)?;
         self.verify_members(&expected, DOING)?;
         Ok(Installed::Loaded)

@@ -36,6 +36,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::error::{Cause, Failure, errno_of};
+use crate::kernel::checkpoint;
 use crate::kernel::process::Deadline;
 
 /// The default directory.
@@ -88,7 +89,10 @@ impl Registry {
         loop {
             // Never a blocking flock: only poll's deadline is kept whatever signals are blocked.
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => return Ok(Lock { _held: held }),
+                Ok(held) => {
+                    checkpoint::step("locked")?;
+                    return Ok(Lock { _held: held });
+                }
                 Err((file, Errno::EAGAIN | Errno::EINTR)) => file,
                 Err((_, errno)) => return Err(failed(self.cause(&errno.into()))),
             };
@@ -121,7 +125,9 @@ impl Registry {
             other => other,
         };
         let written = file.and_then(|mut file| {
+            checkpoint::reach("file-open")?;
             file.write_all(bytes)?;
+            checkpoint::reach("file-written")?;
             let length = bytes.len() as u64;
             if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
         });

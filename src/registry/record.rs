@@ -25,6 +25,7 @@ use super::alive::{self, Anchor};
 use super::roster::Container;
 use super::{Lock, Registry};
 use crate::error::{Cause, Failure};
+use crate::kernel::checkpoint;
 use crate::kernel::netns::NamespaceId;
 use crate::policy::model::Labels;
 use crate::policy::names::NamedPort;
@@ -126,6 +127,7 @@ impl Registry {
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn forget(&self, id: &str) -> Result<(), Failure> {
+        checkpoint::step("forget")?;
         match fs::remove_file(self.path("containers", id)) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),

@@ -23,6 +23,7 @@ use super::shared::Shared;
 use super::stored::{self, State};
 use super::{Lock, Record, Registry, read_limited};
 use crate::error::{Cause, Failure};
+use crate::kernel::checkpoint;
 use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
 use crate::policy::model::Labels;
 use crate::policy::watch::{Identity, Watch};
@@ -287,6 +288,7 @@ impl Unfinished<'_> {
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn finish(self) -> Result<(), Failure> {
+        checkpoint::step("finish")?;
         self.file
             .write_all_at(&[State::Finished.byte()], stored::STATE_AT)
             .map_err(|error| Failure::new("finish the roster", self.registry.cause(&error)))
@@ -344,7 +346,9 @@ impl Registry {
         let bytes = bytes.map_err(|problem| Failure::new(DOING, Cause::Internal(problem.to_string())))?;
         self.check().map_err(|cause| Failure::new(DOING, cause))?;
         let written = self.roster_file().and_then(|file| {
+            checkpoint::reach("roster-open")?;
             file.write_all_at(&bytes, 0)?;
+            checkpoint::reach("roster-written")?;
             let length = bytes.len() as u64;
             if file.metadata()?.len() != length {
                 file.set_len(length)?;
