@@ -81,6 +81,7 @@ fn a_start_that_fails_at_any_point_says_so_and_leaves_rules_in_force() {
     let one = container("one", &first, &ASKED);
     let plan = planned(&host, &one);
     let points = host.points("createRuntime", &one.state(Dialect::Runc));
+    host.must("poststop", &one.stopped(Dialect::Runc));
     let loaded = points.iter().position(|point| point == "loaded").unwrap();
     let mut failed = 0;
     for (n, point) in points.iter().enumerate() {

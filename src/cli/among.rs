@@ -73,12 +73,11 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     record.table = plan.table().map(|table| table.comment.clone());
     record.watch.clone_from(&arrival.watch);
     record.namespace_labels = Some(arrival.identity.namespace_labels.clone());
-    registry.put(&record)?;
-    checkpoint::step("recorded")?;
     peers.enter(arrival);
     drop(inside);
     // Where somebody lived before there are flows, too: that of a peer that is gone has to end there as well.
     let is_new = peers.known(netns, record.cookie).is_none();
+    peers.recording = Some(record);
     peers.settle(own, &inputs.manifests, (!kept && is_new).then_some(netns))
 }
 

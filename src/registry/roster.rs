@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use super::alive::{Anchor, inhabitants};
 use super::shared::Shared;
 use super::stored::{self, State};
-use super::{Lock, Record, Registry, read_limited};
+use super::{Lock, PLAIN, Record, Registry, read_limited};
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
@@ -332,8 +332,9 @@ impl Registry {
         Ok(Loaded { roster, finished: false, rebuilt: true })
     }
 
-    /// Writes the roster as it will be, before any set is changed. The records of those in it come first: out of them it
-    /// is made again should this be interrupted.
+    /// Writes the roster as it will be, before any set is changed. The records of those in it who run come first: out of them
+    /// it is made again should this be interrupted. Of who is about to start the record comes after: interrupted, that
+    /// start has failed.
     ///
     /// It is written over what is there, in one call. Interrupted, it does not fit its checksum, which is as good as
     /// unfinished; a file renamed into place would be whole but older, at the price of another file.
@@ -376,7 +377,7 @@ impl Registry {
 
     fn roster_file(&self) -> std::io::Result<File> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN);
         options.open(self.dir.join("roster"))
     }
 

@@ -33,8 +33,10 @@ impl Host {
         }
         let namespace = Namespace::new();
         // The host's own rules and addresses, which nobody may touch.
-        namespace.ip_batch("link set lo up\nlink add eth0 type veth peer name far\naddr add 172.31.255.1/24 dev eth0\n");
-        namespace.nft_load("table inet filter { chain input { type filter hook input priority 0; policy accept; }; }\n");
+        namespace
+            .ip_batch("link set lo up\nlink add eth0 type veth peer name far\naddr add 172.31.255.1/24 dev eth0\n");
+        namespace
+            .nft_load("table inet filter { chain input { type filter hook input priority 0; policy accept; }; }\n");
         let before = namespace.within(Snapshot::take);
         Host { engine, namespace, before }
     }
