@@ -10,7 +10,7 @@
 //! | `errno:N` | the call fails with that errno |
 //! | `answer:N` | `hear` alone: the datagram becomes the kernel's refusal with that errno |
 //! | `cut` | `hear` alone: half of the datagram is missing |
-//! | `lose` | `hear` alone: the datagram never came |
+//! | `lose` | `send`: the datagram goes nowhere, and no error says so. `hear`: it never came |
 //! | `interrupt` | `hear` alone: the datagram says that what it lists has changed (`NLM_F_DUMP_INTR`) |
 //!
 //! POINT is a name or `*` for any; NTH says which time, from 1, or 0 for every time.
@@ -24,7 +24,7 @@
 pub const VARIABLE: &str = "NETLATCH_FAULT";
 
 #[cfg(debug_assertions)]
-pub use armed::{hear, reach, step};
+pub use armed::{hear, reach, send, step};
 
 /// A point on the way. An error is one that was asked for.
 #[cfg(not(debug_assertions))]
@@ -38,6 +38,13 @@ pub const fn reach(_: &'static str) -> Result<(), nix::errno::Errno> {
 #[inline(always)]
 pub const fn step(_: &'static str) -> Result<(), crate::error::Failure> {
     Ok(())
+}
+
+/// A datagram that is about to be sent. `false`: it is not to be.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub const fn send() -> Result<bool, nix::errno::Errno> {
+    Ok(true)
 }
 
 /// A datagram that the kernel sent: the first `length` bytes of `buffer`. What is returned is its length; `None` where
@@ -160,6 +167,16 @@ mod armed {
     pub fn step(point: &'static str) -> Result<(), Failure> {
         let asked_for = |errno| Failure::new("go on", Cause::Internal(format!("{errno:?} was asked for at {point}")));
         reach(point).map_err(asked_for)
+    }
+
+    /// A datagram that is about to be sent. `false`: it is not to be.
+    ///
+    /// # Errors
+    /// The errno that the fault names.
+    pub fn send() -> Result<bool, Errno> {
+        let Some(fault) = fault_at("send") else { return Ok(true) };
+        fault.strike("send")?;
+        Ok(fault.deed != Deed::Lose)
     }
 
     /// A datagram that the kernel sent: the first `length` bytes of `buffer`. What is returned is its length; `None` where
