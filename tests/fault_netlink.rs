@@ -6,7 +6,6 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use nix::libc;
 use serde_json::Value;
 use support::Namespace;
 use support::cluster::in_parallel;
-use support::container::{Container, Dialect};
+use support::container::Dialect;
 use support::fault::{Host, container, pod_of, rules, running, text};
 use support::live::{FRONT_LABELS, SHOP, WEB_LABELS, WEB_TAKES_FRONT};
 
@@ -57,19 +56,15 @@ fn whatever_the_kernel_is_made_to_answer_a_start_tells_the_truth() {
     let Undisturbed { host, rules: plan, start, .. } = undisturbed();
     let mut faults = Vec::new();
     for n in 1..=count(&start, "hear") {
-        for errno in [libc::ENOBUFS, libc::ENOMEM, libc::EINVAL] {
-            faults.push((format!("errno:{errno} hear {n}"), false));
-        }
-        for errno in [libc::EPERM, libc::ENOMEM, libc::ERESTART, libc::ENOENT, libc::EINTR, libc::EOPNOTSUPP, 0, 4000] {
+        faults.push((format!("errno:{} hear {n}", libc::ENOBUFS), false));
+        for errno in [libc::EPERM, libc::ERESTART, libc::EOPNOTSUPP, 0] {
             faults.push((format!("answer:{errno} hear {n}"), false));
         }
         faults.push((format!("cut hear {n}"), false));
         faults.push((format!("interrupt hear {n}"), true));
     }
     for n in 1..=count(&start, "send") {
-        for errno in [libc::ENOBUFS, libc::EPERM, libc::EMSGSIZE, libc::ECONNREFUSED] {
-            faults.push((format!("errno:{errno} send {n}"), false));
-        }
+        faults.push((format!("errno:{} send {n}", libc::ENOBUFS), false));
     }
     faults.push(("interrupt hear 0".to_owned(), false));
     let mut refused = 0;
@@ -85,10 +80,9 @@ fn whatever_the_kernel_is_made_to_answer_a_start_tells_the_truth() {
             refused += 1;
             let (code, line) = host.refused(fault, &id, &output);
             assert!(CODES.contains(&code), "{fault}: {line}");
+            host.must("createRuntime", &victim.state(Dialect::Runc));
+            assert_eq!((rules(&namespace), lo_is_up(&namespace)), (plan.clone(), true), "{fault}, and then again");
         }
-        host.must("createRuntime", &victim.state(Dialect::Runc));
-        assert_eq!((rules(&namespace), lo_is_up(&namespace)), (plan.clone(), true), "{fault}, and then again");
-        host.must("poststop", &victim.stopped(Dialect::Runc));
     }
     assert!(refused > faults.len() / 2, "{refused} of {} starts were refused", faults.len());
     host.is_untouched();
@@ -287,36 +281,6 @@ fn a_table_that_is_changed_before_it_is_read_back_is_refused() {
         // Started again, the container has its rules.
         host.must("createRuntime", &victim.state(Dialect::Runc));
         assert_eq!(rules(&namespace), plan, "{tampering}");
-    }
-    host.is_untouched();
-}
-
-#[test]
-fn rules_that_never_stand_still_are_not_waited_for() {
-    let Undisturbed { host, .. } = undisturbed();
-    let namespace = Namespace::new();
-    let busy: Container = container("busy", &namespace, &ASKED);
-    // Somebody who changes rules of the namespace as fast as it goes, table after table.
-    let mut other = namespace.within(|| {
-        Command::new("sh")
-            .args(["-c", "while :; do echo 'add table ip t; delete table ip t'; done | nft -i"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a shell")
-    });
-    let began = Instant::now();
-    let outputs: Vec<_> = (0..5).map(|_| host.run("createRuntime", &busy.state(Dialect::Runc), "")).collect();
-    let took = began.elapsed();
-    let _ = other.kill();
-    let _ = other.wait();
-    assert!(took < 5 * (DEADLINE + Duration::from_secs(2)), "{took:?}");
-    for output in &outputs {
-        if !output.status.success() {
-            let (code, line) = support::fault::refusal("busy", output);
-            assert!(CODES.contains(&code) || code == 43, "{line}");
-        }
     }
     host.is_untouched();
 }

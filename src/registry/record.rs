@@ -108,7 +108,12 @@ impl Record {
     /// Whether what it tells of is still there.
     fn is_alive(&self) -> bool {
         let netns = NamespaceId { dev: self.netns.0, ino: self.netns.1 };
-        self.anchor().is_some_and(|anchor| anchor.holds(netns))
+        self.anchor().map_or_else(|| self.is_hidden(), |anchor| anchor.holds(netns))
+    }
+
+    /// Whether nothing can be known of its process, although there is one.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.pid.is_some_and(alive::is_hidden)
     }
 }
 

@@ -407,7 +407,11 @@ impl Registry {
         for record in records {
             let netns = NamespaceId { dev: record.netns.0, ino: record.netns.1 };
             let Some(anchor) = record.anchor() else {
-                unknown.push(record.id);
+                if record.is_hidden() {
+                    log::warn!("container {}: its process is hidden (hidepid), so that no policy sees it", record.id);
+                } else {
+                    unknown.push(record.id);
+                }
                 continue;
             };
             let container = Container { id: record.id.clone(), anchor };
