@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use support::Namespace;
@@ -11,19 +11,8 @@ use support::container::{Container, Dialect};
 use support::fault::{Host, container, pod_of, rules, running, text};
 use support::live::{FRONT_LABELS, SHOP, WEB_LABELS, WEB_TAKES_FRONT};
 
-/// A stage, in a mount namespace of its own that `mounts` has changed.
-fn run(host: &Host, mounts: &str, stage: &str, state: &Value) -> Output {
-    let hook = host.engine.command(stage);
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &format!("{mounts} || exit 99; exec \"$@\""), "sh"]);
-    command.arg(hook.get_program()).args(hook.get_args());
-    let output = host.within(&mut command, state);
-    assert_ne!(output.status.code(), Some(99), "{mounts}: {}", text(&output));
-    output
-}
-
 fn must(host: &Host, mounts: &str, stage: &str, state: &Value) {
-    let output = run(host, mounts, stage, state);
+    let output = host.run_under(mounts, stage, state);
     assert!(output.status.success() && text(&output).is_empty(), "{mounts}: {stage}: {}", text(&output));
 }
 
@@ -62,7 +51,8 @@ fn a_value_that_cannot_be_written_is_named_and_the_rules_are_in_force() {
         let namespace = Namespace::new();
         let id = format!("c{n}");
         let one = container(&id, &namespace, &ASKED);
-        let (code, line) = host.refused(mounts, &id, &run(&host, mounts, "createRuntime", &one.state(Dialect::Runc)));
+        let (code, line) =
+            host.refused(mounts, &id, &host.run_under(mounts, "createRuntime", &one.state(Dialect::Runc)));
         assert_eq!(code, 31, "{line}");
         assert!(line.contains("net.ipv6.conf.") && line.contains("disable_ipv6"), "{line}");
         assert_eq!(rules(&namespace), rules(&undisturbed), "{mounts}");
@@ -70,7 +60,7 @@ fn a_value_that_cannot_be_written_is_named_and_the_rules_are_in_force() {
         host.must("createRuntime", &one.state(Dialect::Runc));
         must(&host, mounts, "poststart", &running(&one));
         namespace.set_sysctl("net/ipv6/conf/all/disable_ipv6", "0");
-        let (code, line) = host.refused(mounts, &id, &run(&host, mounts, "poststart", &running(&one)));
+        let (code, line) = host.refused(mounts, &id, &host.run_under(mounts, "poststart", &running(&one)));
         assert_eq!(code, 31, "{line}");
     }
     host.is_untouched();
@@ -90,7 +80,8 @@ fn what_is_no_procfs_is_refused() {
         let namespace = Namespace::new();
         let id = format!("c{n}");
         let one = container(&id, &namespace, &ASKED);
-        let (code, line) = host.refused(mounts, &id, &run(&host, mounts, "createRuntime", &one.state(Dialect::Runc)));
+        let (code, line) =
+            host.refused(mounts, &id, &host.run_under(mounts, "createRuntime", &one.state(Dialect::Runc)));
         assert_eq!(code, 30, "{mounts}: {line}");
         assert!(rules(&namespace).is_empty(), "{mounts}");
     }
@@ -197,7 +188,7 @@ fn a_peer_whose_process_is_hidden_stays_in_the_sets() {
         must(&host, mounts, "poststart", &running(&next));
         must(&host, mounts, "poststop", &next.stopped(Dialect::Runc));
         assert_eq!(rules(&web), both, "{mounts}");
-        let reload = run(&host, mounts, "reload", &Value::Null);
+        let reload = host.run_under(mounts, "reload", &Value::Null);
         assert!(reload.status.success(), "{mounts}: {}", text(&reload));
         assert_eq!(rules(&web), both, "{mounts}: after a reload");
         host.is_untouched();

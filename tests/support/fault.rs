@@ -54,6 +54,20 @@ impl Host {
         self.namespace.within(|| run_with_input(command, input.as_bytes()))
     }
 
+    /// A stage or command in a mount namespace of its own that `mounts` has changed.
+    pub(crate) fn run_under(&self, mounts: &str, stage: &str, state: &Value) -> Output {
+        let mut hook = self.engine.command(stage);
+        if mounts.is_empty() {
+            return self.within(&mut hook, state);
+        }
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &format!("{mounts} || exit 99; exec \"$@\""), "sh"]);
+        command.arg(hook.get_program()).args(hook.get_args());
+        let output = self.within(&mut command, state);
+        assert_ne!(output.status.code(), Some(99), "{mounts}: {}", text(&output));
+        output
+    }
+
     /// The same without a fault; a failure fails the test.
     pub(crate) fn must(&self, command: &str, state: &Value) {
         let output = self.run(command, state, "");
