@@ -32,10 +32,7 @@ impl Anchor {
     /// another's number passes.
     pub fn may_hold(&self, netns: NamespaceId) -> bool {
         match self {
-            // 0 and negative numbers mean groups of processes to kill(2).
-            Anchor::Process { pid, .. } => {
-                *pid > 0 && kill(nix::unistd::Pid::from_raw(*pid), None) != Err(Errno::ESRCH)
-            }
+            Anchor::Process { pid, .. } => exists(*pid),
             Anchor::Path(_) => self.holds(netns),
         }
     }
@@ -54,9 +51,10 @@ impl Anchor {
     /// Whether it is a process that lives, wherever.
     pub(super) fn is_living_process(&self) -> bool {
         match self {
-            Anchor::Process { pid, started } => {
-                stat(*pid).is_some_and(|stat| stat.started == *started && stat.is_alive())
-            }
+            Anchor::Process { pid, started } => match stat(*pid) {
+                Some(stat) => stat.started == *started && stat.is_alive(),
+                None => is_hidden(*pid),
+            },
             Anchor::Path(_) => false,
         }
     }
@@ -65,7 +63,11 @@ impl Anchor {
     /// killed process the first thread may be a zombie while others still end.
     pub fn goes_on(&self, patience: Duration) -> bool {
         let Anchor::Process { pid, .. } = self else { return false };
-        let pidfd = Pid::from_raw(*pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // rustix asserts that a number is not negative.
+        let pidfd = Some(*pid)
+            .filter(|pid| *pid > 0)
+            .and_then(Pid::from_raw)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         // Asked behind the opening: by then the number may be another's.
         let lives = self.is_living_process();
         match pidfd {
@@ -88,6 +90,17 @@ impl Anchor {
             },
         }
     }
+}
+
+/// Whether there is a process with this number. 0 and negative numbers mean groups of processes to kill(2).
+fn exists(pid: i32) -> bool {
+    pid > 0 && kill(nix::unistd::Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+/// Whether there is a process with this number that /proc does not show: mounted with `hidepid`, it keeps from who has no
+/// CAP_SYS_PTRACE what others run. Who may not be looked at is not said to be gone.
+pub(super) fn is_hidden(pid: i32) -> bool {
+    exists(pid) && stat(pid).is_none() && exists(pid)
 }
 
 /// Whether `netns` is behind `target`. What may not be looked at is not said to be gone.

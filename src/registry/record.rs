@@ -22,8 +22,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::alive::{self, Anchor};
-use super::{Lock, Registry};
+use super::{Lock, Registry, next};
 use crate::error::{Cause, Failure};
+use crate::kernel::checkpoint;
 use crate::kernel::netns::NamespaceId;
 use crate::policy::model::Labels;
 use crate::policy::names::NamedPort;
@@ -97,22 +98,31 @@ impl Record {
         }
     }
 
+    fn write(&self, write: impl FnOnce(&[u8]) -> Result<(), Cause>) -> Result<(), Failure> {
+        let failed = |cause| Failure::new(format!("record container {}", self.id), cause);
+        let bytes = serde_json::to_vec(self).map_err(|error| failed(Cause::Internal(error.to_string())))?;
+        write(&bytes).map_err(failed)
+    }
+
     /// Whether what it tells of is still there.
     fn is_alive(&self) -> bool {
         let netns = NamespaceId { dev: self.netns.0, ino: self.netns.1 };
-        self.anchor().is_some_and(|anchor| anchor.holds(netns))
+        self.anchor().map_or_else(|| self.is_hidden(), |anchor| anchor.holds(netns))
+    }
+
+    /// Whether nothing can be known of its process, although there is one.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.pid.is_some_and(alive::is_hidden)
     }
 }
 
 impl Registry {
-    /// Writes a container's record.
+    /// Writes a container's record. The lock must be held: [`Registry::put_alone`] is for who does not.
     ///
     /// # Errors
-    /// [`Cause::RunDir`].
+    /// [`Cause::RunDir`]; a record that was there is then as it was.
     pub fn put(&self, record: &Record) -> Result<(), Failure> {
-        let doing = || format!("record container {}", record.id);
-        let bytes = serde_json::to_vec(record).map_err(|e| Failure::new(doing(), Cause::Internal(e.to_string())))?;
-        self.write("containers", &record.id, &bytes).map_err(|cause| Failure::new(doing(), cause))
+        record.write(|bytes| self.replace("containers", &record.id, bytes))
     }
 
     /// The record of a container; `None` where there is none that can be read.
@@ -120,15 +130,25 @@ impl Registry {
         self.read("containers", id).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
     }
 
-    /// Forgets a container. What is not there is forgotten already.
+    /// Forgets a container, with what an interrupted [`Registry::put`] has left of it. What is not there is forgotten
+    /// already. The lock must be held: [`Registry::forget_alone`] is for who does not.
     ///
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn forget(&self, id: &str) -> Result<(), Failure> {
+        self.unlink(id)?;
+        let _ = fs::remove_file(next(&self.path("containers", id)));
+        Ok(())
+    }
+
+    fn unlink(&self, id: &str) -> Result<(), Failure> {
+        let failed = |cause| Failure::new(format!("forget container {id}"), cause);
+        self.check().map_err(failed)?;
+        checkpoint::step("forget")?;
         match fs::remove_file(self.path("containers", id)) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
-            Err(error) => Err(Failure::new(format!("forget container {id}"), self.cause(&error))),
+            Err(error) => Err(failed(self.cause(&error))),
         }
     }
 
@@ -138,7 +158,7 @@ impl Registry {
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn put_alone(&self, record: &Record) -> Result<bool, Failure> {
-        self.put(record)?;
+        record.write(|bytes| self.write("containers", &record.id, bytes))?;
         Ok(!self.roster_exists())
     }
 
@@ -147,7 +167,7 @@ impl Registry {
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn forget_alone(&self, id: &str) -> Result<bool, Failure> {
-        self.forget(id)?;
+        self.unlink(id)?;
         Ok(!self.roster_exists())
     }
 

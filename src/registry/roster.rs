@@ -21,8 +21,9 @@ use nix::errno::Errno;
 use super::alive::{Anchor, inhabitants};
 use super::shared::Shared;
 use super::stored::{self, State};
-use super::{Lock, Record, Registry, read_limited};
+use super::{Lock, PLAIN, Record, Registry, read_limited};
 use crate::error::{Cause, Failure};
+use crate::kernel::checkpoint;
 use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
 use crate::policy::model::Labels;
 use crate::policy::watch::{Identity, Watch};
@@ -314,6 +315,7 @@ impl Unfinished<'_> {
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn finish(self) -> Result<(), Failure> {
+        checkpoint::step("finish")?;
         self.file
             .write_all_at(&[State::Finished.byte()], stored::STATE_AT)
             .map_err(|error| Failure::new("finish the roster", self.registry.cause(&error)))
@@ -357,8 +359,9 @@ impl Registry {
         Ok(Loaded { roster, finished: false, rebuilt: true })
     }
 
-    /// Writes the roster as it will be, before any set is changed. The records of those in it come first: out of them it
-    /// is made again should this be interrupted.
+    /// Writes the roster as it will be, before any set is changed. The records of those in it who run come first: out of them
+    /// it is made again should this be interrupted. Of who is about to start the record comes after: interrupted, that
+    /// start has failed.
     ///
     /// It is written over what is there, in one call. Interrupted, it does not fit its checksum, which is as good as
     /// unfinished; a file renamed into place would be whole but older, at the price of another file.
@@ -371,7 +374,9 @@ impl Registry {
         let bytes = bytes.map_err(|problem| Failure::new(DOING, Cause::Internal(problem.to_string())))?;
         self.check().map_err(|cause| Failure::new(DOING, cause))?;
         let written = self.roster_file().and_then(|file| {
+            checkpoint::reach("roster-open")?;
             file.write_all_at(&bytes, 0)?;
+            checkpoint::reach("roster-written")?;
             let length = bytes.len() as u64;
             if file.metadata()?.len() != length {
                 file.set_len(length)?;
@@ -399,7 +404,7 @@ impl Registry {
 
     fn roster_file(&self) -> std::io::Result<File> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN);
         options.open(self.dir.join("roster"))
     }
 
@@ -429,7 +434,11 @@ impl Registry {
         for record in records {
             let netns = NamespaceId { dev: record.netns.0, ino: record.netns.1 };
             let Some(anchor) = record.anchor() else {
-                unknown.push(record.id);
+                if record.is_hidden() {
+                    log::warn!("container {}: its process is hidden (hidepid), so that no policy sees it", record.id);
+                } else {
+                    unknown.push(record.id);
+                }
                 continue;
             };
             if !anchor.holds(netns) {
