@@ -158,6 +158,8 @@ pub enum Cause {
     CapabilityMissing(String),
     /// The container may undo everything we do.
     NetAdmin(String),
+    /// A call that the kernel grants to every process was refused to this one. Holds its name and what it said.
+    Confined(String),
     /// /proc/sys is not what it must be.
     Procfs(String),
     /// A sysctl could not be read or written.
@@ -222,7 +224,7 @@ const fn exit(code: u8, meaning: &'static str, remedy: &'static str) -> Exit {
 }
 
 /// Every exit code but 0 (done), 1 (`check`: something was found; `last-error`: nothing is recorded) and 63.
-pub const EXITS: [Exit; 28] = [
+pub const EXITS: [Exit; 29] = [
     exit(10, "usage: unknown stage, command or option", "see `netlatch --help`"),
     exit(
         11,
@@ -260,6 +262,11 @@ pub const EXITS: [Exit; 28] = [
         28,
         "the container holds CAP_NET_ADMIN",
         "drop CAP_NET_ADMIN from the container, or set `net-admin: allow` in the configuration file",
+    ),
+    exit(
+        29,
+        "the system refuses this program a call that every program may make",
+        "look for a seccomp filter or a security module that confines the runtime",
     ),
     exit(30, "/proc/sys cannot be trusted or used", "mount a procfs at /proc where the runtime runs"),
     exit(
@@ -310,6 +317,7 @@ impl Cause {
             Cause::Join { .. } => 26,
             Cause::CapabilityMissing(_) => 27,
             Cause::NetAdmin(_) => 28,
+            Cause::Confined(_) => 29,
             Cause::Procfs(_) => 30,
             Cause::Sysctl { .. } => 31,
             Cause::Link(_) => 32,
@@ -380,6 +388,7 @@ impl fmt::Display for Cause {
             Cause::Sysctl { key, value, problem } => write!(f, "{key} = {value}: {problem}"),
             Cause::Refused(refusals) => some_of(f, refusals, "objects"),
             Cause::Netlink { call, errno } => write!(f, "{call} failed with {errno:?}"),
+            Cause::Confined(call) => write!(f, "{call}"),
             Cause::RunDir { path, problem } => write!(f, "{path}: {problem}"),
             Cause::Limit(what) | Cause::Deadline(what) | Cause::Overtaken(what) => f.write_str(what),
             Cause::Io { path, errno } => write!(f, "{path}: {errno:?}"),

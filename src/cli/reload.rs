@@ -93,7 +93,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     let wanted = Wanted { config, manifests: &manifests, host: host_addresses(&deadline)? };
     let own = Own::read()?;
     let registry = Registry::at(run_dir);
-    if registry.records().is_empty() && !registry.roster_exists() {
+    if registry.records()?.is_empty() && !registry.roster_exists() {
         return print("no container runs under netlatch\n").map(|()| Outcome::Done);
     }
     let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, None, &deadline)?;

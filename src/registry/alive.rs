@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
+use crate::error::errno_of;
 use crate::kernel::netns::{NamespaceId, Target};
 
 /// What keeps a container's network namespace in place.
@@ -50,9 +51,12 @@ impl Anchor {
     /// Whether it is a process that lives, wherever.
     pub(super) fn is_living_process(&self) -> bool {
         match self {
-            Anchor::Process { pid, started } => {
-                stat(*pid).is_some_and(|stat| stat.started == *started && stat.is_alive())
-            }
+            Anchor::Process { pid, started } => match stat(*pid) {
+                Ok(stat) => stat.is_some_and(|stat| stat.started == *started && stat.is_alive()),
+                // What may not be looked at (no descriptor left, no memory) is not said to be gone: that would take it out
+                // of the sets that deny it.
+                Err(_) => *pid > 0 && kill(Pid::from_raw(*pid), None) != Err(Errno::ESRCH),
+            },
             Anchor::Path(_) => false,
         }
     }
@@ -62,7 +66,7 @@ impl Anchor {
     pub(super) fn target(&self, netns: NamespaceId) -> Target {
         match self {
             Anchor::Path(path) => Target::Path(path.clone()),
-            Anchor::Process { pid, .. } => match stat(*pid) {
+            Anchor::Process { pid, .. } => match stat(*pid).ok().flatten() {
                 Some(stat) if stat.ended => {
                     let there = |target: &Target| target.namespace() == Ok(netns);
                     threads(*pid).find(there).unwrap_or(Target::Process(*pid))
@@ -112,8 +116,16 @@ impl Stat {
     }
 }
 
-fn stat(pid: i32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// `None` where there is no such process; an error where that cannot be told.
+fn stat(pid: i32) -> Result<Option<Stat>, Errno> {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse(&text)),
+        Err(error) => match errno_of(&error) {
+            // ESRCH: it ended between open and read.
+            Errno::ENOENT | Errno::ESRCH => Ok(None),
+            errno => Err(errno),
+        },
+    }
 }
 
 /// proc_pid_stat(5), `do_task_stat`: behind the name, which may hold spaces and parentheses, field 3 is the state, 20 the
@@ -127,9 +139,10 @@ fn parse(stat: &str) -> Option<Stat> {
     Some(Stat { started, ended, threads })
 }
 
-/// When the process started, in clock ticks since boot (field 22 of /proc/PID/stat); `None` where there is none.
+/// When the process started, in clock ticks since boot (field 22 of /proc/PID/stat); `None` where there is none, or where
+/// it may not be looked at.
 pub fn started(pid: i32) -> Option<u64> {
-    stat(pid).map(|stat| stat.started)
+    stat(pid).ok().flatten().map(|stat| stat.started)
 }
 
 /// Clock ticks of /proc in milliseconds. `USER_HZ` is 100 on every architecture Linux containers run on.

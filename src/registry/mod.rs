@@ -47,6 +47,9 @@ const LOCK_RETRY: (Duration, Duration) = (Duration::from_micros(100), Duration::
 /// A record is some hundred bytes, or as long as what its container follows takes; a longer file is nobody's.
 const RECORD_LIMIT: u64 = 64 << 20;
 
+/// What lies where a file of ours belongs is no way elsewhere, and no pipe that waits for somebody at its other end.
+const PLAIN: i32 = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+
 /// The state directory.
 #[derive(Clone, Debug)]
 pub struct Registry {
@@ -82,7 +85,7 @@ impl Registry {
         let failed = |cause| Failure::new(DOING, cause);
         self.make("containers").map_err(failed)?;
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN);
         let mut file = options.open(self.dir.join("lock")).map_err(|error| failed(self.cause(&error)))?;
         let (mut retry, longest) = LOCK_RETRY;
         loop {
@@ -112,7 +115,7 @@ impl Registry {
         self.check()?;
         let path = self.path(folder, id);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN);
         let file = match options.open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.make(folder)?;
@@ -159,7 +162,7 @@ impl Registry {
 }
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = OpenOptions::new().read(true).custom_flags(PLAIN).open(path)?;
     if file.metadata()?.len() > RECORD_LIMIT {
         return Err(ErrorKind::FileTooLarge.into());
     }

@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use super::alive::{Anchor, inhabitants};
 use super::shared::Shared;
 use super::stored::{self, State};
-use super::{Lock, Record, Registry, read_limited};
+use super::{Lock, PLAIN, Record, Registry, read_limited};
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
 use crate::policy::model::Labels;
@@ -325,7 +325,7 @@ impl Registry {
             Err(error) if error.kind() == ErrorKind::FileTooLarge => "it is too long",
             Err(error) => return Err(failed(error)),
         };
-        let roster = self.rebuild(lock, labels_of);
+        let roster = self.rebuild(lock, labels_of)?;
         log::info!("the roster was made from the records ({problem}): {} namespaces", roster.subjects.len());
         Ok(Loaded { roster, finished: false, rebuilt: true })
     }
@@ -372,32 +372,35 @@ impl Registry {
 
     fn roster_file(&self) -> std::io::Result<File> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN);
         options.open(self.dir.join("roster"))
     }
 
     /// Who runs, by the records alone: whoever asks changes nothing. `labels_of` as in [`Registry::roster`].
-    pub fn who_runs(&self, labels_of: impl Fn(&str) -> Labels) -> Roster {
-        self.of_records(labels_of).0
+    ///
+    /// # Errors
+    /// As [`Registry::records`].
+    pub fn who_runs(&self, labels_of: impl Fn(&str) -> Labels) -> Result<Roster, Failure> {
+        Ok(self.of_records(labels_of)?.0)
     }
 
     /// The roster that the records tell of. Records of containers that have ended are removed.
-    fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Roster {
-        let (roster, dead, unknown) = self.of_records(labels_of);
+    fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Result<Roster, Failure> {
+        let (roster, dead, unknown) = self.of_records(labels_of)?;
         self.forget_dead(lock, &dead);
         for id in unknown {
             self.forget(&id).unwrap_or_else(|failure| log::warn!("{failure}"));
         }
-        roster
+        Ok(roster)
     }
 
     /// Who runs, who has ended, and the ids of those of whom nothing can be known.
     ///
     /// A namespace has the table of the last of its containers that asked for rules of its own: one that did not leaves
     /// a neighbour's alone.
-    fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> (Roster, Vec<Container>, Vec<String>) {
+    fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> Result<(Roster, Vec<Container>, Vec<String>), Failure> {
         let (mut roster, mut dead, mut unknown) = (Roster::default(), Vec::new(), Vec::new());
-        let mut records = self.records();
+        let mut records = self.records()?;
         records.sort_by_key(|record| record.explicit);
         for record in records {
             let netns = NamespaceId { dev: record.netns.0, ino: record.netns.1 };
@@ -413,7 +416,7 @@ impl Registry {
             let gone = roster.enter(arrival(record, netns, container, &labels_of));
             dead.extend(gone.into_iter().flat_map(|subject| subject.containers));
         }
-        (roster, dead, unknown)
+        Ok((roster, dead, unknown))
     }
 }
 
