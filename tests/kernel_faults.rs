@@ -132,21 +132,44 @@ impl Scene {
 
     /// What holds now: the rules of all, and of the container what else was asked for.
     fn found(&self) -> Found {
-        let rules = self.namespaces.iter().map(Namespace::nft_json).collect();
         let own = &self.namespaces[0];
-        let lo = own.ip_json(&["link", "show", "lo"])[0]["flags"].to_string();
+        let peers = self.namespaces[1..].iter().map(Namespace::nft_json).collect();
+        let lo = (self.run == Run::Start).then(|| own.ip_json(&["link", "show", "lo"])[0]["flags"].to_string());
         let ipv6 = ["all", "default", "lo"].map(|name| own.sysctl(&format!("net/ipv6/conf/{name}/disable_ipv6")));
         let recorded = self.engine.run_dir().join(format!("containers/{}.json", self.container.id)).exists();
-        Found { rules, lo, ipv6, recorded }
+        Found { rules: own.nft_json(), peers, lo, ipv6, recorded }
+    }
+
+    /// Whether it was said that the peer's sets could not be changed: every start and `reload` tries them again.
+    fn told_of_the_peer(&self) -> bool {
+        let log = fs::read_to_string(self.engine.run_dir().join("log")).unwrap_or_default();
+        log.contains("container peer: its sets of peers could not be changed")
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
-    rules: Vec<Vec<Value>>,
-    lo: String,
+    /// Of the container.
+    rules: Vec<Value>,
+    /// Of others.
+    peers: Vec<Vec<Value>>,
+    lo: Option<String>,
     ipv6: [String; 3],
     recorded: bool,
+}
+
+impl Found {
+    /// What is not as in `other`.
+    fn unlike(&self, other: &Found) -> Vec<&'static str> {
+        let parts = [
+            ("its rules", self.rules == other.rules),
+            ("its peer's rules", self.peers == other.peers),
+            ("lo", self.lo == other.lo),
+            ("disable_ipv6", self.ipv6 == other.ipv6),
+            ("the record", self.recorded == other.recorded),
+        ];
+        parts.into_iter().filter(|(_, same)| !same).map(|(part, _)| part).collect()
+    }
 }
 
 fn named(mut container: Container, id: &str) -> Container {
@@ -175,7 +198,8 @@ fn calls(trace: &Path) -> Vec<(String, usize, String)> {
 }
 
 /// What is wrong with how a run with a fault ended.
-fn wrong(scene: &Scene, output: &Output, wanted: &Found) -> Option<String> {
+fn wrong(scene: &Scene, inject: &str, output: &Output, wanted: &Found) -> Option<String> {
+    // Where writing itself fails there can be no line.
     let line = said(output);
     match output.status.code() {
         None => return Some(format!("signal {:?}: {line}", output.status.signal())),
@@ -183,15 +207,19 @@ fn wrong(scene: &Scene, output: &Output, wanted: &Found) -> Option<String> {
         // Nothing could be done about a stop that failed; the next start repairs it.
         Some(0) if scene.run == Run::Poststop => {}
         Some(0) => {
-            let found = scene.found();
-            if found != *wanted {
-                return Some(format!("success with {found:?} instead of {wanted:?}"));
+            let mut found = scene.found();
+            if scene.told_of_the_peer() {
+                found.peers.clone_from(&wanted.peers);
+            }
+            let unlike = found.unlike(wanted);
+            if !unlike.is_empty() {
+                return Some(format!("success, and {unlike:?} not as wanted"));
             }
         }
         Some(10..=63) => {
             let one = line.starts_with("netlatch: cannot ") && line.ends_with('\n') && line.lines().count() == 1;
             let text = ["not permitted", "not implemented", "denied"].iter().any(|text| line.contains(text));
-            if !one || text {
+            if (!one || text) && !(inject.starts_with("write:") && line.is_empty()) {
                 return Some(format!("not one line of ours: {line}"));
             }
         }
@@ -226,7 +254,7 @@ fn sweep(run: Run, faults: impl Fn(&[(String, usize, String)]) -> Vec<(String, S
                 while let Some((inject, line)) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let scene = Scene::new(engine, run);
                     let output = scene.traced(&[format!("--inject={inject}")]);
-                    if let Some(problem) = wrong(&scene, &output, &wanted) {
+                    if let Some(problem) = wrong(&scene, inject, &output, &wanted) {
                         problems.lock().expect("no panic").push(format!("{inject}: {line}\n    {problem}"));
                     }
                     engine = scene.engine;
@@ -239,9 +267,28 @@ fn sweep(run: Run, faults: impl Fn(&[(String, usize, String)]) -> Vec<(String, S
     assert!(problems.is_empty(), "{} of {} faults:\n{}", problems.len(), faults.len(), problems.join("\n"));
 }
 
+/// Calls that come again and again and tell nothing new: of each only the first few fail.
+const ALIKE: [&str; 5] = ["close", "fcntl", "getpid", "gettid", "geteuid"];
+const OF_ALIKE: usize = 2;
+
 /// Each call fails once.
 fn each_call(calls: &[(String, usize, String)]) -> Vec<(String, String)> {
-    calls.iter().map(|(name, count, line)| (format!("{name}:error=EPERM:when={count}"), line.clone())).collect()
+    let tells = |call: &&(String, usize, String)| !ALIKE.contains(&call.0.as_str()) || call.1 <= OF_ALIKE;
+    let fault =
+        |(name, count, line): &(String, usize, String)| (format!("{name}:error=EPERM:when={count}"), line.clone());
+    calls.iter().filter(tells).map(fault).collect()
+}
+
+/// Each call fails once, of those that are alike but for their numbers and what they carry only the first two.
+fn each_sort_of_call(calls: &[(String, usize, String)]) -> Vec<(String, String)> {
+    let mut seen = BTreeMap::new();
+    let mut first = calls.to_vec();
+    first.retain(|(_, _, line)| {
+        let call: String = line.chars().take(60).filter(|c| !c.is_ascii_digit()).collect();
+        let times = seen.entry(call).and_modify(|times| *times += 1).or_insert(1);
+        *times <= 2
+    });
+    each_call(&first)
 }
 
 /// Each kind of call fails from main's first line on, as under a seccomp filter.
@@ -264,17 +311,17 @@ fn a_start_among_peers_holds_or_says_so_whichever_call_fails() {
 
 #[test]
 fn a_poststart_holds_or_says_so_whichever_call_fails() {
-    sweep(Run::Poststart, each_call);
+    sweep(Run::Poststart, each_sort_of_call);
 }
 
 #[test]
 fn a_poststop_ends_whichever_call_fails() {
-    sweep(Run::Poststop, each_call);
+    sweep(Run::Poststop, each_sort_of_call);
 }
 
 #[test]
 fn a_reload_holds_or_says_so_whichever_call_fails() {
-    sweep(Run::Reload, each_call);
+    sweep(Run::Reload, each_sort_of_call);
 }
 
 #[test]

@@ -200,7 +200,10 @@ impl Registry {
     }
 
     /// The record of a container; `None` where there is none, or something else in its place.
-    fn look_up(&self, id: &str) -> Result<Option<Record>, Failure> {
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`] where that cannot be told.
+    pub fn look_up(&self, id: &str) -> Result<Option<Record>, Failure> {
         match self.read("containers", id) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
             Err(error) if matches!(errno_of(&error), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EPERM) => {
