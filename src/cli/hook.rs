@@ -294,7 +294,7 @@ pub(super) fn present(
     if comment.is_none() || comment.as_deref() == planned {
         return Ok(Present::Replaceable(comment));
     }
-    let neighbours = registry.sharing(inside.id(), &plan.id);
+    let neighbours = registry.sharing(inside.id(), &plan.id)?;
     match neighbours.iter().find(|other| other.explicit && other.table == comment) {
         None => Ok(Present::Replaceable(comment)),
         Some(_) if !inputs.settings.explicit => Ok(Present::Kept),

@@ -50,6 +50,9 @@ const WRITE_TRIES: usize = 8;
 /// A record is some hundred bytes, or as long as what its container follows takes; a longer file is nobody's.
 const RECORD_LIMIT: u64 = 64 << 20;
 
+/// What lies where a file of ours belongs is no way elsewhere, and no pipe that waits for somebody at its other end.
+const PLAIN: i32 = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+
 /// The state directory.
 #[derive(Clone, Debug)]
 pub struct Registry {
@@ -184,9 +187,6 @@ impl Registry {
         Cause::RunDir { path: self.dir.display().to_string(), problem: format!("{:?}", errno_of(error)) }
     }
 }
-
-/// How files are opened: neither a link to elsewhere nor a pipe that nobody is at the other end of.
-const PLAIN: i32 = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = OpenOptions::new().read(true).custom_flags(PLAIN).open(path)?;

@@ -15,15 +15,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::alive::{self, Anchor};
 use super::{Lock, Registry, next};
-use crate::error::{Cause, Failure};
+use crate::error::{Cause, Failure, errno_of};
 use crate::kernel::checkpoint;
 use crate::kernel::netns::NamespaceId;
 use crate::policy::model::Labels;
@@ -182,35 +183,68 @@ impl Registry {
         }
     }
 
-    /// Every record that can be read, oldest first. One that cannot is said in the log.
-    pub fn records(&self) -> Vec<Record> {
-        let readable = |id: String| {
-            let record = self.record(&id).filter(|record| record.id == id);
-            if record.is_none() {
-                log::warn!("the record of container {id:?} cannot be read and is passed over");
+    /// Every record that can be read, oldest first. One that is none is said in the log.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`] where it cannot be told what is there (no descriptor left, no memory): whoever was passed over
+    /// would be missing from the sets that deny it.
+    pub fn records(&self) -> Result<Vec<Record>, Failure> {
+        let mut records = Vec::new();
+        for id in self.recorded()? {
+            match self.look_up(&id)?.filter(|record| record.id == id) {
+                Some(record) => records.push(record),
+                None => log::warn!("the record of container {id:?} cannot be read and is passed over"),
             }
-            record
-        };
-        let mut records: Vec<Record> = self.recorded().filter_map(readable).collect();
+        }
         records.sort_by(|a, b| (a.recorded_ms, &a.id).cmp(&(b.recorded_ms, &b.id)));
-        records
+        Ok(records)
     }
 
     /// The ids that there are records of.
-    fn recorded(&self) -> impl Iterator<Item = String> + use<> {
-        let entries = fs::read_dir(self.dir.join("containers")).into_iter().flatten();
-        entries.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?.strip_suffix(".json")?.to_owned()))
+    fn recorded(&self) -> Result<Vec<String>, Failure> {
+        let failed = |error: io::Error| Failure::new("list the records of containers", self.cause(&error));
+        let entries = match fs::read_dir(self.dir.join("containers")) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
+        }
+        Ok(ids)
+    }
+
+    /// The record of a container; `None` where there is none, or something else in its place.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`] where that cannot be told.
+    pub fn look_up(&self, id: &str) -> Result<Option<Record>, Failure> {
+        match self.read("containers", id) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if matches!(errno_of(&error), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EPERM) => {
+                Err(Failure::new("read the records of containers", self.cause(&error)))
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     /// The records of other live containers in the namespace `netns`.
     ///
     /// Reads every record; asked only where a namespace holds a table of ours already, with other rules.
-    pub fn sharing(&self, netns: NamespaceId, id: &str) -> Vec<Record> {
-        self.recorded()
-            .filter(|other| other != id)
-            .filter_map(|other| self.record(&other))
-            .filter(|record| record.netns == (netns.dev, netns.ino) && record.is_alive())
-            .collect()
+    ///
+    /// # Errors
+    /// As [`Registry::records`].
+    pub fn sharing(&self, netns: NamespaceId, id: &str) -> Result<Vec<Record>, Failure> {
+        let mut sharing = Vec::new();
+        for other in self.recorded()?.into_iter().filter(|other| other != id) {
+            let record = self.look_up(&other)?;
+            sharing.extend(record.filter(|r| r.netns == (netns.dev, netns.ino) && r.is_alive()));
+        }
+        Ok(sharing)
     }
 }
 
@@ -296,7 +330,8 @@ mod tests {
         // The same number, given to a process that began later.
         registry.put(&Record { recorded_ms: 1, ..record("recycled", std::process::id()) }).unwrap();
         fs::write(dir.path().join("containers/garbage.json"), "{").unwrap();
-        let sharing: Vec<String> = registry.sharing(netns, "mine").into_iter().map(|record| record.id).collect();
+        let sharing: Vec<String> =
+            registry.sharing(netns, "mine").unwrap().into_iter().map(|record| record.id).collect();
         assert_eq!(sharing, ["other"]);
     }
 

@@ -322,6 +322,9 @@ impl Unfinished<'_> {
     }
 }
 
+/// What the records tell of: the roster, who has ended with what held his namespace, and records that name nobody.
+type OfRecords = (Roster, Vec<(String, Anchor)>, Vec<String>);
+
 impl Registry {
     /// Whether there is a roster, or might be. See [`Registry::put_alone`] for why this can be asked without the lock.
     pub fn roster_exists(&self) -> bool {
@@ -354,7 +357,7 @@ impl Registry {
             Err(error) if error.kind() == ErrorKind::FileTooLarge => "it is too long",
             Err(error) => return Err(failed(error)),
         };
-        let roster = self.rebuild(lock, labels_of);
+        let roster = self.rebuild(lock, labels_of)?;
         log::info!("the roster was made from the records ({problem}): {} namespaces", roster.subjects.len());
         Ok(Loaded { roster, finished: false, rebuilt: true })
     }
@@ -409,27 +412,30 @@ impl Registry {
     }
 
     /// Who runs, by the records alone: whoever asks changes nothing. `labels_of` as in [`Registry::roster`].
-    pub fn who_runs(&self, labels_of: impl Fn(&str) -> Labels) -> Roster {
-        self.of_records(labels_of).0
+    ///
+    /// # Errors
+    /// As [`Registry::records`].
+    pub fn who_runs(&self, labels_of: impl Fn(&str) -> Labels) -> Result<Roster, Failure> {
+        Ok(self.of_records(labels_of)?.0)
     }
 
     /// The roster that the records tell of. Records of containers that have ended are removed.
-    fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Roster {
-        let (roster, dead, unknown) = self.of_records(labels_of);
+    fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Result<Roster, Failure> {
+        let (roster, dead, unknown) = self.of_records(labels_of)?;
         self.forget_dead(lock, dead.iter().map(|(id, anchor)| (id.as_str(), anchor)));
         for id in unknown {
             self.forget(&id).unwrap_or_else(|failure| log::warn!("{failure}"));
         }
-        roster
+        Ok(roster)
     }
 
     /// Who runs, who has ended, and the ids of those of whom nothing can be known.
     ///
     /// A namespace has the table of the last of its containers that asked for rules of its own: one that did not leaves
     /// a neighbour's alone.
-    fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> (Roster, Vec<(String, Anchor)>, Vec<String>) {
+    fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> Result<OfRecords, Failure> {
         let (mut roster, mut dead, mut unknown) = (Roster::default(), Vec::new(), Vec::new());
-        let mut records = self.records();
+        let mut records = self.records()?;
         records.sort_by_key(|record| record.explicit);
         for record in records {
             let netns = NamespaceId { dev: record.netns.0, ino: record.netns.1 };
@@ -449,7 +455,7 @@ impl Registry {
             let gone = gone.into_iter().flat_map(|subject| subject.containers);
             dead.extend(gone.map(|container| (container.id, container.anchor)));
         }
-        (roster, dead, unknown)
+        Ok((roster, dead, unknown))
     }
 }
 
