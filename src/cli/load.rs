@@ -9,7 +9,7 @@ use crate::error::{Cause, Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
 use crate::oci::{Bundle, Requests, State, annotations, sandbox_file};
-use crate::policy::parse::{Collector, MAX_MANIFESTS, Manifests, Outcome};
+use crate::policy::parse::{Collector, MAX_FILES, MAX_MANIFESTS, Manifests, Outcome};
 use crate::policy::watch;
 use crate::settings::{Config, DEFAULT_FILE, Settings, complete, is_same_pod};
 
@@ -163,6 +163,10 @@ pub(super) fn documents(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     };
     let mut paths = Vec::new();
     for entry in entries {
+        if paths.len() >= MAX_FILES {
+            let problem = format!("{}: there are more than {MAX_FILES} documents in it (MAX_FILES)", dir.display());
+            return Err(Failure::new("list the documents of a folder", Cause::Limit(problem)));
+        }
         let path = entry.map_err(failed)?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         let wanted = path.extension().is_some_and(|ext| ["yaml", "yml", "json"].iter().any(|known| ext == *known));

@@ -30,6 +30,16 @@ const IFLA_IFNAME: u16 = 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 
+/// Most links of a namespace that are looked at. Each may be given sysctls of its own.
+pub const MAX_LINKS: usize = 10_000;
+/// Most addresses of a namespace that are looked at. A container's stand in the roster and in the sets of its peers.
+pub const MAX_ADDRESSES: usize = 10_000;
+
+fn check_count(count: usize, (limit, name): (usize, &str)) -> Result<(), Cause> {
+    let problem = || Cause::Limit(format!("the namespace has more than {limit} of them ({name})"));
+    if count > limit { Err(problem()) } else { Ok(()) }
+}
+
 /// How often a dump that changed underfoot (`NLM_F_DUMP_INTR`) is asked for anew.
 const DUMP_ATTEMPTS: u32 = 8;
 
@@ -254,7 +264,7 @@ impl Route {
         self.dump(&[get_links()], deadline, "list the links", || {
             (Vec::new(), |links: &mut Vec<Link>, reply: Reply<'_>| {
                 links.push(parse_link(reply.payload)?);
-                Ok(())
+                check_count(links.len(), (MAX_LINKS, "MAX_LINKS"))
             })
         })
     }
@@ -263,7 +273,7 @@ impl Route {
         self.dump(&[get_addresses(0)], deadline, "list the addresses", || {
             (Vec::new(), |addresses: &mut Vec<Address>, reply: Reply<'_>| {
                 addresses.extend(parse_address(reply.kind, reply.payload)?);
-                Ok(())
+                check_count(addresses.len(), (MAX_ADDRESSES, "MAX_ADDRESSES"))
             })
         })
     }

@@ -77,7 +77,7 @@ pub(super) fn tables(paths: &[PathBuf], output: Output) -> Result<Outcome, Failu
     let manifests = load::manifests_below(paths)?;
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
-    let reach = reach::reach(&manifests.policies, &judge, &world, &manifests.declared);
+    let reach = reach::reach(&manifests.policies, &judge, &world, &manifests.declared)?;
     match output {
         Output::Table => print(&table::nobody(&reach).unwrap_or_else(|| table::text(&reach, width())))?,
         Output::Json => print_json(&format!("{}\n", table::json(&reach)))?,

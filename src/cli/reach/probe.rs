@@ -1,5 +1,6 @@
 //! Probes: one JSON object a line in, the same object with the answer out.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -72,8 +73,9 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields: Vec<(String, &'de RawValue)> = Vec::new();
+                let mut names = BTreeSet::new();
                 while let Some(name) = map.next_key::<String>()? {
-                    if fields.iter().any(|(known, _)| *known == name) {
+                    if !names.insert(name.clone()) {
                         return Err(serde::de::Error::custom(format_args!("the field {} stands twice", shown(&name))));
                     }
                     fields.push((name, map.next_value()?));

@@ -40,7 +40,7 @@
 mod layers;
 mod policies;
 
-use crate::error::Failure;
+use crate::error::{Cause, Failure};
 use crate::net::{Direction, Family, Transport};
 use crate::nft::filter::{Denial, Filter, Ipv6Traffic, PolicyLayer};
 use crate::nft::ruleset::{Base, Chain, Hook, Match, Rule, Set, Side, State, Statement, TABLE, Table, Verdict};
@@ -68,7 +68,8 @@ const REJECT: &str = "reject_packet";
 /// The table for `filter`. `comment` goes to the table.
 ///
 /// # Errors
-/// [`Cause::Limit`](crate::error::Cause::Limit) when port ranges and addresses multiply past half a million.
+/// [`Cause::Limit`] when port ranges and addresses multiply past half a million, and where the table is larger than
+/// [`MAX_TABLE_RULES`] or [`MAX_ELEMENTS`].
 /// [`Cause::Internal`](crate::error::Cause::Internal) where a group's member has a port and the group a service, or neither.
 pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
     let mut builder =
@@ -91,7 +92,33 @@ pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
             builder.reject();
         }
     }
-    Ok(Table { comment, sets: builder.sets, chains: builder.chains })
+    let table = Table { comment, sets: builder.sets, chains: builder.chains };
+    check_size(&table)?;
+    Ok(table)
+}
+
+/// Most rules of a table. A packet walks few of them, but the kernel takes each on its own: some 10 µs.
+pub const MAX_TABLE_RULES: usize = 50_000;
+/// Most elements of all sets of a table: what four lists and the policies may name. Loading that many takes seconds.
+pub const MAX_ELEMENTS: usize = 1_000_000;
+
+/// Whether the kernel can be asked to take it in time.
+///
+/// # Errors
+/// [`Cause::Limit`].
+fn check_size(table: &Table) -> Result<(), Failure> {
+    let rules: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
+    let elements: usize = table.sets.iter().map(|set| set.len()).sum();
+    for (count, limit, what) in [
+        (rules, MAX_TABLE_RULES, "rules (MAX_TABLE_RULES)"),
+        (elements, MAX_ELEMENTS, "elements of sets (MAX_ELEMENTS)"),
+    ] {
+        if count > limit {
+            let problem = format!("lists and policies come to {count} where at most {limit} are taken: {what}");
+            return Err(Failure::new("build the rules", Cause::Limit(problem)));
+        }
+    }
+    Ok(())
 }
 
 struct Builder {
