@@ -15,7 +15,7 @@ use crate::printable;
 /// syslog(3)'s datagram socket; journald listens on it too.
 const SOCKET: &str = "/dev/log";
 /// The file's greatest size; then it becomes `log.1`, whose predecessor goes.
-const FILE_LIMIT: u64 = 1 << 20;
+pub const MAX_LOG: u64 = 1 << 20;
 /// facility daemon (3).
 const FACILITY: u8 = 3 << 3;
 
@@ -64,7 +64,7 @@ impl Sink {
     }
 
     fn append(&self, line: &str) -> std::io::Result<()> {
-        if fs::symlink_metadata(&self.file).is_ok_and(|meta| meta.len() > FILE_LIMIT) {
+        if fs::symlink_metadata(&self.file).is_ok_and(|meta| meta.len() > MAX_LOG) {
             fs::rename(&self.file, self.file.with_extension("1"))?;
         }
         let mut options = OpenOptions::new();

@@ -163,17 +163,36 @@ pub(super) fn documents(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     };
     let mut paths = Vec::new();
     for entry in entries {
-        if paths.len() >= MAX_FILES {
-            let problem = format!("{}: there are more than {MAX_FILES} documents in it (MAX_FILES)", dir.display());
-            return Err(Failure::new("list the documents of a folder", Cause::Limit(problem)));
-        }
         let path = entry.map_err(failed)?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         let wanted = path.extension().is_some_and(|ext| ["yaml", "yml", "json"].iter().any(|known| ext == *known));
         if wanted && !hidden {
             paths.push(path);
         }
+        if paths.len() > MAX_FILES {
+            let problem = format!("{}: there are more than {MAX_FILES} documents in it (MAX_FILES)", dir.display());
+            return Err(Failure::new("list the documents of a folder", Cause::Limit(problem)));
+        }
     }
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_a_most_documents() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |n: usize| std::fs::write(dir.path().join(format!("{n}.yaml")), "").unwrap();
+        (0..MAX_FILES).for_each(write);
+        // What is no document does not count.
+        std::fs::write(dir.path().join("README"), "").unwrap();
+        assert_eq!(documents(dir.path()).unwrap().len(), MAX_FILES);
+        write(MAX_FILES);
+        let failure = documents(dir.path()).unwrap_err();
+        assert_eq!(failure.exit_code(), 41);
+        assert!(failure.to_string().contains("(MAX_FILES)"), "{failure}");
+    }
 }

@@ -428,6 +428,15 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_has_a_most_links_and_addresses() {
+        for limit in [(MAX_LINKS, "MAX_LINKS"), (MAX_ADDRESSES, "MAX_ADDRESSES")] {
+            assert_eq!(check_count(limit.0, limit), Ok(()));
+            let cause = check_count(limit.0 + 1, limit).unwrap_err();
+            assert!(cause.exit().code == 41 && cause.to_string().contains(limit.1), "{cause}");
+        }
+    }
+
+    #[test]
     fn ipv6_on_lo_is_required_exactly_when_it_is_on() {
         let found = |up, v4, v6| Loopback { up, v4, v6 };
         assert_eq!(check_loopback(&found(true, true, true), true), Ok(()));

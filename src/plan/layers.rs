@@ -87,12 +87,12 @@ fn named(list: &List) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::list::ENTRY_LIMIT;
+    use crate::policy::list::MAX_ENTRIES;
 
     #[test]
     fn the_longest_list_opens_what_it_names() {
         // Compared one by one, these would take minutes.
-        let text: Vec<String> = (1..ENTRY_LIMIT as u32)
+        let text: Vec<String> = (1..MAX_ENTRIES as u32)
             .map(|n| std::net::Ipv4Addr::from_bits(0x0b00_0000 + 3 * n).to_string())
             .chain(["169.254.169.254:80".to_owned()])
             .collect();

@@ -205,3 +205,67 @@ fn of_node(node: &[IpAddr]) -> Group {
         origin: "the container's own node".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Requests;
+    use crate::policy::model::{NetworkPolicy, Operator, Peer, Requirement, Rule, Selector, Who};
+    use crate::policy::watch::Holder;
+    use crate::policy::world::Inventory;
+
+    /// The failure of a policy whose one selector has so many values, among so many pods that it may mean.
+    fn asked(values: usize, pods: usize) -> Option<Failure> {
+        let pod = |n: usize| {
+            let labels = [("n".to_owned(), n.to_string())].into();
+            Identity { namespace: "default".into(), labels, ..Identity::default() }
+        };
+        let identities: Vec<Identity> = (0..pods).map(pod).collect();
+        let address = [IpAddr::from([10, 0, 0, 1])];
+        let holders = Holders::new(identities.iter().map(|identity| Holder { identity, addresses: &address }));
+        let values = (0..values).map(|n| format!("v{n}")).collect();
+        let requirement = Requirement { key: "n".into(), operator: Operator::In, values };
+        let who = Who::Pods {
+            namespaces: crate::policy::model::Namespaces::Own("default".into()),
+            pods: Selector { requirements: vec![requirement] },
+        };
+        let origin = Origin::Builtin("test");
+        let rule = Rule {
+            action: Action::Accept,
+            peers: vec![Peer { who, origin: origin.clone() }],
+            ports: Vec::new(),
+            name: None,
+            origin: origin.clone(),
+        };
+        let policy = NetworkPolicy {
+            namespace: "default".into(),
+            name: "p".into(),
+            pods: Selector::default(),
+            ingress: Some(vec![rule]),
+            egress: None,
+            origin,
+        };
+        let policies = Policies { network: vec![policy], cluster: Vec::new() };
+        let (identity, world) = (pod(0), World::new(Inventory::default()));
+        let subject = Pod::of_container("c", &identity, Vec::new());
+        let cluster = Cluster {
+            policies: &policies,
+            identity: &identity,
+            pods: &holders,
+            nodes: &[],
+            world: &world,
+            subject: &subject,
+        };
+        let settings = Settings::decide(None, Requests::default()).unwrap();
+        of(&cluster, &settings, &[]).err()
+    }
+
+    #[test]
+    fn selectors_ask_at_most_so_much_and_are_refused_before_they_ask() {
+        assert_eq!(asked(100, 100), None);
+        // A selector, its condition and its values are asked of each pod.
+        let failure = asked(100_000 - 2, MAX_QUESTIONS / 100_000 + 1).unwrap();
+        assert_eq!(failure.exit_code(), 41);
+        assert!(failure.to_string().contains("(MAX_QUESTIONS)"), "{failure}");
+    }
+}

@@ -477,6 +477,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn answers_have_a_most() {
+        assert_eq!(check_answers(1000, MAX_ANSWERS / 1_000_000), Ok(()));
+        for (ends, spoken) in [(1000, MAX_ANSWERS / 1_000_000 + 1), (usize::MAX, 1)] {
+            let failure = check_answers(ends, spoken).unwrap_err();
+            assert!(failure.exit_code() == 41 && failure.to_string().contains("(MAX_ANSWERS)"), "{failure}");
+        }
+    }
+
+    #[test]
     fn ranges_that_touch_are_one_and_transports_stay_apart() {
         let ports = |transport, first, last| Spoken::Ports(transport, PortRange::new(first, last).unwrap());
         let (tcp, udp) = (Transport::Tcp, Transport::Udp);

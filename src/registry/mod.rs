@@ -20,7 +20,7 @@ mod shared;
 mod stored;
 
 pub use alive::{Anchor, started};
-pub use faults::Fault;
+pub use faults::{Fault, MAX_ERRORS};
 pub use record::Record;
 pub use roster::{Arrival, Container, Loaded, Reaped, Roster, Subject, Unfinished};
 pub use shared::Shared;
@@ -45,7 +45,7 @@ pub const RUN_DIR: &str = "/run/netlatch";
 /// millisecond where others follow it. The wait doubles up to the second value, so that many who wait cost little.
 const LOCK_RETRY: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(1));
 /// A record is some hundred bytes, or as long as what its container follows takes; a longer file is nobody's.
-const RECORD_LIMIT: u64 = 64 << 20;
+pub const MAX_RECORD: u64 = 64 << 20;
 
 /// The state directory.
 #[derive(Clone, Debug)]
@@ -160,7 +160,7 @@ impl Registry {
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    if file.metadata()?.len() > RECORD_LIMIT {
+    if file.metadata()?.len() > MAX_RECORD {
         return Err(ErrorKind::FileTooLarge.into());
     }
     // On the file itself, which tells its length, so that one read takes it whole.

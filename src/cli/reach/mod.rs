@@ -25,7 +25,7 @@ pub(super) enum Output {
 }
 
 /// Longest input of probes, in bytes: two million of them.
-const MAX_PROBES: u64 = 256 << 20;
+pub const MAX_PROBES: u64 = 256 << 20;
 
 /// What the help says beyond its options.
 pub(super) const HELP: &str = "\

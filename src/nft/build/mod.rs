@@ -291,3 +291,32 @@ fn neighbours(filter: &Filter, hook: Hook) -> Vec<Rule> {
 pub fn table_comment(digest: u64) -> String {
     format!("{TABLE} {} plan {digest:016x}", env!("CARGO_PKG_VERSION"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::AddrRange;
+    use crate::nft::ruleset::{KeyType, Kind};
+
+    fn table(rules: usize, elements: usize) -> Table {
+        let any = rule(Vec::new(), Verdict::Accept, "");
+        let span = AddrRange { first: 0, last: 0 };
+        // An element of two fields is one element.
+        let key = vec![KeyType::Ipv4Addr, KeyType::InetService];
+        let set = Set { name: "s".into(), key, kind: Kind::Interval, spans: vec![span; 2 * elements] };
+        let chain = |rules| Chain { name: "c".into(), base: None, rules: vec![any.clone(); rules] };
+        Table { comment: String::new(), sets: vec![set], chains: vec![chain(rules / 2), chain(rules - rules / 2)] }
+    }
+
+    #[test]
+    fn a_table_has_a_most_rules_and_a_most_elements() {
+        assert_eq!(check_size(&table(MAX_TABLE_RULES, MAX_ELEMENTS)), Ok(()));
+        for (table, name) in
+            [(table(MAX_TABLE_RULES + 1, 0), "(MAX_TABLE_RULES)"), (table(0, MAX_ELEMENTS + 1), "(MAX_ELEMENTS)")]
+        {
+            let failure = check_size(&table).unwrap_err();
+            assert_eq!(failure.exit_code(), 41);
+            assert!(failure.to_string().contains(name), "{failure}");
+        }
+    }
+}

@@ -131,7 +131,7 @@ pub struct Collector {
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
     /// Of all files so far.
-    bytes: usize,
+    pub(super) bytes: usize,
     pub(super) counts: Counts,
     /// By kind, namespace and name: where it was first written.
     seen: BTreeMap<(Kind, String, String), String>,
