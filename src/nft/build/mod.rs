@@ -10,7 +10,7 @@
 //!          accept                                      input    as output, with iif lo and jump ingress
 //!
 //! tracked  established: accept; related ICMP errors: accept; invalid: drop; [policies: TCP without a SYN: drop]
-//! egress   what is always denied: goto reject_packet
+//! egress   what is always denied: goto reject_packet; [a part of it is opened: jump egress_always instead]
 //!          [policies: jump to the first tier, see the module policies]
 //!          jump egress_baseline
 //!          the last layer's own rules: denying entries: goto reject_packet; allowing entries: return; goto reject_packet
@@ -41,10 +41,12 @@
 //!   itself: returning from it is returning from all of them.
 
 mod guard;
+mod host_side;
 mod layers;
 mod policies;
 
 pub use guard::{LATE_DEVICES, guard};
+pub use host_side::{HOST_TABLE, OWN, host_side, host_table};
 
 use crate::error::Failure;
 use crate::net::{AddrRange, Direction, Family, Transport};
@@ -165,7 +167,7 @@ impl Builder {
             Hook::Input => {
                 rules.push(rule(vec![Match::InLoopback], Verdict::Accept, "a container always reaches itself"));
             }
-            Hook::Forward | Hook::Egress => {}
+            Hook::Forward | Hook::Ingress | Hook::Egress => {}
         }
         if filter.ipv6 == Ipv6Traffic::LoopbackOnly {
             rules.push(ipv6_off());
