@@ -184,8 +184,6 @@ pub enum Cause {
         /// The kernel's error.
         errno: Errno,
     },
-    /// The rules cannot be enforced where the container has no say.
-    HostSide(String),
     /// The state directory cannot be used.
     RunDir {
         /// The path.
@@ -226,7 +224,7 @@ const fn exit(code: u8, meaning: &'static str, remedy: &'static str) -> Exit {
 }
 
 /// Every exit code but 0 (done), 1 (`check`: something was found; `last-error`: nothing is recorded) and 63.
-pub const EXITS: [Exit; 30] = [
+pub const EXITS: [Exit; 29] = [
     exit(10, "usage: unknown stage, command or option", "see `netlatch --help`"),
     exit(
         11,
@@ -284,11 +282,6 @@ pub const EXITS: [Exit; 30] = [
         "look for another program that changes this namespace",
     ),
     exit(35, "netlink failed", "check kernel memory and limits, then start the container again"),
-    exit(
-        36,
-        "the rules cannot be enforced at the host's side",
-        "attach the container's network by veth before createRuntime, or drop CAP_NET_ADMIN",
-    ),
     exit(40, "the state directory cannot be used", "make it a directory of root's, or name another with --run-dir"),
     exit(
         41,
@@ -331,7 +324,6 @@ impl Cause {
             Cause::Refused(_) => 33,
             Cause::ReadBack(_) => 34,
             Cause::Netlink { .. } => 35,
-            Cause::HostSide(_) => 36,
             Cause::RunDir { .. } => 40,
             Cause::Limit(_) | Cause::Deadline(_) => 41,
             Cause::Io { .. } => 42,
@@ -395,9 +387,7 @@ impl fmt::Display for Cause {
             Cause::NetRaw(set) => {
                 write!(f, "the container's {set} holds CAP_NET_RAW, with which it can send past the IP stack")
             }
-            Cause::Procfs(problem) | Cause::Link(problem) | Cause::ReadBack(problem) | Cause::HostSide(problem) => {
-                f.write_str(problem)
-            }
+            Cause::Procfs(problem) | Cause::Link(problem) | Cause::ReadBack(problem) => f.write_str(problem),
             Cause::Sysctl { key, value, problem } => write!(f, "{key} = {value}: {problem}"),
             Cause::Refused(refusals) => some_of(f, refusals, "objects"),
             Cause::Netlink { call, errno } => write!(f, "{call} failed with {errno:?}"),
