@@ -190,7 +190,7 @@ tier unit cargo test -q --lib
 pure=()
 for file in tests/*.rs; do
     case $(basename "$file" .rs) in
-    kernel* | packet* | runtimes* | host* | cases | validation) ;;
+    kernel* | packet* | hostile* | runtimes* | host* | cases | validation) ;;
     *) pure+=("$(basename "$file" .rs)") ;;
     esac
 done
@@ -215,9 +215,12 @@ fi
 
 mapfile -t kernel < <(tests 'kernel*')
 mapfile -t packets < <(tests 'packet*')
+mapfile -t hostile < <(tests 'hostile*')
 if [ -z "$lacks" ]; then
     [ ${#kernel[@]} -eq 0 ] || tier kernel as_root cargo test -q --no-fail-fast "${kernel[@]}" -- --include-ignored
     tier packets as_root cargo test -q --no-fail-fast "${packets[@]}"
+    # Every bypass, first against rules that do not know it, then against ours.
+    [ ${#hostile[@]} -eq 0 ] || tier hostile as_root cargo test -q --no-fail-fast "${hostile[@]}"
     # The same cases once more, with a network namespace and a start for each pod and real packets for each expectation.
     if [ -f "$cases/index.json" ]; then
         tier cluster as_root cargo test -q --test packet_policy_cases -- --ignored every_case
@@ -228,6 +231,7 @@ else
     not_run cluster "$lacks"
     not_run kernel "$lacks"
     not_run packets "$lacks"
+    not_run hostile "$lacks"
 fi
 
 if [ "${root[*]:-}" = false ]; then

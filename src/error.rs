@@ -158,6 +158,8 @@ pub enum Cause {
     CapabilityMissing(String),
     /// The container may undo everything we do.
     NetAdmin(String),
+    /// The rules of a container that may undo those in its own namespace cannot be enforced outside it.
+    HostSide(String),
     /// The container may send frames past the hooks of the IP stack, and the admin does not want one that may.
     NetRaw(String),
     /// /proc/sys is not what it must be.
@@ -224,7 +226,7 @@ const fn exit(code: u8, meaning: &'static str, remedy: &'static str) -> Exit {
 }
 
 /// Every exit code but 0 (done), 1 (`check`: something was found; `last-error`: nothing is recorded) and 63.
-pub const EXITS: [Exit; 29] = [
+pub const EXITS: [Exit; 30] = [
     exit(10, "usage: unknown stage, command or option", "see `netlatch --help`"),
     exit(
         11,
@@ -242,6 +244,11 @@ pub const EXITS: [Exit; 29] = [
         "drop the annotation, or let the admin change the configuration file",
     ),
     exit(18, "two sources want different values of one sysctl", "make both sides agree, or remove one of them"),
+    exit(
+        19,
+        "the rules cannot be enforced at the host's side",
+        "attach the container's network by veth before createRuntime, or drop CAP_NET_ADMIN",
+    ),
     exit(20, "the state names no process", "call the hook at createRuntime, where the runtime passes a pid"),
     exit(21, "the state names pid 0", "register the hook under createRuntime, not a stage inside the container"),
     exit(22, "the state names pid 1", "register the hook under createRuntime, not a stage inside the container"),
@@ -316,6 +323,7 @@ impl Cause {
             Cause::NotANamespace { .. } => 25,
             Cause::Join { .. } => 26,
             Cause::CapabilityMissing(_) => 27,
+            Cause::HostSide(_) => 19,
             Cause::NetAdmin(_) => 28,
             Cause::NetRaw(_) => 29,
             Cause::Procfs(_) => 30,
@@ -387,7 +395,9 @@ impl fmt::Display for Cause {
             Cause::NetRaw(set) => {
                 write!(f, "the container's {set} holds CAP_NET_RAW, with which it can send past the IP stack")
             }
-            Cause::Procfs(problem) | Cause::Link(problem) | Cause::ReadBack(problem) => f.write_str(problem),
+            Cause::HostSide(problem) | Cause::Procfs(problem) | Cause::Link(problem) | Cause::ReadBack(problem) => {
+                f.write_str(problem)
+            }
             Cause::Sysctl { key, value, problem } => write!(f, "{key} = {value}: {problem}"),
             Cause::Refused(refusals) => some_of(f, refusals, "objects"),
             Cause::Netlink { call, errno } => write!(f, "{call} failed with {errno:?}"),

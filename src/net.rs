@@ -72,6 +72,10 @@ pub const fn is_of_one_link(addr: IpAddr) -> bool {
     }
 }
 
+/// The addresses that everybody on an IPv6 link may give himself, unasked and besides any other (RFC 4291, 2.5.6): one says
+/// of its holder that he is near, and not who he is.
+pub const SELF_ASSIGNED: Cidr = Cidr { addr: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), len: 10 };
+
 /// The numeric value of an address.
 pub const fn bits_of(addr: IpAddr) -> u128 {
     match addr {

@@ -540,3 +540,17 @@ fn what_cannot_be_asked_is_refused_with_its_place() {
     assert_eq!(output.status.code(), Some(16));
     assert!(String::from_utf8_lossy(&output.stderr).contains("bad.yaml:5:"), "{output:?}");
 }
+
+#[test]
+fn a_denial_of_whom_nobody_can_identify_says_so() {
+    let place = Place::new();
+    place.write(
+        "policy.yaml",
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: no-ops}\nspec:\n  \
+         {tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {matchLabels: {team: red}}}]}]}\n",
+    );
+    let said = place.explain("fe80::1 shop/db --port 80");
+    assert!(said.contains("(policy.yaml:5), for nobody can say whose a link-local address is\n"), "{said}");
+    assert!(said.contains("ruleset: agrees, chain ingress_admin, "), "{said}");
+    assert!(!place.explain("ops/probe shop/db --port 80").contains("nobody can say"));
+}

@@ -31,6 +31,8 @@ fn list() -> impl Strategy<Value = String> {
         "icmp/*",
         "@host",
         "@metadata",
+        "169.254.169.254:80",
+        "udp/169.254.169.254",
         "!10.0.0.3",
         "!udp/*",
     ];

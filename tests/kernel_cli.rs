@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use support::container::hook_in;
+use support::namespace::end;
 use support::{Container, Namespace};
 
 /// States captured from runtimes, PID where the process's number stood: runc 1.1.5, crun 1.8.1, and crun 1.27 to 1.29
@@ -147,6 +148,9 @@ fn every_captured_state_protects_a_container_and_poststop_forgets_it() {
         let config = format!("policies: {}/none\n", dir.path().display());
         for stage_name in ["createRuntime", "poststart", "poststop", "poststop"] {
             if stage_name == "poststop" {
+                if state["status"] != "stopped" {
+                    end(namespace.pid());
+                }
                 // No pid from runc, 0 from crun.
                 match state.get("root") {
                     Some(_) => state["pid"] = 0.into(),

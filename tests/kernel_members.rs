@@ -88,7 +88,7 @@ fn install(tables: &mut Tables<'_>, table: &Table) -> Installed {
 
 fn layer(name: &'static str, otherwise: Otherwise, denial: Denial, entries: Vec<Entry>) -> Layer {
     let origin = format!("list {name}");
-    Layer { name, direction: Direction::Egress, otherwise, denial, entries, origin }
+    Layer { name, direction: Direction::Egress, otherwise, denial, exceptions: Vec::new(), entries, origin }
 }
 
 fn three_tiers(direction: Direction, denial: Denial) -> PolicyLayer {

@@ -17,7 +17,7 @@ use netlatch::kernel::link::global_addresses;
 use netlatch::kernel::netns::{Own, Place, Target, cookie, enter, unshared, visit};
 use netlatch::kernel::process::{DEADLINE, Deadline};
 use netlatch::policy::watch::Identity;
-use netlatch::registry::{Anchor, Arrival, Container, Loaded, Record, Registry, boot_ms, started};
+use netlatch::registry::{Anchor, Arrival, Loaded, Record, Registry, boot_ms, started};
 use support::Namespace;
 use tempfile::TempDir;
 
@@ -177,7 +177,7 @@ fn a_container_without_its_first_thread_lives_and_a_zombie_does_not() {
         assert!(anchor.holds(netns));
         let (_dir, registry) = registry();
         let mut roster = load(&registry).roster;
-        roster.enter(Arrival { netns, container: container("c", pid), ..arrival("c", std::process::id() as i32) });
+        roster.enter(Arrival { netns, anchor: anchor.clone(), ..arrival("c", std::process::id() as i32) });
         assert!(roster.subjects[0].visit(&own).unwrap().is_some());
         process.0.kill().unwrap();
         wait_until("it is a zombie as a whole", || {
@@ -271,15 +271,16 @@ fn load(registry: &Registry) -> Loaded {
     registry.roster(&lock, |_| BTreeMap::new()).unwrap()
 }
 
-fn container(id: &str, pid: i32) -> Container {
-    Container { id: id.into(), anchor: Anchor::Process { pid, started: started(pid).unwrap() } }
+fn anchor(pid: i32) -> Anchor {
+    Anchor::Process { pid, started: started(pid).unwrap() }
 }
 
 fn arrival(id: &str, pid: i32) -> Arrival {
     Arrival {
         netns: Target::Process(pid).namespace().unwrap(),
         cookie: None,
-        container: container(id, pid),
+        id: id.into(),
+        anchor: anchor(pid),
         addresses: Vec::new(),
         identity: Identity::default(),
         table: None,

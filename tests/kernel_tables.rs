@@ -9,11 +9,11 @@ use std::time::Duration;
 use netlatch::error::Failure;
 use netlatch::kernel::netns::unshared;
 use netlatch::kernel::process::Deadline;
-use netlatch::kernel::tables::{Installed, Tables};
+use netlatch::kernel::tables::{HostTables, Installed, Tables};
 use netlatch::net::{Direction, Origin};
-use netlatch::nft::build::{build, guard, signed};
+use netlatch::nft::build::{self, build, guard, signed};
 use netlatch::nft::filter::{Denial, Filter, Ipv6Traffic};
-use netlatch::nft::ruleset::Table;
+use netlatch::nft::ruleset::{Table, TableFamily};
 use netlatch::plan::layers;
 use netlatch::policy::group::Group;
 use netlatch::policy::list::List;
@@ -226,6 +226,59 @@ fn the_guard_hangs_on_what_is_there_and_on_what_comes_later() {
         // What has gone may stay on the list.
         ip("link del wan0");
         tables.verify(&table).unwrap();
+    });
+}
+
+/// The table at the host's side of a filter, signed; `None` where there is none.
+fn host_table(filter: &Filter) -> Option<Table> {
+    let own = ["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap(), "fe80::2".parse().unwrap()];
+    let name = build::host_table("web_1+x").unwrap();
+    let table = build::host_side(filter, name, &["p0".to_owned(), "p1".to_owned()], &own).unwrap();
+    table.map(|table| signed(table, None))
+}
+
+#[test]
+fn the_hosts_side_loads_reads_back_and_goes() {
+    let mut loaded = 0;
+    for world in worlds() {
+        let Some(table) = host_table(&world) else { continue };
+        loaded += 1;
+        in_own_namespace(move || {
+            let _inside = unshared().unwrap();
+            let mut tables = HostTables::open(deadline()).unwrap();
+            tables.install(&table).unwrap();
+            tables.verify(&table).unwrap();
+            assert_eq!(tables.names(), Ok(vec!["netlatch-web__1_px".to_owned()]));
+            let listed = nft(&["list", "ruleset"], "");
+            assert!(listed.contains("hook ingress devices = { p0, p1 }"), "{listed}");
+            nft(&["-f", "-"], "insert rule netdev netlatch-web__1_px from_ingress accept");
+            assert_eq!(tables.verify(&table).unwrap_err().exit_code(), 34);
+            tables.install(&table).unwrap();
+            tables.remove(&table.name).unwrap();
+            tables.remove(&table.name).unwrap();
+            assert_eq!(nft(&["list", "ruleset"], ""), "");
+        });
+    }
+    assert!(loaded > 3);
+}
+
+#[test]
+fn nothing_else_of_the_hosts_can_be_touched() {
+    in_own_namespace(|| {
+        let _inside = unshared().unwrap();
+        let mut tables = HostTables::open(deadline()).unwrap();
+        let world = &worlds()[2];
+        let good = host_table(world).unwrap();
+        for table in [
+            table(world),
+            Table { name: "netlatch".to_owned(), ..good.clone() },
+            Table { name: "filter".to_owned(), ..good.clone() },
+            Table { family: TableFamily::Inet, ..good },
+        ] {
+            assert_eq!(tables.install(&table).unwrap_err().exit_code(), 63);
+        }
+        assert_eq!(tables.remove("filter").unwrap_err().exit_code(), 63);
+        assert_eq!(nft(&["list", "ruleset"], ""), "");
     });
 }
 

@@ -210,6 +210,22 @@ fn a_late_stop_of_an_earlier_container_does_not_touch_the_one_that_has_its_id_no
 }
 
 #[test]
+fn a_stop_that_comes_only_after_the_next_container_has_the_id_is_not_that_ones() {
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
+    live.start(WEB, WEB_LABELS);
+    live.start(FRONT, FRONT_LABELS);
+    let earlier = live.containers[FRONT].stopped(Dialect::Runc);
+    live.kill(FRONT);
+    live.add(FRONT, 2);
+    live.start(FRONT, FRONT_LABELS);
+    live.engine.stage(&live.cluster.host, "poststop", &earlier);
+    live.check("after the stop of its forerunner", &[(FRONT, true)]);
+    live.started(FRONT);
+    live.stop(FRONT);
+    live.check("after its own stop", &[(FRONT, false)]);
+}
+
+#[test]
 fn a_flow_ends_with_its_peer_though_it_is_a_neighbour_in_the_namespace_who_finds_out() {
     let policy = WEB_TAKES_FRONT.replace("{port: 80}", "{port: 80}, {port: 8081, protocol: UDP}");
     let mut live = Live::new(&[&policy], &[(WEB, 1), (FRONT, 2)]);
@@ -241,4 +257,34 @@ fn a_flow_ends_with_its_peer_though_it_is_a_neighbour_in_the_namespace_who_finds
     let other = udp(&live, "shop/other", from);
     other.send_to(b"?", to).unwrap();
     assert!(web.recv_from(&mut [0; 9]).is_err(), "the flow of front let it in");
+}
+
+#[test]
+fn a_link_local_address_is_no_way_around_a_denial_by_labels() {
+    // Web takes nothing from evil; or evil sends nothing to web.
+    let sent = EVIL_KEPT_OUT
+        .replace("{app: web}", "{app: other}")
+        .replace("{app: evil}", "{app: web}")
+        .replace("{app: other}", "{app: evil}")
+        .replace("ingress:", "egress:")
+        .replace("from:", "to:");
+    for policy in [EVIL_KEPT_OUT, &sent] {
+        let mut live = Live::new(&[policy], &[(WEB, 1), (EVIL, 2)]);
+        // Two on one link, as on a bridge.
+        let (web, evil) = (&live.cluster.end(WEB).namespace, &live.cluster.end(EVIL).namespace);
+        web.ip_batch(&format!("link add eth1 type veth peer name eth1 netns {}\nlink set eth1 up\n", evil.pid()));
+        evil.ip_batch("link set eth1 up\n");
+        web.ip_batch("addr add fe80::aa/64 dev eth1 nodad\n");
+        evil.ip_batch("addr add fe80::bb/64 dev eth1 nodad\n");
+        let index = evil.ip_json(&["link", "show", "eth1"])[0]["ifindex"].as_u64().unwrap() as u32;
+        let _listener = web.within(|| std::net::TcpListener::bind("[::]:8080")).unwrap();
+        let at = SocketAddr::V6(std::net::SocketAddrV6::new("fe80::aa".parse().unwrap(), 8080, 0, index));
+        let knock =
+            |live: &Live| live.cluster.end(EVIL).namespace.within(|| TcpStream::connect_timeout(&at, SILENCE)).is_ok();
+        assert!(knock(&live), "without rules it is reached, so the probe is sound");
+        live.start(WEB, WEB_LABELS);
+        live.start(EVIL, EVIL_LABELS);
+        assert!(!reaches(&live, EVIL));
+        assert!(!knock(&live), "under {policy}");
+    }
 }

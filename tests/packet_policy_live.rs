@@ -10,6 +10,7 @@ use support::cluster::in_parallel;
 use support::live::{
     FRONT, FRONT_LABELS, FRONT_SENDS_TO_WEB, Live, PATIENCE, SILENCE, WEB, WEB_LABELS, WEB_TAKES_FRONT, addresses,
 };
+use support::namespace::end;
 use support::traffic::{Flow, wrong};
 use support::{Container, Outcome, probe};
 
@@ -284,6 +285,34 @@ fn containers_of_one_namespace_are_one_subject() {
     live.check("after the stop of one of two", &[(FRONT, true)]);
     live.engine.stop(&live.cluster.host, &both[1]);
     live.check("after the stop of both", &[(FRONT, false)]);
+}
+
+#[test]
+fn who_a_namespace_is_to_others_ends_with_the_container_that_said_so() {
+    for poststop in [true, false] {
+        let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2), ("shop/next", 3)]);
+        live.start(WEB, WEB_LABELS);
+        // One that says nothing of itself keeps the namespace.
+        let anybody = Container::of(&live.cluster.end(FRONT).namespace);
+        anybody.write_config(&serde_json::json!({
+            "linux": {"namespaces": [{"type": "network", "path": live.cluster.end(FRONT).namespace.path()}]},
+        }));
+        live.engine.start(&live.cluster.host, &anybody);
+        live.check("somebody", &[(FRONT, false)]);
+        for round in 0..2 {
+            live.start(FRONT, FRONT_LABELS);
+            live.check(&format!("round {round}, with front beside it"), &[(FRONT, true)]);
+            if poststop {
+                live.stop(FRONT);
+            } else {
+                // Found out by whoever comes next.
+                end(live.containers.remove(FRONT).unwrap().pid);
+                live.start("shop/next", "app=next");
+                live.stop("shop/next");
+            }
+            live.check(&format!("round {round}, poststop {poststop}, after the end of front"), &[(FRONT, false)]);
+        }
+    }
 }
 
 #[test]

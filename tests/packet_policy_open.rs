@@ -80,7 +80,9 @@ spec:
     let at: SocketAddr = "169.254.169.254:80".parse().unwrap();
     let mut live = Live::new(&[], &[(WEB, 1), (FRONT, 2)]);
     live.cluster.add(&[("metadata", &[at.ip()])]);
-    let _listener = live.cluster.end("metadata").namespace.within(|| TcpListener::bind(at)).unwrap();
+    let other = SocketAddr::new(at.ip(), 8081);
+    let _listeners =
+        [at, other].map(|at| live.cluster.end("metadata").namespace.within(|| TcpListener::bind(at)).unwrap());
     live.start(FRONT, FRONT_LABELS);
     let reached = |live: &Live, at: SocketAddr, passes: bool| {
         let patience = if passes { PATIENCE } else { SILENCE };
@@ -92,9 +94,18 @@ spec:
     live.engine.reload(&live.cluster.host);
     reached(&live, at, false);
     reached(&live, SocketAddr::new(addresses(1)[0], 80), true);
-    live.engine.write("1.yaml", &ANYWHERE.replace("0.0.0.0/0", "169.254.169.254/32"));
+    let one = ANYWHERE.replace("0.0.0.0/0", "169.254.169.254/32");
+    live.engine.write("1.yaml", &one);
     live.engine.reload(&live.cluster.host);
     reached(&live, at, true);
+    reached(&live, other, true);
+    // A rule that names it for one port, and one that lets everything through to anybody.
+    live.engine.write("1.yaml", ANYWHERE);
+    live.engine.write("2.yaml", &format!("{}    ports: [{{port: 80}}]\n", one.replace("anywhere", "metadata")));
+    live.engine.reload(&live.cluster.host);
+    reached(&live, at, true);
+    reached(&live, other, false);
+    reached(&live, SocketAddr::new(addresses(1)[0], 80), true);
 }
 
 #[test]

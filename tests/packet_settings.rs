@@ -7,6 +7,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use support::container::{Dialect, hook_in};
+use support::namespace::end;
 use support::{Container, Outcome, Probe, World, hook};
 use tempfile::TempDir;
 
@@ -160,7 +161,8 @@ fn a_container_without_annotations_leaves_its_neighbours_rules_alone() {
 #[test]
 fn two_containers_that_ask_for_different_rules_cannot_share_a_namespace() {
     let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
-    let first = Container::of(&world.ctr).with("egress", "10.9.1.1");
+    let mut first = Container::of(&world.ctr).with("egress", "10.9.1.1");
+    first.pid = world.ctr.process();
     expect_started(&create_in(&dir, &first));
     let mut other = Container::of(&world.ctr).with("egress", "*");
     other.id = "other".to_owned();
@@ -171,9 +173,11 @@ fn two_containers_that_ask_for_different_rules_cannot_share_a_namespace() {
     // The same rules are fine, and so is the first container's own second start.
     let mut alike = Container::of(&world.ctr).with("egress", "10.9.1.1");
     alike.id = "alike".to_owned();
+    alike.pid = world.ctr.process();
     expect_started(&create_in(&dir, &alike));
     // Once the others are forgotten the rules may change.
     for gone in [&first, &alike] {
+        end(gone.pid);
         expect_started(&hook_in(&dir, "poststop", &gone.stopped(Dialect::Runc), None));
     }
     expect_started(&create_in(&dir, &other));

@@ -132,3 +132,33 @@ fn the_nearest_miss_says_what_was_missing() {
         "ClusterNetworkPolicy tier spec.ingress[0] (policies.yaml:5): the source's labels have pod=a, not pod=b"
     );
 }
+
+#[test]
+fn whom_nobody_can_identify_is_among_those_that_labels_deny_and_among_none_that_they_accept() {
+    let pods = "pods: {namespaceSelector: {}, podSelector: {matchLabels: {pod: b}}}";
+    let rules =
+        format!("ingress: [{{action: Accept, from: [{{{pods}}}]}}], egress: [{{action: Accept, to: [{{{pods}}}]}}]");
+    let nobody =
+        "ingress: [{action: Deny, from: [{namespaces: {}}]}], egress: [{action: Deny, to: [{namespaces: {}}]}]";
+    let asked = Asked::of(&[on_x("first", "Admin", 1, &rules), on_x("second", "Admin", 2, nobody)]);
+    assert!(asked.halves("x/b -> x/a TCP 80").1 && asked.halves("x/a -> x/b TCP 80").0);
+    asked.expect(&[], &["fe80::1 -> x/a TCP 80", "x/a -> fe80::1 TCP 80"]);
+    let first = |rules: String| Asked::of(&[on_x("first", "Admin", 1, &rules)]);
+    let denied = first(format!("ingress: [{{action: Deny, from: [{{{pods}}}]}}]"));
+    denied.expect(
+        &["fec0::1 -> x/a TCP 80", "169.254.0.1 -> x/a TCP 80", "x/a -> fe80::1 TCP 80"],
+        &["fe80::1 -> x/a TCP 80", "febf:ffff::1 -> x/a ICMP"],
+    );
+    first(format!("ingress: [{{action: Pass, from: [{{{pods}}}]}}]")).expect(&["fe80::1 -> x/a TCP 80"], &[]);
+    // Only what is denied to them; and a name may stand for any port.
+    let to = |protocols: &str| first(format!("egress: [{{action: Deny, to: [{{{pods}}}], protocols: [{protocols}]}}]"));
+    to("{tcp: {destinationPort: {number: 80}}}")
+        .expect(&["x/a -> fe80::1 TCP 81", "x/a -> fe80::1 UDP 80", "x/a -> fe80::1 ICMP"], &["x/a -> fe80::1 TCP 80"]);
+    to("{destinationNamedPort: http}")
+        .expect(&["x/a -> fe80::1 ICMP", "x/a -> x/b TCP 81"], &["x/a -> fe80::1 TCP 81", "x/a -> x/b TCP 8080"]);
+    // Nodes are selected as well. An address that is written is what it is.
+    first("egress: [{action: Deny, to: [{nodes: {matchLabels: {disk: ssd}}}]}]".to_owned())
+        .expect(&[], &["x/a -> fe80::1 TCP 80"]);
+    first("egress: [{action: Deny, to: [{networks: ['fd00::/8']}]}]".to_owned())
+        .expect(&["x/a -> fe80::1 TCP 80"], &[]);
+}

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlatch::net::{Direction, Origin, Packet, Payload, Transport};
-use netlatch::nft::build::build;
+use netlatch::nft::build::{build, host_side};
 use netlatch::nft::filter::{Denial, Filter, Ipv6Traffic};
 use netlatch::plan::layers;
 use netlatch::policy::group::Group;
@@ -104,22 +104,34 @@ proptest! {
         let lists: Vec<(List, Denial)> = texts.iter().map(|(text, denial)| (parse(text), *denial)).collect();
         let direction = packets[0].direction;
         let groups = (direction == Direction::Egress).then_some([Group::Metadata, Group::Private]);
+        let opening = &lists[0].0;
         let always = always.filter(|_| groups.is_some());
         let first = always.and_then(|denial| {
-            layers::always_denied(groups.into_iter().flatten(), &[], &[], denial, &host(), "always-denied")
+            layers::always_denied(groups.into_iter().flatten(), &[opening], &[], denial, &host(), "always-denied")
         });
         let layers = first.into_iter().chain(lists.iter().zip(["baseline", "annotation"])
             .map(|((list, denial), name)| layers::of_list(name, direction, list, *denial, &host(), &origin()))).collect();
         let ipv6 = if v6_off { Ipv6Traffic::Dropped } else { Ipv6Traffic::Filtered };
-        let table = build(&Filter { ipv6, router_advertisements: false, layers, policies: Vec::new() }, String::new()).unwrap();
+        let filter = Filter { ipv6, router_advertisements: false, layers, policies: Vec::new() };
+        let table = build(&filter, String::new()).unwrap();
+        let at_the_host = host_side(&filter, "netlatch-x".to_owned(), &["p0".to_owned()], &[]).unwrap();
         for packet in packets {
             let denied_always = always.is_some_and(|denial| denial != Denial::Audit)
-                && groups.into_iter().flatten().any(|group| group.contains(packet.peer, &host()));
+                && groups.into_iter().flatten().any(|group| group.contains(packet.peer, &host()))
+                && !opening.opens(&packet);
             let specified = !denied_always
                 && lists.iter().all(|(list, denial)| *denial == Denial::Audit || list.allows(&packet, &host()))
                 && !(v6_off && packet.peer.is_ipv6());
             let decided = table.decide(&packet);
             prop_assert_eq!(decided.outcome.passes(), specified, "{:?} under {:?}: {:?}\n{}", packet, texts, decided.rule, table);
+            // At the host's end of the link, where no router's messages come from a container.
+            let of_router = packet.peer.is_ipv6() && matches!(packet.payload, Payload::Icmp { kind: 134 | 137 });
+            if let Some(outside) = at_the_host.as_ref().filter(|_| !of_router) {
+                let decided = outside.decide(&packet);
+                prop_assert_eq!(decided.outcome.passes(), specified, "{:?} under {:?}: {:?}\n{}", packet, texts, decided.rule, outside);
+            } else if !of_router {
+                prop_assert!(specified, "{:?} under {:?} and nothing at the host's side", packet, texts);
+            }
         }
     }
 
@@ -135,14 +147,14 @@ proptest! {
     }
 
     #[test]
-    fn metadata_is_reached_only_where_a_list_names_it_and_allows_it(text in list(), port in 1u16..12) {
+    fn metadata_is_reached_only_where_a_list_names_it_with_what_is_spoken_and_allows_it(text in list(), port in 1u16..12) {
         let list = parse(&text);
         let layers = layers::always_denied([Group::Metadata], &[&list], &[], Denial::Reject, &host(), "always-denied").into_iter()
             .chain([layers::of_list("annotation", Direction::Egress, &list, Denial::Reject, &host(), &origin())]).collect();
         let table = build(&Filter { ipv6: Ipv6Traffic::Filtered, router_advertisements: false, layers, policies: Vec::new() }, String::new()).unwrap();
         for peer in netlatch::policy::group::metadata() {
             let packet = Packet { direction: Direction::Egress, peer, payload: Payload::Transport { protocol: Transport::Tcp, port } };
-            prop_assert_eq!(table.decide(&packet).outcome.passes(), list.names(peer) && list.allows(&packet, &host()));
+            prop_assert_eq!(table.decide(&packet).outcome.passes(), list.opens(&packet) && list.allows(&packet, &host()));
         }
     }
 }

@@ -216,7 +216,8 @@ fn inventory() -> impl Strategy<Value = Inventory> {
 fn packet() -> impl Strategy<Value = Packet> {
     let v4 = (1u8..=12).prop_map(|n| format!("10.0.0.{n}"));
     let v6 = (1u8..=12).prop_map(|n| format!("fd00::{n:x}"));
-    let other = prop::sample::select(vec!["10.0.0.20", "10.96.0.1", "8.8.8.8"]).prop_map(str::to_owned);
+    let other =
+        prop::sample::select(vec!["10.0.0.20", "10.96.0.1", "8.8.8.8", "fe80::2", "febf::1"]).prop_map(str::to_owned);
     let payload = prop_oneof![
         6 => (transport(), prop::sample::select(vec![79u16, 80, 81, 82, 443]))
             .prop_map(|(protocol, port)| Payload::Transport { protocol, port }),

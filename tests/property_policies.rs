@@ -56,7 +56,8 @@ fn policy_lets(policy: &PolicyLayer, packet: &Packet) -> bool {
 
 fn layer_lets(layer: &Layer, packet: &Packet) -> bool {
     let says = |deny| layer.entries.iter().any(|entry| entry.deny == deny && entry_matches(entry, packet));
-    !says(true) && (says(false) || layer.otherwise == Otherwise::Continue)
+    layer.exceptions.iter().any(|entry| entry_matches(entry, packet))
+        || !says(true) && (says(false) || layer.otherwise == Otherwise::Continue)
 }
 
 // --- The inputs -----------------------------------------------------------------------------------------------------
@@ -162,8 +163,11 @@ fn policy(direction: Direction) -> impl Strategy<Value = PolicyLayer> {
 
 fn layers(direction: Direction) -> impl Strategy<Value = Vec<Layer>> {
     let of = move |name: &'static str| {
-        (prop::collection::vec(entry(), 0..4), otherwise(), denial()).prop_map(move |(entries, otherwise, denial)| {
-            Layer { name, direction, otherwise, denial, entries, origin: format!("list {name}") }
+        let exceptions = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(entry(), 1..3)];
+        let parts = (exceptions, prop::collection::vec(entry(), 0..4), otherwise(), denial());
+        parts.prop_map(move |(exceptions, entries, otherwise, denial)| {
+            let origin = format!("list {name}");
+            Layer { name, direction, otherwise, denial, exceptions, entries, origin }
         })
     };
     let always = of("always").prop_map(|mut layer| {
@@ -333,6 +337,7 @@ fn policies_stand_behind_what_is_always_denied_and_before_the_lists() {
         direction: Direction::Egress,
         otherwise,
         denial: Denial::Reject,
+        exceptions: Vec::new(),
         entries: vec![Entry { deny, ..entry(Service::Everything, &["10.9.0.0/16"]) }],
         origin: format!("list {name}"),
     };

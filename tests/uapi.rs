@@ -40,11 +40,12 @@ const NEWER: [&str; 5] = [
 
 /// Not in the kernel's UAPI: nft's own numbers (nftables, include/datatype.h; libnftnl, include/udata.h), and internal
 /// ones of the kernel (include/net/flow.h, net/netfilter/nf_internals.h).
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 10] = [
     "TYPE_IPADDR",
     "TYPE_IP6ADDR",
     "TYPE_INET_PROTOCOL",
     "TYPE_INET_SERVICE",
+    "TYPE_MARK",
     "TYPE_BITS",
     "NFTNL_UDATA_COMMENT",
     "LOOPBACK_IFINDEX",

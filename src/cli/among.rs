@@ -3,6 +3,7 @@
 //! The registry's lock is held from the first look at who runs until every set that follows is changed ([`Peers`]).
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::hook::{anchor, complete, join, present, record, told};
 use super::load::{self, ConfigFile, Inputs};
@@ -18,7 +19,7 @@ use crate::kernel::process::Deadline;
 use crate::kernel::tables::Tables;
 use crate::live::{self, Elsewhere};
 use crate::plan::{Cluster, Facts, Plan};
-use crate::registry::{Arrival, Container, Registry, Subject, started};
+use crate::registry::{Arrival, Record, Registry, Subject, started};
 
 /// What a stage works with once the container's namespace is joined.
 pub(super) struct Stay<'a> {
@@ -43,7 +44,8 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     let mut arrival = Arrival {
         netns,
         cookie: record.cookie,
-        container: Container { id: record.id.clone(), anchor: anchor(&record)? },
+        id: record.id.clone(),
+        anchor: anchor(&record)?,
         addresses,
         identity,
         table: None,
@@ -165,7 +167,8 @@ pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result<
 /// namespace is gone or about to be, and its rules with it. No failure: an engine could do nothing about it, and the next
 /// start repairs what was left.
 ///
-/// `began` is when this stage did. runc lets go of the id before it calls us, so that another container may have it by now.
+/// `began` is when this stage did. runc lets go of the id before it calls us, so that another container may have it by now:
+/// see [`is_of_another`].
 pub(super) fn forget(
     id: &str,
     began: u64,
@@ -173,7 +176,7 @@ pub(super) fn forget(
     registry: &Registry,
     deadline: &Deadline,
 ) -> Result<(), Failure> {
-    if registry.record(id).is_some_and(|record| record.recorded_ms > began) {
+    if registry.record(id).is_some_and(|record| is_of_another(&record, began, ON_THE_WAY_OUT)) {
         log::info!("container {id}: another has its id by now and stays");
         return Ok(());
     }
@@ -193,11 +196,23 @@ pub(super) fn forget(
         peers.partial = true;
     }
     // It may have come while the lock was waited for.
-    if registry.record(id).is_some_and(|record| record.recorded_ms > began) {
+    if registry.record(id).is_some_and(|record| is_of_another(&record, began, Duration::ZERO)) {
         log::info!("container {id}: another has its id by now and stays");
         return Ok(());
     }
     registry.forget(id)?;
     peers.roster.remove(id);
     peers.settle(&own, &manifests, None)
+}
+
+/// How long a process may take to end behind the runtime's back. Who is taken for another's after it is forgotten by the
+/// next start that finds it dead.
+const ON_THE_WAY_OUT: Duration = Duration::from_secs(1);
+
+/// Whether a stop that began then is that of an earlier container with the id of the recorded one. The state names no process
+/// at poststop, but every runtime calls it behind the end of the first one: runc 1.1 and crun 1.8 leave a zombie at most,
+/// whether it ended by itself, was killed, or never ran; podman calls them. So a recorded process that goes on is not the one
+/// that was stopped.
+fn is_of_another(record: &Record, began: u64, patience: Duration) -> bool {
+    record.recorded_ms > began || record.anchor().is_some_and(|anchor| anchor.goes_on(patience))
 }

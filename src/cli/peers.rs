@@ -21,7 +21,7 @@ use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::{Holders, Identity, Watch};
 use crate::policy::world::Inventory;
-use crate::registry::{Arrival, Lock, Registry, Roster, Subject, boot_ms};
+use crate::registry::{Arrival, Container, Lock, Registry, Roster, Subject, boot_ms};
 
 /// How many subjects are looked at closely each time, whoever they are: 15 µs each.
 const CLOSELY_EACH_TIME: u64 = 4;
@@ -75,7 +75,7 @@ impl<'r> Peers<'r> {
         for container in reaped.containers.iter().filter(|container| Some(container.id.as_str()) != leaving) {
             log::warn!("container {}: it ended without a poststop; its addresses are withdrawn", container.id);
         }
-        registry.forget_dead(&lock, &reaped.containers);
+        registry.forget_dead(&lock, reaped.containers.iter().map(Container::held));
         Ok(Peers {
             registry,
             lock,
@@ -126,8 +126,8 @@ impl<'r> Peers<'r> {
     /// Enters a container. Whoever is gone by that is no peer any more.
     pub(super) fn enter(&mut self, arrival: Arrival) {
         let gone = self.roster.enter(arrival);
-        let containers: Vec<_> = gone.into_iter().flat_map(|subject| subject.containers).collect();
-        self.registry.forget_dead(&self.lock, &containers);
+        let containers = gone.iter().flat_map(|subject| &subject.containers);
+        self.registry.forget_dead(&self.lock, containers.map(Container::held));
     }
 
     /// The subject of a namespace as it was found.
@@ -268,7 +268,8 @@ fn note(registry: &Registry, lock: &Lock, roster: &mut Roster, visits: Vec<(usiz
     }
     for netns in gone {
         let subject = roster.remove_subject(netns);
-        registry.forget_dead(lock, &subject.map(|subject| subject.containers).unwrap_or_default());
+        let containers = subject.iter().flat_map(|subject| &subject.containers);
+        registry.forget_dead(lock, containers.map(Container::held));
     }
 }
 

@@ -32,7 +32,7 @@ use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules};
 use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::{Holders, Identity};
-use crate::registry::{Record, Registry, Roster, Shared, Subject};
+use crate::registry::{Container, Record, Registry, Roster, Shared, Subject};
 use crate::settings::{Config, Settings};
 use crate::sysctl::devconf::Source;
 
@@ -99,11 +99,17 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, None, &deadline)?;
     peers.ask_addresses(&own, None);
     for subject in &mut peers.roster.subjects {
-        let labels = manifests.inventory.namespace_labels(&subject.identity.namespace);
-        if subject.identity.namespace_labels != labels {
-            Rc::make_mut(subject).identity =
-                Shared::new(Identity { namespace_labels: labels, ..(*subject.identity).clone() });
+        let labels = |of: &Identity| manifests.inventory.namespace_labels(&of.namespace);
+        let is_as_before = |container: &Container| container.identity.namespace_labels == labels(&container.identity);
+        if subject.containers.iter().all(is_as_before) {
+            continue;
         }
+        let subject = Rc::make_mut(subject);
+        for container in &mut subject.containers {
+            let namespace_labels = labels(&container.identity);
+            container.identity = Shared::new(Identity { namespace_labels, ..(*container.identity).clone() });
+        }
+        subject.name();
     }
 
     let planned = plan_all(&registry, &wanted, &peers.roster)?;

@@ -131,6 +131,7 @@ mod tests {
             direction,
             otherwise: Otherwise::Deny,
             denial: Denial::Drop,
+            exceptions: Vec::new(),
             entries: vec![entry],
             origin: String::new(),
         }

@@ -82,28 +82,28 @@ impl Container<'_> {
         }
         let packet = Packet { direction, peer, payload };
         let judge = Judge::new(self.policies, self.world);
-        let always = (direction == Direction::Egress).then(|| self.always_denied(&judge, peer)).flatten();
+        let always = (direction == Direction::Egress).then(|| self.always_denied(&judge, &packet)).flatten();
         let lists = self.settings.lists.iter().filter(|layer| layer.direction == direction);
         let lists = lists.map(|layer| self.list(layer, &packet));
         always.into_iter().chain([self.policy(&judge, direction, other, peer, payload)]).chain(lists).collect()
     }
 
     /// The groups that egress never reaches, where egress is filtered at all: by a list, or by a policy.
-    fn always_denied(&self, judge: &Judge<'_>, peer: IpAddr) -> Option<Said> {
+    fn always_denied(&self, judge: &Judge<'_>, packet: &Packet) -> Option<Said> {
         const LAYER: &str = "always-denied";
         let settings = self.settings;
         let governed = self.governs_egress(judge).then_some(settings.mode.value);
         let mode = settings.denies_always().or(governed)?;
         let origin = &settings.always_denied.origin;
-        let group = settings.always_denied.value.iter().find(|group| group.contains(peer, self.host));
+        let group = settings.always_denied.value.iter().find(|group| group.contains(packet.peer, self.host));
         let Some(group) = group else {
             return Some(plain(LAYER, true, "passes, of no group that is always denied".to_owned(), None));
         };
-        if settings.opens(peer) || self.policies_name(judge, peer) {
+        if settings.opens(packet) || self.policies_open(judge, packet) {
             let why = format!("passes, of {group} ({origin}), which a rule of exactly this address opens");
             return Some(plain(LAYER, true, why, Some(origin.clone())));
         }
-        let why = format!("denied as {group} ({origin}); only an entry of exactly this address opens it");
+        let why = format!("denied as {group} ({origin}); only an entry of exactly this address opens what it names");
         Some(audited(mode, plain(LAYER, false, why, Some(origin.clone()))))
     }
 
@@ -113,10 +113,17 @@ impl Container<'_> {
         !governing.network.is_empty() || cluster.any(|policy| !policy.egress.is_empty())
     }
 
-    /// Whether a rule that lets egress through names exactly this address, and not by ports that only pods have.
-    fn policies_name(&self, judge: &Judge<'_>, peer: IpAddr) -> bool {
+    /// Whether a rule for what the packet carries names exactly its peer, and not by ports that only pods have.
+    fn policies_open(&self, judge: &Judge<'_>, packet: &Packet) -> bool {
+        let Packet { peer, payload, .. } = *packet;
         let names = |rule: &Rule| {
-            let ports = rule.ports.is_empty() || rule.ports.iter().any(|port| matches!(port, Port::Number { .. }));
+            let spoken = |port: &Port| match (port, payload) {
+                (Port::Number { transport, ports }, Payload::Transport { protocol, port }) => {
+                    *transport == protocol && ports.contains(port)
+                }
+                (Port::Number { .. } | Port::Named { .. }, _) => false,
+            };
+            let ports = rule.ports.is_empty() || rule.ports.iter().any(spoken);
             let is_it = |who: &Who| match who {
                 Who::Block { cidr, except } => {
                     *cidr == Cidr::host(peer) && !except.iter().any(|hole| hole.contains(peer))

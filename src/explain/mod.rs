@@ -21,7 +21,7 @@ use crate::policy::flow::{Answer, Pair, Ways};
 use crate::policy::lookup::{End, World};
 use crate::policy::model::Policies;
 use crate::policy::near::Miss;
-use crate::policy::verdict::{Judge, Judgement, Peer, Why};
+use crate::policy::verdict::{Flow, Judge, Judgement, Peer, Why};
 use crate::policy::why::{Placed, counted};
 use crate::policy::world::{Pod, Service};
 
@@ -284,10 +284,17 @@ fn policies_say<'a>(
     payload: Payload,
 ) -> Said {
     let nearest = subject.map(|subject| judge.nearest_misses(judgement, direction, subject, peer, payload));
+    let mut why = judgement.to_string();
+    if let (Why::Cluster(cited), Some(subject)) = (&judgement.why, subject) {
+        let flow = Flow { world: judge.world(), direction, subject, peer, payload };
+        if flow.is_feared(cited.rule) && !cited.rule.peers.iter().any(|peer| flow.matches_peer(&peer.who)) {
+            why.push_str(", for nobody can say whose a link-local address is");
+        }
+    }
     Said {
         layer: "policies",
         allowed: judgement.allowed(),
-        why: judgement.to_string(),
+        why,
         origin: origin_of(&judgement.why),
         nearest: nearest.into_iter().flatten().map(Near::of).collect(),
     }

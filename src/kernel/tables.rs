@@ -8,8 +8,9 @@ use crate::kernel::link::Links;
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::{BUFFER, Socket};
+use crate::nft::build::HOST_TABLE;
 use crate::nft::members::Change;
-use crate::nft::ruleset::{Table, TableFamily};
+use crate::nft::ruleset::{TABLE, Table, TableFamily};
 use crate::nft::wire::batch::{Batch, Head, Removing};
 use crate::nft::wire::delta::Delta;
 use crate::nft::wire::dump::Ask;
@@ -57,7 +58,73 @@ pub struct Tables<'i> {
     buffer: Vec<u8>,
     sequence: u32,
     deadline: Deadline,
-    inside: &'i Inside,
+    /// `None` for [`HostTables`].
+    inside: Option<&'i Inside>,
+}
+
+/// The tables of the host's own namespace: the one exception to "the host's is never touched". They can only be of family
+/// netdev and of another name than a container's, so they hang on the devices that they name and on nothing else.
+#[derive(Debug)]
+pub struct HostTables {
+    tables: Tables<'static>,
+}
+
+impl HostTables {
+    /// Opens the socket in the namespace that this thread is in. It stays there when the thread joins another.
+    ///
+    /// # Errors
+    /// [`Cause::Netlink`].
+    pub fn open(deadline: Deadline) -> Result<HostTables, Failure> {
+        Ok(HostTables { tables: Tables::on(None, deadline)? })
+    }
+
+    /// Puts `table` in place of whatever carries its name, and reads it back.
+    ///
+    /// # Errors
+    /// As [`Tables::install`]; [`Cause::Internal`] for a table that has no place here.
+    pub fn install(&mut self, table: &Table) -> Result<(), Failure> {
+        const DOING: &str = "load the rules at the host's side";
+        let devices = table.chains.iter().filter_map(|chain| chain.base.as_ref()).all(|base| !base.every_device);
+        if table.family != TableFamily::Netdev || !is_host_tables(&table.name) || table.guard.is_some() || !devices {
+            return Err(Failure::new(DOING, Cause::Internal(format!("table {} is none of the host's", table.name))));
+        }
+        self.tables.install(table, None).map(|_| ()).map_err(|failure| Failure::new(DOING, failure.cause))
+    }
+
+    /// Compares the kernel's table with `table`.
+    ///
+    /// # Errors
+    /// As [`Tables::verify`].
+    pub fn verify(&mut self, table: &Table) -> Result<(), Failure> {
+        self.tables.verify(table)
+    }
+
+    /// Takes the table of a name away, if it is there.
+    ///
+    /// # Errors
+    /// [`Cause::Refused`]; [`Cause::Internal`] for a name that is none of ours.
+    pub fn remove(&mut self, name: &str) -> Result<(), Failure> {
+        const DOING: &str = "remove the rules at the host's side";
+        if !is_host_tables(name) {
+            return Err(Failure::new(DOING, Cause::Internal(format!("table {name} is none of the host's"))));
+        }
+        self.tables.remove_named(name, DOING)
+    }
+
+    /// The names of all such tables.
+    ///
+    /// # Errors
+    /// [`Cause::Netlink`].
+    pub fn names(&mut self) -> Result<Vec<String>, Failure> {
+        let mut held = Held::empty(TABLE, TableFamily::Netdev);
+        self.tables.ask(&Ask::Tables, &mut held)?;
+        Ok(held.into_names().into_iter().filter(|name| is_host_tables(name)).collect())
+    }
+}
+
+/// Whether a name is one that [`host_table`](crate::nft::build::host_table) makes.
+fn is_host_tables(name: &str) -> bool {
+    name.strip_prefix(HOST_TABLE).is_some_and(|id| !id.is_empty())
 }
 
 impl<'i> Tables<'i> {
@@ -66,6 +133,10 @@ impl<'i> Tables<'i> {
     /// # Errors
     /// [`Cause::Netlink`], with `EPROTONOSUPPORT` where the kernel has no nfnetlink.
     pub fn open(inside: &'i Inside, deadline: Deadline) -> Result<Tables<'i>, Failure> {
+        Tables::on(Some(inside), deadline)
+    }
+
+    fn on(inside: Option<&'i Inside>, deadline: Deadline) -> Result<Tables<'i>, Failure> {
         let socket = Socket::open(NETLINK_NETFILTER)?;
         socket.explain_errors()?;
         // Past the sequence numbers of any batch, so that no answer is taken for another's.
@@ -85,13 +156,13 @@ impl<'i> Tables<'i> {
         let expected = self.expected(table)?;
         let whole = |part: &[Held]| part.first().and_then(Held::comment).map(str::to_owned);
         if present.is_some() && present == whole(&expected).as_deref() && self.differences(&expected)?.is_empty() {
-            let put_right = self.put_right(members_of(&expected), DOING)?;
+            let put_right = self.put_right(&expected, DOING)?;
             let nothing = put_right == Reconciled::default();
             return Ok(if nothing { Installed::Unchanged } else { Installed::Reconciled(put_right) });
         }
         let expected = self.load(table, expected)?;
         self.verify_against(&expected, DOING)?;
-        self.verify_members(members_of(&expected), DOING)?;
+        self.verify_members(&expected, DOING)?;
         Ok(Installed::Loaded)
     }
 
@@ -102,7 +173,7 @@ impl<'i> Tables<'i> {
     /// [`Cause::Refused`]; nothing is changed then. [`Cause::ReadBack`] where a set is missing, or holds something else
     /// afterwards.
     pub fn reconcile(&mut self, table: &Table) -> Result<Reconciled, Failure> {
-        self.put_right(&Held::members(table), "put the members of sets right")
+        self.put_right(&[Held::members(table)], "put the members of sets right")
     }
 
     /// Changes members of sets, all in one batch or none. Nothing is read back: the kernel's acknowledgement is that of
@@ -131,14 +202,17 @@ impl<'i> Tables<'i> {
     /// # Errors
     /// [`Cause::Refused`].
     pub fn remove(&mut self) -> Result<(), Failure> {
-        const DOING: &str = "remove the old rules";
-        let mut batch = Batch::removal(Head::Destroy);
-        let mut answers = self.send(&batch, DOING)?;
+        self.remove_named(TABLE, "remove the old rules")
+    }
+
+    fn remove_named(&mut self, name: &str, doing: &str) -> Result<(), Failure> {
+        let mut batch = Batch::removal(name, Head::Destroy);
+        let mut answers = self.send(&batch, doing)?;
         if answers.lacks_destroy(&batch) {
-            batch = Batch::removal(Head::AddDeleteAdd);
-            answers = self.send(&batch, DOING)?;
+            batch = Batch::removal(name, Head::AddDeleteAdd);
+            answers = self.send(&batch, doing)?;
         }
-        accepted(&answers, &batch, DOING)
+        accepted(&answers, &batch, doing)
     }
 
     /// Hangs the guard of `table` on devices that came since it was loaded, and says which: those that bear a name of
@@ -179,7 +253,7 @@ impl<'i> Tables<'i> {
     /// # Errors
     /// [`Cause::Netlink`].
     pub fn comment(&mut self) -> Result<Option<String>, Failure> {
-        let mut held = Held::empty(TableFamily::Inet);
+        let mut held = Held::empty(TABLE, TableFamily::Inet);
         match self.ask(&Ask::Table, &mut held) {
             Ok(()) => Ok(held.comment().map(str::to_owned)),
             Err(failure) if is_absent(&failure) => Ok(None),
@@ -189,17 +263,19 @@ impl<'i> Tables<'i> {
 
     /// What the kernel is to hold of each part of `table`.
     fn expected(&self, table: &Table) -> Result<Vec<Held>, Failure> {
-        let links = if table.guard.is_some() { self.links()? } else { Vec::new() };
+        let mut bases = table.parts().flat_map(|part| &part.chains).filter_map(|chain| chain.base.as_ref());
+        let links = if bases.any(|base| base.every_device) { self.links()? } else { Vec::new() };
         Ok(table.parts().map(|part| Held::expected(part, &links)).collect())
     }
 
     /// The names of the interfaces that are here.
     fn links(&self) -> Result<Vec<String>, Failure> {
-        Ok(Links::open(self.inside)?.links(&self.deadline)?.into_iter().map(|link| link.name).collect())
+        let Some(inside) = self.inside else { return Ok(Vec::new()) };
+        Ok(Links::open(inside)?.links(&self.deadline)?.into_iter().map(|link| link.name).collect())
     }
 
     fn chains(&mut self, family: TableFamily) -> Result<Held, Failure> {
-        let mut held = Held::empty(family);
+        let mut held = Held::empty(TABLE, family);
         self.ask(&Ask::Chains, &mut held)?;
         Ok(held)
     }
@@ -224,7 +300,7 @@ impl<'i> Tables<'i> {
     }
 
     fn differences_of(&mut self, expected: &Held) -> Result<Vec<String>, Failure> {
-        let mut held = Held::empty(expected.family());
+        let mut held = Held::empty(expected.name(), expected.family());
         match self.ask(&Ask::Table, &mut held) {
             Err(failure) if is_absent(&failure) => return Ok(vec!["there is no table".to_owned()]),
             other => other?,
@@ -253,10 +329,10 @@ impl<'i> Tables<'i> {
     /// A hash that has grown is rehashed behind the writer's back (`rht_deferred_worker`), and a dump in several datagrams
     /// finds its place again by counting (`nft_rhash_walk`), so it may pass elements over meanwhile. A reading that is not
     /// what is expected is believed when the next one says the same.
-    fn deltas(&mut self, expected: &Held, doing: &str) -> Result<Vec<Delta>, Failure> {
-        self.widen(expected);
+    fn deltas(&mut self, expected: &[Held], doing: &str) -> Result<Vec<Delta>, Failure> {
+        expected.iter().for_each(|part| self.widen(part));
         let mut deltas = Vec::new();
-        for set in expected.open_sets() {
+        for set in expected.iter().flat_map(Held::open_sets) {
             let missing = |failure: Failure| match is_absent(&failure) {
                 true => Failure::new(doing, Cause::ReadBack(format!("set {} is missing", set.name()))),
                 false => failure,
@@ -281,12 +357,12 @@ impl<'i> Tables<'i> {
     }
 
     fn elements(&mut self, set: &str) -> Result<HeldSet, Failure> {
-        let mut held = Held::empty(TableFamily::Inet);
+        let mut held = Held::empty(TABLE, TableFamily::Inet);
         self.ask(&Ask::Elements(set), &mut held)?;
         Ok(held.into_set())
     }
 
-    fn put_right(&mut self, expected: &Held, doing: &str) -> Result<Reconciled, Failure> {
+    fn put_right(&mut self, expected: &[Held], doing: &str) -> Result<Reconciled, Failure> {
         let deltas = self.deltas(expected, doing)?;
         if deltas.is_empty() {
             return Ok(Reconciled::default());
@@ -300,7 +376,7 @@ impl<'i> Tables<'i> {
         }))
     }
 
-    fn verify_members(&mut self, expected: &Held, doing: &str) -> Result<(), Failure> {
+    fn verify_members(&mut self, expected: &[Held], doing: &str) -> Result<(), Failure> {
         match self.deltas(expected, doing)?.as_slice() {
             [] => Ok(()),
             [first, ..] => {
@@ -408,7 +484,7 @@ impl<'i> Tables<'i> {
     /// Asks one question and gives every message of the answer to `held`.
     fn ask(&mut self, ask: &Ask<'_>, held: &mut Held) -> Result<(), Failure> {
         for _ in 0..DUMP_TRIES {
-            let mut attempt = Held::for_answer(ask, held.family());
+            let mut attempt = Held::for_answer(ask, held);
             if self.ask_once(ask, &mut attempt)? {
                 held.adopt(ask, attempt);
                 return Ok(());
@@ -421,7 +497,7 @@ impl<'i> Tables<'i> {
     fn ask_once(&mut self, ask: &Ask<'_>, held: &mut Held) -> Result<bool, Failure> {
         const DOING: &str = "read the rules";
         self.sequence += 1;
-        self.socket.send(&ask.message(held.family(), self.sequence))?;
+        self.socket.send(&ask.message(held, self.sequence))?;
         let mut whole = true;
         loop {
             let messages = self.socket.receive(&mut self.buffer, &self.deadline, DOING)?;
@@ -451,12 +527,6 @@ fn accepted(answers: &Answers, batch: &Batch, doing: &str) -> Result<(), Failure
         return Err(Failure::new(doing, Cause::Refused(answers.refusals(&[], batch))));
     }
     Ok(())
-}
-
-/// The part with the sets whose members come and go.
-fn members_of(expected: &[Held]) -> &Held {
-    const NONE: &Held = &Held::empty(TableFamily::Inet);
-    expected.first().unwrap_or(NONE)
 }
 
 fn is_absent(failure: &Failure) -> bool {

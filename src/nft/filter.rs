@@ -49,6 +49,8 @@ pub struct Layer {
     pub otherwise: Otherwise,
     /// What denial means here.
     pub denial: Denial,
+    /// What it has nothing to say about, whatever its entries say of it. [`Entry::deny`] is not asked.
+    pub exceptions: Vec<Entry>,
     /// Its entries; a denying one wins over every allowing one.
     pub entries: Vec<Entry>,
     /// Where the layer was written, for the rule that denies what nothing allows.

@@ -30,9 +30,11 @@ impl TableFamily {
     }
 }
 
-/// A table. Its name is [`TABLE`].
+/// A table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
+    /// Its name: [`TABLE`] in a container's namespace.
+    pub name: String,
     /// What it sees.
     pub family: TableFamily,
     /// Who made it and from what; `inspect` knows its own tables by it.
@@ -47,8 +49,9 @@ pub struct Table {
 
 impl Table {
     /// A table with nothing in it.
-    pub const fn empty(family: TableFamily) -> Table {
-        Table { family, comment: String::new(), sets: Vec::new(), chains: Vec::new(), guard: None }
+    pub fn empty(family: TableFamily) -> Table {
+        let (comment, sets, chains) = (String::new(), Vec::new(), Vec::new());
+        Table { name: TABLE.to_owned(), family, comment, sets, chains, guard: None }
     }
 
     /// The table and its companion, in the order in which they are loaded.
@@ -94,6 +97,8 @@ pub enum KeyType {
     InetProto,
     /// `inet_service`.
     InetService,
+    /// `mark`: any 32 bits.
+    Mark,
 }
 
 impl KeyType {
@@ -112,6 +117,7 @@ impl KeyType {
             KeyType::Ipv6Addr => 16,
             KeyType::InetProto => 1,
             KeyType::InetService => 2,
+            KeyType::Mark => 4,
         }
     }
 }
@@ -201,7 +207,9 @@ pub enum Hook {
     Forward,
     /// Packets it sends.
     Output,
-    /// Frames that are about to leave through a device (Linux 5.16); of family netdev, as the others are of inet.
+    /// Frames that a device has received; of family netdev, as the first three are of inet.
+    Ingress,
+    /// Frames that are about to leave through a device (Linux 5.16); of family netdev.
     Egress,
 }
 
@@ -212,6 +220,7 @@ impl Hook {
             Hook::Input => "input",
             Hook::Forward => "forward",
             Hook::Output => "output",
+            Hook::Ingress => "ingress",
             Hook::Egress => "egress",
         }
     }
@@ -311,6 +320,33 @@ pub enum Match {
     AddressProtocolPortIn(Side, Family, String),
     /// `tcp flags & (fin | syn | rst | ack) != syn`: a segment that opens no connection.
     MidStream,
+    /// `tcp flags & (fin | rst) != 0`: a segment that ends one.
+    TcpEnds,
+    /// `ether type`: what the frame itself says it is, a VLAN tag included. Unlike [`Match::EtherType`] a sender's socket has no say
+    /// in it, and a tagged frame is a tagged frame also where the tag travels beside it (`nft_payload_copy_vlan`).
+    FrameType(u16),
+    /// `icmp type`, from the first to the last.
+    IcmpType(u8, u8),
+    /// Any fragment but the first: it has no ports.
+    LaterFragment(Family),
+    /// A first fragment: more follow.
+    MoreFragments(Family),
+    /// `ip daddr . ip id @set`: a fragment of a packet that [`Statement::RememberFragment`] has seen.
+    KnownFragment(Side, Family, String),
+    /// The peer's address, protocol, the peer's port and ours are in a set of [`Statement::RememberFlow`]. With `ports` false both
+    /// ports are 0.
+    KnownFlow {
+        /// Which address is the peer's.
+        side: Side,
+        /// Its family.
+        family: Family,
+        /// Whether the packet has ports.
+        ports: bool,
+        /// A [`Kind::Dynamic`] set.
+        set: String,
+    },
+    /// An ICMP error about a packet of a flow in such a set.
+    KnownInner(Family, String),
 }
 
 /// A conntrack state.
@@ -342,6 +378,24 @@ pub enum Statement {
         /// A [`Kind::Dynamic`] set.
         set: String,
     },
+    /// Remembers the flow a packet belongs to, or goes on remembering it; see [`Match::KnownFlow`]. Where the set is full the rule
+    /// ends here (`nft_dynset_eval` breaks off).
+    RememberFlow {
+        /// Which address is the peer's.
+        side: Side,
+        /// Its family.
+        family: Family,
+        /// Whether the packet has ports.
+        ports: bool,
+        /// A [`Kind::Dynamic`] set.
+        set: String,
+        /// For how long, in seconds.
+        timeout_s: u32,
+    },
+    /// Remembers which packet a fragment belongs to, by the peer's address and the packet's identification.
+    RememberFragment(Side, Family, String),
+    /// `update @set { ip6 saddr }`.
+    RememberAddress(Side, Family, String),
 }
 
 /// A decision.

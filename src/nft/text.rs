@@ -6,9 +6,7 @@
 use std::fmt::{self, Write};
 
 use crate::net::{AddrRange, Family};
-use crate::nft::ruleset::{
-    Base, Chain, KeyType, Kind, Match, Rule, Set, Side, State, Statement, TABLE, Table, Verdict,
-};
+use crate::nft::ruleset::{Base, Chain, KeyType, Kind, Match, Rule, Set, Side, State, Statement, Table, Verdict};
 
 /// Longest comment `nft` takes (`NFTNL_UDATA_COMMENT_MAXLEN`), in bytes.
 pub const COMMENT_LIMIT: usize = 128;
@@ -28,16 +26,16 @@ pub fn comment(text: &str) -> String {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in self.parts() {
-            let family = part.family.name();
-            writeln!(f, "table {family} {TABLE}")?;
-            writeln!(f, "delete table {family} {TABLE}")?;
+            let (family, name) = (part.family.name(), &part.name);
+            writeln!(f, "table {family} {name}")?;
+            writeln!(f, "delete table {family} {name}")?;
         }
         self.parts().try_for_each(|part| write_table(f, part))
     }
 }
 
 fn write_table(f: &mut fmt::Formatter<'_>, table: &Table) -> fmt::Result {
-    writeln!(f, "table {} {TABLE} {{", table.family.name())?;
+    writeln!(f, "table {} {} {{", table.family.name(), table.name)?;
     writeln!(f, "\tcomment \"{}\"", comment(&table.comment))?;
     for set in &table.sets {
         f.write_char('\n')?;
@@ -86,6 +84,7 @@ const fn type_name(key: KeyType) -> &'static str {
         KeyType::Ipv6Addr => "ipv6_addr",
         KeyType::InetProto => "inet_proto",
         KeyType::InetService => "inet_service",
+        KeyType::Mark => "mark",
     }
 }
 
@@ -93,7 +92,7 @@ fn write_span(f: &mut fmt::Formatter<'_>, span: AddrRange, key: KeyType) -> fmt:
     let family = match key {
         KeyType::Ipv4Addr => Family::V4,
         KeyType::Ipv6Addr => Family::V6,
-        KeyType::InetProto | KeyType::InetService => {
+        KeyType::InetProto | KeyType::InetService | KeyType::Mark => {
             return if span.first == span.last {
                 write!(f, "{}", span.first)
             } else {
@@ -165,6 +164,21 @@ impl fmt::Display for Match {
             Match::EtherType(number) => write!(f, "meta protocol {number:#06x}"),
             Match::HopLimit(limit) => write!(f, "ip6 hoplimit {limit}"),
             Match::MidStream => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
+            Match::TcpEnds => f.write_str("tcp flags & (fin | rst) != 0"),
+            Match::FrameType(number) => write!(f, "ether type {number:#06x}"),
+            Match::IcmpType(first, last) if first == last => write!(f, "icmp type {first}"),
+            Match::IcmpType(first, last) => write!(f, "icmp type {first}-{last}"),
+            Match::LaterFragment(Family::V4) => f.write_str("ip frag-off & 0x1fff != 0"),
+            Match::LaterFragment(Family::V6) => f.write_str("frag frag-off != 0"),
+            Match::MoreFragments(Family::V4) => f.write_str("ip frag-off & 0x2000 != 0"),
+            Match::MoreFragments(Family::V6) => f.write_str("frag more-fragments 1"),
+            Match::KnownFragment(side, family, set) => write!(f, "{} @{set}", fragment_key(*side, *family)),
+            Match::KnownFlow { side, family, ports, set } => {
+                write!(f, "{} @{set}", flow_key(*side, *family, *ports))
+            }
+            // In words: nft has none for what an ICMP error cites.
+            Match::KnownInner(Family::V4, set) => write!(f, "@th,192,32 . @th,136,8 . @th,240,16 . @th,224,16 @{set}"),
+            Match::KnownInner(Family::V6, set) => write!(f, "@th,256,128 . @th,112,8 . @th,400,16 . @th,384,16 @{set}"),
             Match::Address(side, family, range) => {
                 write!(f, "{} ", address(*side, *family))?;
                 write_span(f, *range, KeyType::address(*family))
@@ -187,6 +201,24 @@ const fn address(side: Side, family: Family) -> &'static str {
     }
 }
 
+/// The key under which a flow is remembered: the peer's address, the protocol, the peer's port and ours.
+fn flow_key(side: Side, family: Family, ports: bool) -> String {
+    let ports = match (ports, side) {
+        (false, _) => "0 . 0",
+        (true, Side::Destination) => "th dport . th sport",
+        (true, Side::Source) => "th sport . th dport",
+    };
+    format!("{} . meta l4proto . {ports}", address(side, family))
+}
+
+fn fragment_key(side: Side, family: Family) -> String {
+    let id = match family {
+        Family::V4 => "ip id",
+        Family::V6 => "frag id",
+    };
+    format!("{} . {id}", address(side, family))
+}
+
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -194,6 +226,15 @@ impl fmt::Display for Statement {
             Statement::Remember { side, family, ports, set } => {
                 let port = if *ports { "th dport" } else { "0" };
                 write!(f, "update @{set} {{ {} . meta l4proto . {port} }}", address(*side, *family))
+            }
+            Statement::RememberFlow { side, family, ports, set, timeout_s } => {
+                write!(f, "update @{set} {{ {} timeout {timeout_s}s }}", flow_key(*side, *family, *ports))
+            }
+            Statement::RememberFragment(side, family, set) => {
+                write!(f, "update @{set} {{ {} }}", fragment_key(*side, *family))
+            }
+            Statement::RememberAddress(side, family, set) => {
+                write!(f, "update @{set} {{ {} }}", address(*side, *family))
             }
         }
     }

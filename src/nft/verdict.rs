@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use crate::net::{Direction, Family, Packet, Payload, Verdict as Outcome, bits_of};
-use crate::nft::ruleset::{Chain, Hook, Match, Rule, Side, State, Table, Verdict};
+use crate::nft::build::OWN;
+use crate::nft::ruleset::{Chain, Hook, Match, Rule, Side, State, Table, TableFamily, Verdict};
 
 /// The kernel's own bound on nested jumps (`NFT_JUMP_STACK_SIZE`).
 const JUMP_STACK_SIZE: usize = 16;
@@ -26,12 +27,15 @@ enum Flow<'t> {
 }
 
 impl Table {
-    /// The decision of the base chain that sees `packet`: output for egress, input for ingress. No such chain, or
-    /// no such table in the kernel, lets everything pass.
+    /// The decision of the base chain that sees `packet`: output for egress, input for ingress; of a table at the other end of
+    /// the container's link ([`host_side`](super::build::host_side())) what the device received, or is to send. No such
+    /// chain, or no such table in the kernel, lets everything pass.
     pub fn decide(&self, packet: &Packet) -> Decision<'_> {
-        let hook = match packet.direction {
-            Direction::Egress => Hook::Output,
-            Direction::Ingress => Hook::Input,
+        let hook = match (self.family, packet.direction) {
+            (TableFamily::Inet, Direction::Egress) => Hook::Output,
+            (TableFamily::Inet, Direction::Ingress) => Hook::Input,
+            (TableFamily::Netdev, Direction::Egress) => Hook::Ingress,
+            (TableFamily::Netdev, Direction::Ingress) => Hook::Egress,
         };
         let Some((chain, base)) =
             self.chains.iter().find_map(|c| c.base.as_ref().filter(|b| b.hook == hook).map(|b| (c, b)))
@@ -90,7 +94,14 @@ impl Table {
             Match::State(State::Established | State::Related | State::Invalid) => false,
             Match::State(State::New) => true,
             // The first segment of an ordinary connection is a SYN.
-            Match::MidStream => false,
+            Match::MidStream | Match::TcpEnds => false,
+            Match::IcmpType(first, last) => {
+                family == Family::V4
+                    && matches!(packet.payload, Payload::Icmp { kind } if *first <= kind && kind <= *last)
+            }
+            // It is whole, and no flow is known yet.
+            Match::LaterFragment(_) | Match::MoreFragments(_) | Match::KnownFragment(..) => false,
+            Match::KnownFlow { .. } | Match::KnownInner(..) => false,
             Match::Protocol(number) => protocol == *number,
             Match::ProtocolIn(set) => self.in_set(set, &[protocol.into()]),
             Match::Port(ports) => port.is_some_and(|port| ports.contains(port)),
@@ -101,13 +112,17 @@ impl Table {
             }
             // An ordinary packet comes from the IP stack.
             Match::Routed => true,
-            Match::EtherType(number) => *number == ether_type(family),
+            Match::EtherType(number) | Match::FrameType(number) => *number == ether_type(family),
             Match::UserSocket => packet.direction == Direction::Egress,
             // An ordinary packet's: neither neighbour discovery nor a multicast report.
             Match::HopLimit(limit) => *limit == 64,
             Match::Address(side, wanted, range) => {
                 family == *wanted
                     && peer(*side, packet).map(bits_of).is_some_and(|bits| range.first <= bits && bits <= range.last)
+            }
+            // Its own address is the container's.
+            Match::AddressIn(side, wanted, set) if set.starts_with(OWN) => {
+                family == *wanted && peer(*side, packet).is_none()
             }
             Match::AddressIn(side, wanted, set) => {
                 family == *wanted && peer(*side, packet).is_some_and(|addr| self.in_set(set, &[bits_of(addr)]))

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::{Cidr, Direction, Family, Origin, Service, merge, subtract};
+use crate::net::{AddrRange, Cidr, Direction, Family, Origin, Service, bits_of, merge, subtract};
 use crate::nft::filter::{Denial, Entry, Layer, Otherwise};
 use crate::policy::group::{Group, metadata};
 use crate::policy::list::{List, Peer};
@@ -28,60 +28,100 @@ pub fn of_list(
         direction,
         otherwise: Otherwise::Deny,
         denial,
+        exceptions: Vec::new(),
         entries: entries.collect(),
         origin: origin.to_string(),
     }
 }
 
-/// The layer of what is always denied: `groups`, less the addresses that an entry of `lists` names exactly, and those in
-/// `named_by_policies`.
+/// An address that a rule names exactly, and what it lets be spoken to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The address.
+    pub address: IpAddr,
+    /// What is spoken.
+    pub service: Service,
+    /// Where it was written.
+    pub origin: String,
+}
+
+/// The layer of what is always denied: `groups`, less what an entry of `lists` that names an address exactly says of it,
+/// and what `opened_by_policies` says.
 ///
-/// A list or policy that names such an address still has to allow the packet, so an override opens what the list says and
-/// nothing more. `None` where nothing is left to deny.
+/// An address of which everything is opened is not in the groups any more. Of another the layer has exceptions, for which
+/// it needs a chain of its own. Either way the list or the policy still has to let the packet pass, so that an override
+/// opens what was written and nothing more. `None` where nothing is left to deny.
 pub fn always_denied(
     groups: impl IntoIterator<Item = Group>,
     lists: &[&List],
-    named_by_policies: &[IpAddr],
+    opened_by_policies: &[Opening],
     denial: Denial,
     host: &[IpAddr],
     origin: &str,
 ) -> Option<Layer> {
-    let opened = |family| {
-        let candidates = lists.iter().flat_map(|list| named(list)).chain(named_by_policies.iter().copied());
-        let blocks = candidates.filter(|addr| Family::of(*addr) == family).map(Cidr::host);
-        merge(blocks.map(|block| block.range()).collect())
-    };
-    let (v4, v6) = (opened(Family::V4), opened(Family::V6));
+    let is_whole = |service: Service| matches!(service, Service::Everything);
+    // All at once, for a list may have 200,000 entries.
+    let entries = || lists.iter().flat_map(|list| list.entries());
+    let whole: Vec<IpAddr> = entries()
+        .filter(|entry| is_whole(entry.service))
+        .flat_map(named)
+        .chain(opened_by_policies.iter().filter(|opening| is_whole(opening.service)).map(|opening| opening.address))
+        .collect();
+    let opened = Family::BOTH.map(|family| hosts(&whole, family));
+    let mut denied = [Vec::new(), Vec::new()];
     let entry = |group: Group| {
-        let entry = Entry {
-            deny: true,
-            v4: subtract(&group.ranges(Family::V4, host), &v4),
-            v6: subtract(&group.ranges(Family::V6, host), &v6),
-            service: Service::Everything,
-            origin: format!("{origin}: {group}"),
-        };
+        let [v4, v6] = [0, 1].map(|i| subtract(&group.ranges(Family::BOTH[i], host), &opened[i]));
+        denied[0].extend(&v4);
+        denied[1].extend(&v6);
+        let entry = Entry { deny: true, v4, v6, service: Service::Everything, origin: format!("{origin}: {group}") };
         (!entry.v4.is_empty() || !entry.v6.is_empty()).then_some(entry)
     };
-    let entries: Vec<Entry> = groups.into_iter().filter_map(entry).collect();
-    (!entries.is_empty()).then(|| Layer {
+    let denying: Vec<Entry> = groups.into_iter().filter_map(entry).collect();
+    let denied = denied.map(merge);
+    let exception = |mut addresses: Vec<IpAddr>, service, origin: &dyn Fn() -> String| {
+        addresses.retain(|address| contains(&denied[usize::from(address.is_ipv6())], *address));
+        let [v4, v6] = Family::BOTH.map(|family| hosts(&addresses, family));
+        (!addresses.is_empty()).then(|| Entry { deny: false, v4, v6, service, origin: origin() })
+    };
+    let of_lists = entries()
+        .filter(|entry| !is_whole(entry.service))
+        .filter_map(|entry| exception(named(entry), entry.service, &|| format!("{}: {}", entry.origin, entry.text)));
+    let of_policies = opened_by_policies.iter().filter(|opening| !is_whole(opening.service));
+    let of_policies =
+        of_policies.filter_map(|opening| exception(vec![opening.address], opening.service, &|| opening.origin.clone()));
+    let exceptions = of_lists.chain(of_policies).collect();
+    (!denying.is_empty()).then(|| Layer {
         name: "always",
         direction: Direction::Egress,
         otherwise: Otherwise::Continue,
         denial,
-        entries,
+        exceptions,
+        entries: denying,
         origin: origin.to_owned(),
     })
 }
 
-/// The addresses that [`List::names`] is true of: blocks of one, and the metadata services. All at once, for a list may
-/// have 200,000 entries.
-fn named(list: &List) -> Vec<IpAddr> {
-    let of = |entry: &crate::policy::list::Entry| match entry.peer {
+/// The addresses of a family, merged.
+fn hosts(addresses: &[IpAddr], family: Family) -> Vec<AddrRange> {
+    let own = addresses.iter().filter(|address| Family::of(**address) == family);
+    merge(own.map(|address| Cidr::host(*address).range()).collect())
+}
+
+/// Whether an address is in merged ranges of its family.
+fn contains(ranges: &[AddrRange], address: IpAddr) -> bool {
+    let bits = bits_of(address);
+    let at = ranges.partition_point(|range| range.last < bits);
+    ranges.get(at).is_some_and(|range| range.first <= bits)
+}
+
+/// The addresses that an entry opens, as [`List::opens`] says: blocks of one, and the metadata services.
+fn named(entry: &crate::policy::list::Entry) -> Vec<IpAddr> {
+    match entry.peer {
+        _ if entry.deny => Vec::new(),
         Peer::Block(block) if block.is_host() => vec![block.first()],
         Peer::Group(Group::Metadata) => metadata().collect(),
         Peer::Any | Peer::Block(_) | Peer::Group(Group::Internet | Group::Private | Group::Host) => Vec::new(),
-    };
-    list.entries().iter().filter(|entry| !entry.deny).flat_map(of).collect()
+    }
 }
 
 #[cfg(test)]
@@ -94,13 +134,20 @@ mod tests {
         // Compared one by one, these would take minutes.
         let text: Vec<String> = (1..ENTRY_LIMIT as u32)
             .map(|n| std::net::Ipv4Addr::from_bits(0x0b00_0000 + 3 * n).to_string())
-            .chain(["169.254.169.254:80".to_owned()])
+            .chain(["169.254.169.254".to_owned()])
             .collect();
         let list = List::parse(&text.join(","), &Origin::Builtin("test")).unwrap();
         let layer = always_denied([Group::Metadata], &[&list], &[], Denial::Reject, &[], "test").unwrap();
         let named = Cidr::host("169.254.169.254".parse().unwrap()).range();
-        assert!(!layer.entries[0].v4.contains(&named));
+        assert!(!layer.entries[0].v4.contains(&named) && layer.exceptions.is_empty());
         let all = always_denied([Group::Metadata], &[], &[], Denial::Reject, &[], "test").unwrap();
         assert_eq!(all.entries[0].v4.len(), layer.entries[0].v4.len() + 1);
+        // With ports each is an exception, where it is denied at all.
+        let text = text.join(":80,").replace("169.254.169.254", "169.254.169.254:80");
+        let list = List::parse(&text, &Origin::Builtin("test")).unwrap();
+        let layer = always_denied([Group::Metadata], &[&list], &[], Denial::Reject, &[], "test").unwrap();
+        assert_eq!((layer.entries, layer.exceptions.len()), (all.entries, 1));
+        let layer = always_denied([Group::Internet], &[&list], &[], Denial::Reject, &[], "test").unwrap();
+        assert!(layer.exceptions.len() > ENTRY_LIMIT / 2, "{}", layer.exceptions.len());
     }
 }

@@ -63,6 +63,9 @@ pub struct Plan {
     pub identity: Identity,
     /// The steps, in order.
     pub steps: Vec<Step>,
+    /// What is to be enforced at the host's end of the container's links too, for it may undo what is in its own namespace:
+    /// [`host_side`](crate::nft::build::host_side()).
+    pub host_side: Option<Filter>,
     /// The layers of the table, for people.
     pub layers: Vec<Layer>,
     /// The tiers of policies in it, for people.
@@ -105,32 +108,48 @@ pub fn plan(
     cluster: Option<&Cluster<'_>>,
 ) -> Result<Plan, Failure> {
     let mut notes = Vec::new();
-    let Rules { table, layers, policies, watch } = rules(settings, facts, cluster)?;
+    let Rules { table, filter, watch } = rules(settings, facts, cluster)?;
     let (writes, left_alone) = sysctls(settings, facts)?;
+    let mut outside = false;
     if table.is_some() || !writes.is_empty() {
-        check_bundle(bundle, settings, &writes, &mut notes)?;
+        outside = check_bundle(bundle, settings, &writes, &mut notes)?;
     }
+    let host_side = filter.clone().filter(|_| outside);
+    if let Some(group) = host_side.as_ref().and_then(follows) {
+        let problem =
+            format!("{group} selects peers that come and go, which only rules in the container's namespace follow");
+        return Err(Failure::new("protect a container that holds CAP_NET_ADMIN", Cause::HostSide(problem)));
+    }
+    let (layers, policies) = filter.map(|filter| (filter.layers, filter.policies)).unwrap_or_default();
     notes.extend(left_alone.iter().map(|left| format!("{} is left alone: {}", left.name, left.reason)));
 
     let first = table.map_or(Step::NoTable, |table| Step::ReplaceTable(Box::new(table)));
     let sysctls = (!writes.is_empty()).then_some(Step::Sysctls(writes));
     let steps = std::iter::once(first).chain(sysctls).chain([Step::RaiseLoopback]).collect();
-    Ok(Plan { id: state.id.clone(), identity: settings.identity.clone(), steps, layers, policies, watch, notes })
+    let (id, identity) = (state.id.clone(), settings.identity.clone());
+    Ok(Plan { id, identity, steps, host_side, layers, policies, watch, notes })
 }
 
-/// Looks at what config.json says against the plan.
+/// The origin of a group of peers, where a filter has one.
+fn follows(filter: &Filter) -> Option<&str> {
+    let tiers = filter.policies.iter().flat_map(|policy| &policy.tiers);
+    let mut groups = tiers.flat_map(|tier| &tier.runs).flat_map(|run| &run.groups);
+    groups.next().map(|group| group.origin.as_str())
+}
+
+/// Looks at what config.json says against the plan. Whether the rules have to stand outside the container too.
 fn check_bundle(
     bundle: Option<&Bundle>,
     settings: &Settings,
     writes: &[Write],
     notes: &mut Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let Some(bundle) = bundle else {
         // A missing config.json is tolerated where nobody asked for a check of it: crun before 1.30 passes "/" as the
         // bundle of some containers (containers/crun#2025). An admin who wrote `net-admin: refuse` did ask.
         let written = |origin: &Origin| !matches!(origin, Origin::Builtin(_));
         let asked = [
-            ("CAP_NET_ADMIN", settings.net_admin.value == NetAdmin::Refuse, &settings.net_admin.origin),
+            ("CAP_NET_ADMIN", settings.net_admin.value != NetAdmin::Allow, &settings.net_admin.origin),
             ("CAP_NET_RAW", settings.net_raw.value == NetRaw::Refuse, &settings.net_raw.origin),
         ];
         if let Some((capability, _, origin)) = asked.iter().find(|(_, refuses, origin)| *refuses && written(origin)) {
@@ -139,13 +158,18 @@ fn check_bundle(
             return Err(Failure::new(format!("look for {capability}"), cause));
         }
         notes.push("config.json is missing: its capabilities and sysctls were not looked at".to_owned());
-        return Ok(());
+        return Ok(false);
     };
+    let mut outside = false;
     if let Some(set) = bundle.holds_capability("CAP_NET_ADMIN") {
-        if settings.net_admin.value == NetAdmin::Refuse {
-            return Err(Failure::new("protect the container", Cause::NetAdmin(format!("{set} set"))));
+        match settings.net_admin.value {
+            NetAdmin::Refuse => {
+                return Err(Failure::new("protect the container", Cause::NetAdmin(format!("{set} set"))));
+            }
+            NetAdmin::HostSide => outside = true,
+            NetAdmin::Allow => notes
+                .push(format!("unprotected: the container's {set} set holds CAP_NET_ADMIN, which the admin allows")),
         }
-        notes.push(format!("unprotected: the container's {set} set holds CAP_NET_ADMIN, which the admin allows"));
     }
     if let Some(set) = bundle.holds_capability("CAP_NET_RAW") {
         match settings.net_raw.value {
@@ -157,7 +181,8 @@ fn check_bundle(
             )),
         }
     }
-    contradictions(writes, &bundle.sysctls, &bundle.file)
+    contradictions(writes, &bundle.sysctls, &bundle.file)?;
+    Ok(outside)
 }
 
 /// Devconf gives way to what is named, and both to what `ipv6` says: its writes come before the named ones, so that
@@ -177,10 +202,8 @@ fn sysctls(settings: &Settings, facts: &Facts) -> Result<(Vec<Write>, Vec<LeftAl
 pub struct Rules {
     /// The table; `None` where nothing is filtered.
     pub table: Option<Table>,
-    /// The layers of lists it was built from.
-    pub layers: Vec<Layer>,
-    /// The tiers of policies.
-    pub policies: Vec<PolicyLayer>,
+    /// What it was built from.
+    pub filter: Option<Filter>,
     /// Who belongs in its sets.
     pub watch: Watch,
 }
@@ -226,7 +249,7 @@ pub fn rules(settings: &Settings, facts: &Facts, cluster: Option<&Cluster<'_>>) 
     };
     let table = signed(build(&filter, String::new())?, guard);
     let watch = Watch { ipv6: ipv6 == Ipv6Traffic::Filtered, ..policies.watch };
-    Ok(Rules { table: Some(table), layers: filter.layers, policies: filter.policies, watch })
+    Ok(Rules { table: Some(table), filter: Some(filter), watch })
 }
 
 const fn denial(mode: Mode, on_denied: OnDenied) -> Denial {
@@ -239,8 +262,8 @@ const fn denial(mode: Mode, on_denied: OnDenied) -> Denial {
 
 /// The always-denied groups answer as the first egress list does.
 ///
-/// They are denied wherever egress is filtered at all, by a policy too, and policies are the admin's word: an address
-/// that one of them names exactly is opened as by a list of the admin's.
+/// They are denied wherever egress is filtered at all, by a policy too, and policies are the admin's word: what one of
+/// them lets through to an address by naming exactly that is opened as by a list of the admin's.
 fn always_denied(settings: &Settings, facts: &Facts, policies: &OfPolicies) -> Option<Layer> {
     let governed = policies.governs_egress().then_some(settings.mode.value);
     let mode = settings.denies_always().or(governed)?;

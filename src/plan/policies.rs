@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use super::layers::Opening;
 use crate::error::{Cause, Failure, Finding};
 use crate::net::{AddrRange, Direction, Family, Member, Origin, Service, is_of_one_link};
 use crate::nft::filter::{Denial, Entry, Group, Otherwise, PolicyLayer, Ruling, Run, Tier};
 use crate::oci::Mode;
-use crate::policy::compile::{GoverningRun, GoverningTier, govern};
+use crate::policy::compile::{Block, GoverningRun, GoverningTier, govern};
 use crate::policy::lookup::World;
 use crate::policy::model::{Action, Policies};
 use crate::policy::service::{Ports, ports};
@@ -38,8 +39,8 @@ pub(super) struct OfPolicies {
     pub(super) layers: Vec<PolicyLayer>,
     /// Who belongs in their sets.
     pub(super) watch: Watch,
-    /// Addresses that a rule lets through by naming exactly them.
-    pub(super) opened: Vec<IpAddr>,
+    /// What rules let through to an address by naming exactly that.
+    pub(super) opened: Vec<Opening>,
 }
 
 impl OfPolicies {
@@ -107,15 +108,14 @@ fn of_run(run: GoverningRun, direction: Direction, cluster: &Cluster<'_>, all: &
         Action::Pass => Ruling::Pass,
     };
     if direction == Direction::Egress {
-        all.opened.extend(run.blocks.iter().filter_map(|block| block.names));
+        let opening = |block: &Block| {
+            let (service, origin) = (block.service, block.origin.clone());
+            block.names.map(|address| Opening { address, service, origin })
+        };
+        all.opened.extend(run.blocks.iter().filter_map(opening));
     }
-    let entry = |block: crate::policy::compile::Block| Entry {
-        deny: false,
-        v4: block.v4,
-        v6: block.v6,
-        service: block.service,
-        origin: block.origin,
-    };
+    let entry =
+        |block: Block| Entry { deny: false, v4: block.v4, v6: block.v6, service: block.service, origin: block.origin };
     let groups = run.groups.into_iter().map(|(service, watched, origin)| {
         let members = watched.members(cluster.pods);
         let group = Group { set: watched.set.clone(), service, members, origin };

@@ -37,6 +37,7 @@ impl fmt::Display for Plan {
         }
         for layer in &self.layers {
             writeln!(f, "  {}", layer_headline(layer))?;
+            layer.exceptions.iter().try_for_each(|entry| writeln!(f, "       open     {}", entry.origin))?;
             for entry in &layer.entries {
                 writeln!(f, "       {}    {}", if entry.deny { "deny " } else { "allow" }, entry.origin)?;
             }
@@ -169,7 +170,8 @@ impl Plan {
             let entry = |entry: &crate::nft::filter::Entry| json!({ "deny": entry.deny, "origin": entry.origin });
             json!({
                 "direction": layer.direction.name(), "name": layer.name, "on-denied": denial(layer.denial),
-                "origin": layer.origin, "entries": layer.entries.iter().map(entry).collect::<Vec<_>>(),
+                "origin": layer.origin,
+                "opened": layer.exceptions.iter().map(|entry| entry.origin.as_str()).collect::<Vec<_>>(), "entries": layer.entries.iter().map(entry).collect::<Vec<_>>(),
             })
         };
         let policies = |layer: &PolicyLayer| {

@@ -14,7 +14,9 @@ use super::model::{
 };
 use super::watch::{Identity, WatchedGroup, WatchedPeer};
 use super::world::Node;
-use crate::net::{AddrRange, Cidr, Direction, Family, Origin, PortRange, Service, Transport, merge, subtract};
+use crate::net::{
+    AddrRange, Cidr, Direction, Family, Origin, PortRange, SELF_ASSIGNED, Service, Transport, merge, subtract,
+};
 
 /// What the tiers say of one direction, in the order in which they are asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,11 +164,20 @@ impl Compiler<'_> {
         for rule in rules {
             let ports = self.ports(rule);
             let services = services(rule, &ports);
+            // A denial is for those as well of whom nobody can say who they are, see `verdict`: of those among `v6`, what
+            // is said by labels or by the names of ports.
+            let feared = |services: Vec<Service>, v6: &[AddrRange], origin: &str| {
+                let own = [SELF_ASSIGNED.range()];
+                let meant = subtract(&own, &subtract(&own, v6));
+                of(if action == Action::Deny { &services } else { &[] }, Vec::new(), meant, origin, None)
+            };
+            let with_names = || services.iter().copied().chain(could_be_named(&ports)).collect::<Vec<_>>();
             let anyone = rule.peers.is_empty();
             if anyone {
                 let everyone = |family| vec![AddrRange::everything(family)];
                 let origin = rule.origin.to_string();
                 blocks.extend(of(&services, everyone(Family::V4), everyone(Family::V6), &origin, None));
+                blocks.extend(feared(could_be_named(&ports).collect(), &everyone(Family::V6), &origin));
                 // A name that each pod resolves for itself: only pods can be meant.
                 gather_ports(&mut gathered, &named(&ports), &Pods::anyone(None), &origin);
             }
@@ -179,6 +190,7 @@ impl Compiler<'_> {
                             gather(&mut gathered, Some(Spoken::Everything), &meant, Vec::new(), &origin);
                         }
                         gather_ports(&mut gathered, &ports, &meant, &origin);
+                        blocks.extend(feared(with_names(), &[SELF_ASSIGNED.range()], &origin));
                     }
                     Who::Block { cidr, except } => {
                         let holes =
@@ -189,6 +201,7 @@ impl Compiler<'_> {
                             Family::V4 => (ranges, Vec::new()),
                             Family::V6 => (Vec::new(), ranges),
                         };
+                        blocks.extend(feared(could_be_named(&ports).collect(), &v6, &origin));
                         blocks.extend(of(&services, v4, v6, &origin, names));
                         let meant = Pods::anyone(Some((*cidr, except.clone())));
                         gather_ports(&mut gathered, &named(&ports), &meant, &origin);
@@ -201,6 +214,7 @@ impl Compiler<'_> {
                             merge(own.map(|address| Cidr::host(*address).range()).collect())
                         };
                         blocks.extend(of(&services, of_family(Family::V4), of_family(Family::V6), &origin, None));
+                        blocks.extend(feared(with_names(), &[SELF_ASSIGNED.range()], &origin));
                     }
                     Who::DomainNames(_) => return Err(Unsupported { origin: peer.origin.clone() }),
                 }
@@ -330,6 +344,17 @@ fn services(rule: &Rule, ports: &[Port]) -> Vec<Service> {
         Port::Named { .. } => None,
     };
     ports.iter().filter_map(number).collect()
+}
+
+/// The services that the names of `ports` may stand for at somebody of whom nothing is known.
+fn could_be_named(ports: &[Port]) -> impl Iterator<Item = Service> {
+    ports.iter().filter_map(|port| match port {
+        Port::Named { transport, .. } => {
+            let transports = transport.map_or(&Transport::ALL[..], Transport::alone);
+            Some(Service::Ports { transports, ports: PortRange::ALL })
+        }
+        Port::Number { .. } => None,
+    })
 }
 
 fn named(ports: &[Port]) -> Vec<Port> {

@@ -181,14 +181,16 @@ impl List {
         self.entries.iter().filter(of_peer).filter(|entry| !entry.service.contains(packet.payload))
     }
 
-    /// Whether an allowing entry names exactly `addr`: the address itself, or `@metadata` where it belongs to it.
-    /// Such an entry opens what is always denied; a wider block never does.
-    pub fn names(&self, addr: IpAddr) -> bool {
+    /// Whether an allowing entry for what the packet carries names exactly its peer: the address itself, or `@metadata`
+    /// where it belongs to it. Such an entry opens what is always denied, and of an address nothing but what it says; a wider
+    /// block never does.
+    pub fn opens(&self, packet: &Packet) -> bool {
         self.entries.iter().any(|entry| {
             !entry.deny
+                && entry.service.contains(packet.payload)
                 && match entry.peer {
-                    Peer::Block(block) => block == Cidr::host(addr),
-                    Peer::Group(Group::Metadata) => Group::Metadata.contains(addr, &[]),
+                    Peer::Block(block) => block == Cidr::host(packet.peer),
+                    Peer::Group(Group::Metadata) => Group::Metadata.contains(packet.peer, &[]),
                     Peer::Any | Peer::Group(Group::Internet | Group::Private | Group::Host) => false,
                 }
         })
@@ -447,11 +449,16 @@ mod tests {
     }
 
     #[test]
-    fn only_an_exact_entry_names_an_address() {
-        let metadata: IpAddr = "169.254.169.254".parse().unwrap();
-        assert!(list("* 169.254.169.254:80").names(metadata));
-        assert!(list("@metadata").names(metadata));
-        assert!(!list("* 169.254.0.0/16").names(metadata));
-        assert!(!list("* !169.254.169.254").names(metadata));
+    fn only_an_exact_entry_opens_an_address_and_only_for_what_it_says() {
+        let opens = |text: &str, port| {
+            let payload = Payload::Transport { protocol: Transport::Tcp, port };
+            let peer = "169.254.169.254".parse().unwrap();
+            list(text).opens(&Packet { direction: Direction::Egress, peer, payload })
+        };
+        assert!(opens("* 169.254.169.254:80", 80) && !opens("* 169.254.169.254:80", 81));
+        assert!(opens("@metadata", 80) && opens("@metadata:80", 80) && !opens("@metadata:80", 81));
+        assert!(!opens("* udp/169.254.169.254", 80) && !opens("* icmp/169.254.169.254", 80));
+        assert!(!opens("* 169.254.0.0/16", 80));
+        assert!(!opens("* !169.254.169.254", 80));
     }
 }

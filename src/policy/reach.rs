@@ -13,10 +13,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::lookup::World;
-use super::model::{Labels, Policies, Port, Rule, Who};
-use super::verdict::{Flow, Judge, Peer};
+use super::model::{Action, Labels, Policies, Port, Rule, Who};
+use super::verdict::{Flow, Judge, Peer, selects};
 use super::world::Pod;
-use crate::net::{Cidr, Direction, Family, Payload, PortRange, Transport, bits_of};
+use crate::net::{Cidr, Direction, Family, Payload, PortRange, SELF_ASSIGNED, Transport, bits_of};
 
 /// Most blocks of the world outside that are looked at. They are lines for people to read.
 pub const MAX_BLOCKS: usize = 64;
@@ -220,7 +220,7 @@ impl Half {
         let cluster = governing.admin.iter().chain(&governing.baseline).flat_map(|policy| policy.rules(direction));
         let network = governing.network.iter().flat_map(|policy| policy.rules(direction).unwrap_or_default());
         let whos: BTreeSet<&Who> = cluster.chain(network).flat_map(|rule| &rule.peers).map(|peer| &peer.who).collect();
-        let mut seen: BTreeMap<(Vec<bool>, &Named, bool), usize> = BTreeMap::new();
+        let mut seen: BTreeMap<(Vec<bool>, &Named, [bool; 2]), usize> = BTreeMap::new();
         let mut answers = Vec::with_capacity(known.len());
         for end in known {
             let host_network = end.pod.as_ref().is_some_and(|pod| pod.host_network);
@@ -230,7 +230,8 @@ impl Half {
                 let flow = Flow { world: judge.world(), direction, subject, peer, payload: Payload::Other(0) };
                 let matched: Vec<bool> = whos.iter().map(|who| flow.matches_peer(who)).collect();
                 let next = self.allowed.len();
-                let answer = *seen.entry((matched, &end.traits.named, host_network)).or_insert(next);
+                let kind = [host_network, flow.is_unidentified()];
+                let answer = *seen.entry((matched, &end.traits.named, kind)).or_insert(next);
                 if answer == next {
                     let ask = |payload| judge.tiers(direction, subject, peer, payload).allowed();
                     self.allowed.push(asked.iter().map(|(_, payload)| ask(*payload)).collect());
@@ -277,8 +278,8 @@ struct Traits {
     governed: [Vec<usize>; 2],
     /// Which peers of rules it is, by its labels.
     selected: Rc<Vec<bool>>,
-    /// And by its addresses, each with its family.
-    addressed: Vec<(Family, Vec<bool>)>,
+    /// And by its addresses, each with its family and whether it says who has it.
+    addressed: Vec<(Family, bool, Vec<bool>)>,
     /// Ports whose names rules use.
     named: Named,
 }
@@ -318,9 +319,11 @@ fn alike<'w>(policies: &Policies, judge: &Judge<'_>, world: &'w World) -> Vec<(T
                 governing.admin.iter().chain(&governing.baseline).map(|policy| std::ptr::from_ref(*policy).addr());
             cluster.chain(governing.network.iter().map(|policy| std::ptr::from_ref(*policy).addr())).collect()
         });
-        let addresses = pod.addresses.iter();
-        let addressed =
-            addresses.map(|address| (Family::of(*address), is_peer(pod, Some(*address), &by_address))).collect();
+        let addressed = pod.addresses.iter().map(|address| {
+            let says_who = !SELF_ASSIGNED.contains(*address);
+            (Family::of(*address), says_who, is_peer(pod, Some(*address), &by_address))
+        });
+        let addressed = addressed.collect();
         let named = pod.ports.iter().filter(|port| names.contains(port.name.as_str()));
         let named = named.map(|port| (port.name.clone(), port.protocol, port.port)).collect();
         let traits = Traits { host_network: pod.host_network, governed, selected, addressed, named };
@@ -340,6 +343,9 @@ fn outside(policies: &Policies, world: &World) -> (Vec<(Family, Option<Cidr>, Ip
             blocks.extend(except);
         }
     }
+    // Nobody there is known, which matters to who denies by labels.
+    let feared = |rule: &Rule| rule.action == Action::Deny && rule.peers.iter().any(|peer| selects(&peer.who));
+    blocks.extend(rules(policies).any(feared).then_some(SELF_ASSIGNED));
     let left_out = blocks.len().saturating_sub(MAX_BLOCKS);
     let blocks: Vec<Cidr> = blocks.into_iter().filter(|block| block.prefix_len() > 0).take(MAX_BLOCKS).collect();
     let pods = &world.inventory().pods;

@@ -19,7 +19,7 @@ use super::model::{
     Action, ClusterPolicy, Labels, Namespaces, NetworkPolicy, Policies, Port, Rule, Subject, Tier, Who,
 };
 use super::world::Pod;
-use crate::net::{Direction, Payload};
+use crate::net::{Direction, Payload, SELF_ASSIGNED};
 
 /// The other end of a packet, as the policies of one pod see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +200,14 @@ fn governs(world: &World, subject: &Subject, pod: &Pod) -> bool {
     }
 }
 
+/// Whether it means some of many, by what is known of them, rather than addresses.
+pub(super) fn selects(who: &Who) -> bool {
+    match who {
+        Who::Pods { .. } | Who::Nodes(_) => true,
+        Who::Block { .. } | Who::DomainNames(_) => false,
+    }
+}
+
 /// A packet seen from the pod whose policies are asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow<'w> {
@@ -281,7 +289,21 @@ impl Flow<'_> {
     /// R2: "If this field is empty or missing, this rule matches all sources", anything outside the cluster too.
     /// Otherwise "items in this list are combined using a logical OR operation".
     pub fn matches_peers(&self, rule: &Rule) -> bool {
-        rule.peers.is_empty() || rule.peers.iter().any(|peer| self.matches_peer(&peer.who))
+        let counts = |who: &Who| self.matches_peer(who) || self.is_feared(rule) && selects(who);
+        rule.peers.is_empty() || rule.peers.iter().any(|peer| counts(&peer.who))
+    }
+
+    /// Whether the rule denies and nobody can say who the peer is: its address is one that every neighbour may give himself.
+    /// The API does not speak of these. Whom we cannot identify counts among the denied, for otherwise whoever is denied by
+    /// its labels would send from such an address; what accepts by labels, or passes on, is not for him. (Only of IPv6: a
+    /// pod has no IPv4 address of that kind, and a gateway or a resolver on the node does.)
+    pub fn is_feared(&self, rule: &Rule) -> bool {
+        rule.action == Action::Deny && self.is_unidentified()
+    }
+
+    /// Whether the peer's address says nothing of who it is.
+    pub fn is_unidentified(&self) -> bool {
+        self.peer.address.is_some_and(|address| SELF_ASSIGNED.contains(address))
     }
 
     /// One item of `from` or `to`.
@@ -315,7 +337,18 @@ impl Flow<'_> {
     /// protocol (P7). "If this field is present and contains at least one item, then this rule allows traffic only if
     /// the traffic matches at least one port in the list": never ICMP, which has none.
     pub fn matches_ports(&self, rule: &Rule) -> bool {
-        rule.ports.is_empty() || rule.ports.iter().any(|port| self.matches_port(port))
+        let counts = |port: &Port| self.matches_port(port) || self.is_feared(rule) && self.could_be_named(port);
+        rule.ports.is_empty() || rule.ports.iter().any(counts)
+    }
+
+    /// Which port the peer gives a name to is not known where the peer is not.
+    fn could_be_named(&self, port: &Port) -> bool {
+        match (port, self.payload, self.direction) {
+            (Port::Named { transport, .. }, Payload::Transport { protocol, .. }, Direction::Egress) => {
+                transport.is_none_or(|transport| transport == protocol)
+            }
+            (Port::Named { .. } | Port::Number { .. }, _, _) => false,
+        }
     }
 
     /// One item of `ports`: "only traffic on the specified protocol AND port will be matched" (P1 to P6, C9).

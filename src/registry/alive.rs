@@ -4,12 +4,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::kernel::netns::{NamespaceId, Target};
+use crate::kernel::process::Deadline;
 
 /// What keeps a container's network namespace in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +33,9 @@ impl Anchor {
     pub fn may_hold(&self, netns: NamespaceId) -> bool {
         match self {
             // 0 and negative numbers mean groups of processes to kill(2).
-            Anchor::Process { pid, .. } => *pid > 0 && kill(Pid::from_raw(*pid), None) != Err(Errno::ESRCH),
+            Anchor::Process { pid, .. } => {
+                *pid > 0 && kill(nix::unistd::Pid::from_raw(*pid), None) != Err(Errno::ESRCH)
+            }
             Anchor::Path(_) => self.holds(netns),
         }
     }
@@ -54,6 +58,19 @@ impl Anchor {
                 stat(*pid).is_some_and(|stat| stat.started == *started && stat.is_alive())
             }
             Anchor::Path(_) => false,
+        }
+    }
+
+    /// Whether it is a process that lives and does not end before `patience` does. Who is on his way out is waited for: of a
+    /// killed process the first thread may be a zombie while others still end.
+    pub fn goes_on(&self, patience: Duration) -> bool {
+        let Anchor::Process { pid, .. } = self else { return false };
+        let pidfd = Pid::from_raw(*pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // Asked behind the opening: by then the number may be another's.
+        let lives = self.is_living_process();
+        match pidfd {
+            Some(pidfd) if lives => Deadline::after(patience).wait_readable(pidfd, "wait for a process").is_err(),
+            Some(_) | None => lives,
         }
     }
 
@@ -164,6 +181,19 @@ mod tests {
             let gone = Anchor::Process { pid, started: own };
             assert!(!gone.may_hold(netns) && !gone.holds(netns), "{pid}");
         }
+    }
+
+    #[test]
+    fn a_process_that_is_about_to_end_does_not_go_on() {
+        let anchor = |pid| Anchor::Process { pid, started: started(pid).unwrap() };
+        assert!(anchor(std::process::id() as i32).goes_on(Duration::from_millis(10)));
+        assert!(!Anchor::Process { pid: std::process::id() as i32, started: 1 }.goes_on(Duration::from_secs(30)));
+        let mut child = std::process::Command::new("sleep").arg("0.05").spawn().unwrap();
+        let child_is = anchor(child.id() as i32);
+        assert!(!child_is.goes_on(Duration::from_secs(30)));
+        child.wait().unwrap();
+        assert!(!child_is.goes_on(Duration::from_secs(30)));
+        assert!(!Anchor::Path("/proc/self/ns/net".into()).goes_on(Duration::ZERO));
     }
 
     #[test]

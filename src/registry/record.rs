@@ -22,7 +22,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::alive::{self, Anchor};
-use super::roster::Container;
 use super::{Lock, Registry};
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::NamespaceId;
@@ -154,11 +153,11 @@ impl Registry {
 
     /// Forgets containers that were found dead. One that has started anew meanwhile, under the same id, keeps its record.
     /// What cannot be removed is said in the log: no start depends on it.
-    pub fn forget_dead(&self, _: &Lock, dead: &[Container]) {
-        for container in dead {
-            let same = |record: &Record| record.anchor().is_none_or(|anchor| anchor == container.anchor);
-            if self.record(&container.id).is_none_or(|record| same(&record)) {
-                self.forget(&container.id).unwrap_or_else(|failure| log::warn!("{failure}"));
+    pub fn forget_dead<'a>(&self, _: &Lock, dead: impl Iterator<Item = (&'a str, &'a Anchor)>) {
+        for (id, held) in dead {
+            let same = |record: &Record| record.anchor().is_none_or(|anchor| anchor == *held);
+            if self.record(id).is_none_or(|record| same(&record)) {
+                self.forget(id).unwrap_or_else(|failure| log::warn!("{failure}"));
             }
         }
     }

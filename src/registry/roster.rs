@@ -34,6 +34,8 @@ pub struct Container {
     pub id: String,
     /// What keeps its namespace in place.
     pub anchor: Anchor,
+    /// Who it is itself. Its neighbours may be somebody else.
+    pub identity: Shared<Identity>,
 }
 
 /// One network namespace with the containers in it: what policies call a pod.
@@ -47,7 +49,8 @@ pub struct Subject {
     pub containers: Vec<Container>,
     /// Its addresses, sorted.
     pub addresses: Vec<IpAddr>,
-    /// What selectors see of it.
+    /// What selectors see of it: of its containers that run. Namespace and labels are those of the last that came and is
+    /// somebody in particular (the first container of a pod often is not), named ports are everybody's.
     pub identity: Shared<Identity>,
     /// The comment of its table, with the plan's digest; `None` where nothing is filtered.
     pub table: Option<Shared<String>>,
@@ -64,8 +67,10 @@ pub struct Arrival {
     pub netns: NamespaceId,
     /// Its cookie, where it was read.
     pub cookie: Option<u64>,
-    /// The container.
-    pub container: Container,
+    /// The container's id.
+    pub id: String,
+    /// What keeps its namespace in place.
+    pub anchor: Anchor,
     /// All addresses of the namespace.
     pub addresses: Vec<IpAddr>,
     /// The container's own identity.
@@ -108,7 +113,23 @@ pub struct Loaded {
     pub rebuilt: bool,
 }
 
+impl Container {
+    /// Its id and what keeps its namespace in place.
+    pub fn held(&self) -> (&str, &Anchor) {
+        (&self.id, &self.anchor)
+    }
+}
+
 impl Subject {
+    /// Says anew who it is, after its containers or what is known of them have changed.
+    pub fn name(&mut self) {
+        if let Some(identity) = together(&self.containers)
+            && *identity != *self.identity
+        {
+            self.identity = identity;
+        }
+    }
+
     /// Whether one of its containers runs: three system calls and 15 µs for each until one does.
     pub fn is_alive(&self) -> bool {
         self.containers.iter().any(|container| container.anchor.holds(self.netns))
@@ -164,7 +185,10 @@ impl Roster {
 
     /// Makes one of what is equal, where many were given a value of their own at once.
     pub fn share(&mut self) {
-        Shared::unite(self.subjects.iter_mut().map(|subject| &mut Rc::make_mut(subject).identity));
+        Shared::unite(self.subjects.iter_mut().flat_map(|subject| {
+            let Subject { identity, containers, .. } = Rc::make_mut(subject);
+            std::iter::once(identity).chain(containers.iter_mut().map(|container| &mut container.identity))
+        }));
         Shared::unite(self.subjects.iter_mut().filter_map(|subject| Rc::make_mut(subject).table.as_mut()));
         Shared::unite(self.subjects.iter_mut().filter_map(|subject| Rc::make_mut(subject).watch.as_mut()));
     }
@@ -173,36 +197,34 @@ impl Roster {
     /// that a container of this id had before, which started anew without a poststop.
     ///
     /// Addresses, table and watch are the namespace's and replace what was known. Identities of several containers add
-    /// up: namespace and labels are those of the last that was somebody in particular (the first container of a pod often is
-    /// not), named ports are everybody's.
+    /// up, see [`Subject::identity`].
     pub fn enter(&mut self, arrival: Arrival) -> Vec<Subject> {
-        let Arrival { netns, cookie, container, mut addresses, identity, table, watch } = arrival;
+        let Arrival { netns, cookie, id, anchor, mut addresses, identity, table, watch } = arrival;
         let other = |subject: &mut Rc<Subject>| subject.netns == netns && !subject.is_at(netns, cookie);
         let mut gone: Vec<Subject> = self.subjects.extract_if(.., other).map(Rc::unwrap_or_clone).collect();
-        let before = self.subjects.iter().position(|subject| {
-            subject.netns != netns && subject.containers.iter().any(|other| other.id == container.id)
-        });
-        gone.extend(before.and_then(|index| self.remove_from(index, &container.id)));
+        let before = self
+            .subjects
+            .iter()
+            .position(|subject| subject.netns != netns && subject.containers.iter().any(|other| other.id == id));
+        gone.extend(before.and_then(|index| self.remove_from(index, &id)));
 
         addresses.sort_unstable();
         addresses.dedup();
         let table = table.map(|table| Shared::among(self.subjects.iter().filter_map(|s| s.table.as_ref()), table));
         let watch = watch.map(|watch| Shared::among(self.subjects.iter().filter_map(|s| s.watch.as_ref()), watch));
-        let there = self.subjects.iter().position(|subject| subject.netns == netns);
-        let others = there.is_some_and(|at| self.subjects[at].containers.iter().any(|other| other.id != container.id));
-        let identity = match there {
-            Some(at) if others => together(&self.subjects[at].identity, identity),
-            Some(_) | None => identity,
+        let identity = {
+            let all = self.subjects.iter().flat_map(|subject| &subject.containers);
+            Shared::among(all.map(|container| &container.identity), identity)
         };
-        let identity = Shared::among(self.subjects.iter().map(|subject| &subject.identity), identity);
-        match there.map(|at| Rc::make_mut(&mut self.subjects[at])) {
+        let container = Container { id, anchor, identity: identity.clone() };
+        let there = self.subjects.iter_mut().find(|subject| subject.netns == netns);
+        match there.map(Rc::make_mut) {
             Some(subject) => {
                 subject.containers.retain(|other| other.id != container.id);
                 subject.containers.push(container);
-                let cookie = cookie.or(subject.cookie);
-                let containers = std::mem::take(&mut subject.containers);
-                let behind = subject.behind;
-                *subject = Subject { netns, cookie, containers, addresses, identity, table, watch, behind };
+                subject.cookie = cookie.or(subject.cookie);
+                (subject.addresses, subject.table, subject.watch) = (addresses, table, watch);
+                subject.name();
             }
             None => {
                 let containers = vec![container];
@@ -224,6 +246,7 @@ impl Roster {
     fn remove_from(&mut self, index: usize, id: &str) -> Option<Subject> {
         let subject = Rc::make_mut(&mut self.subjects[index]);
         subject.containers.retain(|container| container.id != id);
+        subject.name();
         let empty = subject.containers.is_empty();
         empty.then(|| Rc::unwrap_or_clone(self.subjects.swap_remove(index)))
     }
@@ -254,21 +277,25 @@ impl Roster {
                 return false;
             }
             let living = living.into_iter().cloned().collect();
-            Rc::make_mut(subject).containers = living;
+            let subject = Rc::make_mut(subject);
+            subject.containers = living;
+            subject.name();
             true
         });
         reaped
     }
 }
 
-/// The identity of a namespace when `newcomer` joins those who were there.
-fn together(there: &Identity, newcomer: Identity) -> Identity {
-    let mut ports = there.ports.clone();
-    ports.extend(newcomer.ports.iter().cloned());
+/// What selectors see of these together, see [`Subject::identity`]; `None` where there is nobody.
+pub(super) fn together(containers: &[Container]) -> Option<Shared<Identity>> {
+    let [first, .., last] = containers else { return containers.first().map(|only| only.identity.clone()) };
+    let mut named = containers.iter().rev().map(|container| &container.identity);
+    let named = named.find(|identity| !identity.is_anybody()).unwrap_or(&first.identity);
+    let mut ports: Vec<_> = containers.iter().flat_map(|container| &container.identity.ports).cloned().collect();
     ports.sort();
     ports.dedup();
-    let named = if newcomer.is_anybody() { there.clone() } else { newcomer };
-    Identity { ports, ..named }
+    let all = Identity { ports, ..(**named).clone() };
+    Some(Shared::among([named, &last.identity].into_iter(), all))
 }
 
 /// A roster that was written and whose sets are being brought up to date. Dropped, it stays unfinished.
@@ -384,7 +411,7 @@ impl Registry {
     /// The roster that the records tell of. Records of containers that have ended are removed.
     fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Roster {
         let (roster, dead, unknown) = self.of_records(labels_of);
-        self.forget_dead(lock, &dead);
+        self.forget_dead(lock, dead.iter().map(|(id, anchor)| (id.as_str(), anchor)));
         for id in unknown {
             self.forget(&id).unwrap_or_else(|failure| log::warn!("{failure}"));
         }
@@ -395,7 +422,7 @@ impl Registry {
     ///
     /// A namespace has the table of the last of its containers that asked for rules of its own: one that did not leaves
     /// a neighbour's alone.
-    fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> (Roster, Vec<Container>, Vec<String>) {
+    fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> (Roster, Vec<(String, Anchor)>, Vec<String>) {
         let (mut roster, mut dead, mut unknown) = (Roster::default(), Vec::new(), Vec::new());
         let mut records = self.records();
         records.sort_by_key(|record| record.explicit);
@@ -405,24 +432,25 @@ impl Registry {
                 unknown.push(record.id);
                 continue;
             };
-            let container = Container { id: record.id.clone(), anchor };
-            if !container.anchor.holds(netns) {
-                dead.push(container);
+            if !anchor.holds(netns) {
+                dead.push((record.id, anchor));
                 continue;
             }
-            let gone = roster.enter(arrival(record, netns, container, &labels_of));
-            dead.extend(gone.into_iter().flat_map(|subject| subject.containers));
+            let gone = roster.enter(arrival(record, netns, anchor, &labels_of));
+            let gone = gone.into_iter().flat_map(|subject| subject.containers);
+            dead.extend(gone.map(|container| (container.id, container.anchor)));
         }
         (roster, dead, unknown)
     }
 }
 
-fn arrival(record: Record, netns: NamespaceId, container: Container, labels_of: &impl Fn(&str) -> Labels) -> Arrival {
+fn arrival(record: Record, netns: NamespaceId, anchor: Anchor, labels_of: &impl Fn(&str) -> Labels) -> Arrival {
     let namespace_labels = record.namespace_labels.unwrap_or_else(|| labels_of(&record.namespace));
     Arrival {
         netns,
         cookie: record.cookie,
-        container,
+        id: record.id,
+        anchor,
         addresses: record.addresses,
         identity: Identity {
             namespace: record.namespace,

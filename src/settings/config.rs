@@ -19,6 +19,8 @@ pub const DEFAULT_FILE: &str = "/etc/netlatch/config.yaml";
 pub enum NetAdmin {
     /// It does not start: it could remove every rule.
     Refuse,
+    /// It starts with the same rules at the host's end of its links, or not at all.
+    HostSide,
     /// It starts.
     Allow,
 }
@@ -134,7 +136,11 @@ impl Config {
             .map(|patterns| Sourced::new(AllowList::new(patterns.value), patterns.origin)),
             allow_annotations: set(&mut fields, "allow-annotations", &Annotation::ALL),
             always_denied: set(&mut fields, "always-denied", &Group::ALL.map(|group| (group.name(), group))),
-            net_admin: word(&mut fields, "net-admin", &[("refuse", NetAdmin::Refuse), ("allow", NetAdmin::Allow)]),
+            net_admin: word(
+                &mut fields,
+                "net-admin",
+                &[("refuse", NetAdmin::Refuse), ("host-side", NetAdmin::HostSide), ("allow", NetAdmin::Allow)],
+            ),
             net_raw: word(
                 &mut fields,
                 "net-raw",

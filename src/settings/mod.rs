@@ -147,8 +147,8 @@ impl Settings {
         self.lists_of(Direction::Egress).map(|layer| layer.mode).next()
     }
 
-    /// The lists whose entries of exactly one address open it where it is always denied. Where the denial is the
-    /// admin's, only the admin's do.
+    /// The lists whose entries of exactly one address open it where it is always denied, for what they let through to it.
+    /// Where the denial is the admin's, only the admin's do.
     pub fn opening_lists(&self) -> impl Iterator<Item = &List> {
         let admins = self.always_denied_is_the_admins();
         self.lists_of(Direction::Egress)
@@ -156,9 +156,9 @@ impl Settings {
             .map(|layer| &layer.list)
     }
 
-    /// Whether an entry of exactly `addr` opens what is always denied.
-    pub fn opens(&self, addr: IpAddr) -> bool {
-        self.opening_lists().any(|list| list.names(addr))
+    /// Whether an entry of exactly its peer, and for what it carries, lets a packet past what is always denied.
+    pub fn opens(&self, packet: &Packet) -> bool {
+        self.opening_lists().any(|list| list.opens(packet))
     }
 
     /// **The specification** of lists and always-denied groups together: whether the first packet of a flow passes.
@@ -167,7 +167,7 @@ impl Settings {
         let denied = packet.direction == Direction::Egress
             && self.denies_always() == Some(Mode::Enforce)
             && self.always_denied.value.iter().any(|group| group.contains(packet.peer, host))
-            && !self.opens(packet.peer);
+            && !self.opens(packet);
         !denied
             && self
                 .lists_of(packet.direction)

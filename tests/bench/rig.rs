@@ -73,6 +73,7 @@ impl Rig {
             "annotations": {"io.netlatch.namespace": "shop", "io.netlatch.labels": end.labels},
         });
         if stage == "poststop" {
+            super::namespace::end(end.namespace.pid());
             state["status"] = "stopped".into();
             state.as_object_mut().expect("an object").remove("pid");
         }

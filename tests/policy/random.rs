@@ -53,7 +53,7 @@ fn port() -> impl Strategy<Value = Port> {
 }
 
 fn cidr() -> impl Strategy<Value = Cidr> {
-    one_of(&["0.0.0.0/0", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.2", "10.0.0.12/30"])
+    one_of(&["0.0.0.0/0", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.2", "10.0.0.12/30", "169.254.169.254"])
         .prop_map(|text| text.parse().unwrap())
 }
 
@@ -187,9 +187,10 @@ pub(crate) fn inventory() -> impl Strategy<Value = Inventory> {
     })
 }
 
-/// Addresses that are pods', nodes', the service's, and nobody's.
+/// Addresses that are pods', nodes', the service's, nobody's, and anybody's.
 pub(crate) fn addresses() -> Vec<IpAddr> {
-    (1..=14).map(|last| IpAddr::from([10, 0, 0, last])).chain([IpAddr::from([8, 8, 8, 8])]).collect()
+    let others = ["8.8.8.8", "fe80::2"].map(|text| text.parse().unwrap());
+    (1..=14).map(|last| IpAddr::from([10, 0, 0, last])).chain(others).collect()
 }
 
 /// What differs to some rule, and what does not.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::container::{Container, Dialect, binary};
-use super::namespace::{Namespace, run_with_input};
+use super::namespace::{Namespace, end, run_with_input};
 
 /// Who a pod is to policies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,9 +42,10 @@ impl Identity {
         text.chars().map(|c| if c.is_ascii_alphanumeric() || "_.".contains(c) { c } else { '-' }).collect()
     }
 
-    /// The pod, its process the holder of `namespace`.
+    /// The pod, with a process of its own in `namespace`.
     pub(crate) fn container(&self, namespace: &Namespace) -> Container {
         let mut container = Container::of(namespace).with("namespace", &self.namespace);
+        container.pid = namespace.process();
         container.id = self.id();
         if !self.labels.is_empty() {
             let labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -148,8 +149,9 @@ impl Engine {
         self.stage(host, "poststart", &state);
     }
 
-    /// poststop.
+    /// The end of the container's process, and poststop.
     pub(crate) fn stop(&self, host: &Namespace, container: &Container) {
+        end(container.pid);
         self.stage(host, "poststop", &container.stopped(Dialect::Runc));
     }
 

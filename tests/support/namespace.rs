@@ -3,13 +3,19 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 /// A network namespace and the process that stands in it, as a container's first process would.
 pub(crate) struct Namespace {
     holder: Child,
+    /// Others inside.
+    processes: Mutex<Vec<Child>>,
     net: File,
 }
 
@@ -38,7 +44,18 @@ impl Namespace {
         let mut echo = [0];
         holder.stdout.as_mut().expect("a pipe").read_exact(&mut echo).expect("unshare made the namespace");
         let net = File::open(format!("/proc/{}/ns/net", holder.id())).expect("the holder's namespace opens");
-        Namespace { holder, net }
+        Namespace { holder, processes: Mutex::default(), net }
+    }
+
+    /// Starts another process inside, as the first one of a container that the namespace outlives. It ends with the namespace
+    /// at the latest.
+    pub(crate) fn process(&self) -> i32 {
+        let mut cat = Command::new("cat");
+        cat.stdin(Stdio::piped()).stdout(Stdio::null());
+        let process = self.within(move || cat.spawn()).expect("cat starts");
+        let pid = i32::try_from(process.id()).expect("a pid");
+        self.processes.lock().expect("no test panicked here").push(process);
+        pid
     }
 
     /// The process inside.
@@ -130,9 +147,19 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         // Already gone is as good: the test may have ended it.
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
+        let processes = self.processes.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for process in processes.iter_mut().chain([&mut self.holder]) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
+}
+
+/// Ends one of our processes with SIGKILL. It stays a zombie, so that nobody else gets its number.
+pub(crate) fn end(pid: i32) {
+    let pid = Pid::from_raw(pid);
+    kill(pid, Signal::SIGKILL).expect("it is there");
+    waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("it ends");
 }
 
 /// Runs `command` with `input`; a reader that stops early (EPIPE) is its own affair.

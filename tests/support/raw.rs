@@ -140,6 +140,31 @@ pub(crate) fn udp_bound_to(from: &Namespace, device: &str, to: SocketAddr) -> st
     })
 }
 
+/// Sends a packet whose IP header is the caller's work (IP_HDRINCL, IPV6_HDRINCL), in the calling thread's namespace.
+/// `towards` is where routing is told that it goes.
+pub(crate) fn header_included(towards: IpAddr, packet: &[u8]) -> Result<usize, Errno> {
+    send(&header_included_socket(towards)?, packet, towards)
+}
+
+/// The same by interface `index`, as a multicast address needs it.
+pub(crate) fn header_included_by(index: u32, towards: IpAddr, packet: &[u8]) -> Result<usize, Errno> {
+    let socket = header_included_socket(towards)?;
+    match towards {
+        IpAddr::V4(_) => send(&socket, packet, towards),
+        IpAddr::V6(to) => {
+            let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, index));
+            sendto(socket.as_raw_fd(), packet, &to, MsgFlags::empty())
+        }
+    }
+}
+
+/// A raw socket that takes packets with their headers.
+pub(crate) fn header_included_socket(towards: IpAddr) -> Result<OwnedFd, Errno> {
+    // IPPROTO_RAW implies the option for both families.
+    let family = if towards.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
+}
+
 fn raw_socket(towards: IpAddr, protocol: SockProtocol) -> OwnedFd {
     let family = if towards.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).expect("a raw socket opens")

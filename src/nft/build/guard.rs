@@ -32,9 +32,7 @@ use crate::net::Direction;
 use crate::nft::build::{counted, rule};
 use crate::nft::filter::{Filter, Ipv6Traffic};
 use crate::nft::ruleset::{Base, Chain, Hook, Match, Table, TableFamily, Verdict};
-
-/// `ETH_P_ARP`, include/uapi/linux/if_ether.h.
-const ETH_P_ARP: u16 = 0x0806;
+use crate::nft::wire::uapi::ETH_P_ARP;
 
 /// Names that engines give to a container's interfaces: docker, podman and CNI `eth0` and on, Multus `net1` and on. The
 /// chain hangs on these from the beginning, so that one that comes later is guarded from its first frame (Linux 6.16; before,

@@ -21,24 +21,17 @@ impl Builder {
             return Ok(());
         }
         let mut rules = Vec::new();
-        let first = layers.iter().position(|layer| !only_denies(layer)).unwrap_or(layers.len());
+        let first = layers.iter().position(|layer| layer.otherwise == Otherwise::Deny).unwrap_or(layers.len());
         let (denying, listing) = layers.split_at(first);
         for layer in denying {
-            rules.extend(self.rules(layer)?);
+            rules.extend(self.among_others(layer)?);
         }
         if let Some(policy) = policy {
             rules.push(self.policies(policy)?);
         }
         if let Some((last, others)) = listing.split_last() {
             for layer in others {
-                let own = self.rules(layer)?;
-                // An entry that allows returns, which here would be past the layers that follow.
-                if only_denies(layer) {
-                    rules.extend(own);
-                } else {
-                    rules.push(rule(Vec::new(), Verdict::Jump(chain_name(layer)), &layer.origin));
-                    self.chains.push(Chain { name: chain_name(layer), base: None, rules: own });
-                }
+                rules.extend(self.among_others(layer)?);
             }
             rules.extend(self.rules(last)?);
         }
@@ -46,8 +39,24 @@ impl Builder {
         Ok(())
     }
 
+    /// What asks a layer that others follow: its rules, or where one of them returns, which here would be past those that
+    /// follow, a jump to a chain of its own.
+    fn among_others(&mut self, layer: &Layer) -> Result<Vec<Rule>, Failure> {
+        let rules = self.rules(layer)?;
+        if only_denies(layer) {
+            return Ok(rules);
+        }
+        self.chains.push(Chain { name: chain_name(layer), base: None, rules });
+        Ok(vec![rule(Vec::new(), Verdict::Jump(chain_name(layer)), &layer.origin)])
+    }
+
     fn rules(&mut self, layer: &Layer) -> Result<Vec<Rule>, Failure> {
         let mut rules = Vec::new();
+        let stem = format!("{}_except", chain_name(layer));
+        for (family, question) in self.asked(&layer.exceptions, |_| true, &layer.origin)? {
+            let comment = cite(&layer.exceptions, &layer.origin, &question);
+            rules.push(rule(self.ask(layer.direction, &stem, family, question), Verdict::Return, &comment));
+        }
         let denial = |matches, comment: &str| counted(matches, denied(layer), comment);
         for deny in [true, false] {
             let stem = format!("{}_{}", chain_name(layer), if deny { "deny" } else { "allow" });
@@ -169,7 +178,7 @@ impl Builder {
         let family = match key.first() {
             Some(KeyType::Ipv4Addr) => "4",
             Some(KeyType::Ipv6Addr) => "6",
-            Some(KeyType::InetProto | KeyType::InetService) | None => "_ports",
+            Some(KeyType::InetProto | KeyType::InetService | KeyType::Mark) | None => "_ports",
         };
         let name = (1usize..)
             .map(|n| if n == 1 { format!("{stem}{family}") } else { format!("{stem}{family}_{n}") })
@@ -179,7 +188,7 @@ impl Builder {
         name
     }
 
-    fn transports(&mut self, transports: &'static [Transport]) -> String {
+    pub(super) fn transports(&mut self, transports: &'static [Transport]) -> String {
         let name = transports.iter().map(|t| t.name()).collect::<Vec<_>>().join("_");
         if !self.transports.contains(&transports) {
             self.transports.push(transports);
@@ -226,7 +235,9 @@ pub(super) fn audit_chain(layer: &str) -> String {
 
 /// Whether a layer can do nothing but deny, so that its rules may stand among others'.
 fn only_denies(layer: &Layer) -> bool {
-    layer.otherwise == Otherwise::Continue && layer.entries.iter().all(|entry| entry.deny)
+    layer.otherwise == Otherwise::Continue
+        && layer.exceptions.is_empty()
+        && layer.entries.iter().all(|entry| entry.deny)
 }
 
 fn denied(layer: &Layer) -> Verdict {

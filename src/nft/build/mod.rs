@@ -5,12 +5,12 @@
 //!          [IPv6 off: drop]                                     jump tracked
 //!          jump tracked                                         jump egress, jump ingress
 //!          neighbour discovery                                  accept
-//!          a foreign source: drop
+//!          a foreign source, a loopback source: drop
 //!          jump egress
 //!          accept                                      input    as output, with iif lo and jump ingress
 //!
 //! tracked  established: accept; related ICMP errors: accept; invalid: drop; [policies: TCP without a SYN: drop]
-//! egress   what is always denied: goto reject_packet
+//! egress   what is always denied: goto reject_packet; [a part of it is opened: jump egress_always instead]
 //!          [policies: jump to the first tier, see the module policies]
 //!          jump egress_baseline
 //!          the last layer's own rules: denying entries: goto reject_packet; allowing entries: return; goto reject_packet
@@ -28,7 +28,8 @@
 //! * **No flow begins with a foreign source.** A packet from a forbidden address to the container's own, or to an
 //!   allowed one, would make every packet the other way a reply, which passes as established. Any process can send
 //!   one over IPv6 (`IPV6_FREEBIND`), and with CAP_NET_RAW over IPv4. So loopback asks for the source too, and what
-//!   is left of such packets is dropped before the layers. Replies to flows of others are not asked.
+//!   is left of such packets is dropped before the layers. Replies to flows of others are not asked. A loopback address is
+//!   the container's own, but what leaves from it is forged: who trusts 127.0.0.1 must not be told to by a raw socket.
 //! * **Loopback before conntrack state.** The ICMP error that `reject` sends to a local socket belongs to a flow
 //!   that was never confirmed, so its state is invalid. (The reset that it sends has the peer's address as its
 //!   source and the flow's entry: the chain `tracked` accepts it.)
@@ -40,13 +41,15 @@
 //!   itself: returning from it is returning from all of them.
 
 mod guard;
+mod host_side;
 mod layers;
 mod policies;
 
 pub use guard::{LATE_DEVICES, guard};
+pub use host_side::{HOST_TABLE, OWN, host_side, host_table};
 
 use crate::error::Failure;
-use crate::net::{Direction, Family, Transport};
+use crate::net::{AddrRange, Direction, Family, Transport};
 use crate::nft::filter::{Denial, Filter, Ipv6Traffic, PolicyLayer};
 use crate::nft::ruleset::{
     Base, Chain, Hook, Match, Rule, Set, Side, State, Statement, TABLE, Table, TableFamily, Verdict,
@@ -164,7 +167,7 @@ impl Builder {
             Hook::Input => {
                 rules.push(rule(vec![Match::InLoopback], Verdict::Accept, "a container always reaches itself"));
             }
-            Hook::Forward | Hook::Egress => {}
+            Hook::Forward | Hook::Ingress | Hook::Egress => {}
         }
         if filter.ipv6 == Ipv6Traffic::LoopbackOnly {
             rules.push(ipv6_off());
@@ -189,6 +192,10 @@ impl Builder {
             }
             if hook == Hook::Output && enforces(filter, Direction::Egress) {
                 rules.push(counted(vec![Match::ForeignSource], Verdict::Drop, "not an address of the container"));
+                for family in self.families.iter().copied() {
+                    let source = vec![Match::Address(Side::Source, family, loopback(family))];
+                    rules.push(counted(source, Verdict::Drop, "a loopback address does not leave"));
+                }
             }
             for direction in &judged {
                 let layers = format!("{direction} layers");
@@ -235,6 +242,14 @@ pub(in crate::nft) const fn peer_side(direction: Direction) -> Side {
     match direction {
         Direction::Egress => Side::Destination,
         Direction::Ingress => Side::Source,
+    }
+}
+
+/// The addresses that only ever speak to their own machine.
+fn loopback(family: Family) -> AddrRange {
+    match family {
+        Family::V4 => AddrRange { first: 0x7f00_0000, last: 0x7fff_ffff },
+        Family::V6 => AddrRange { first: 1, last: 1 },
     }
 }
 

@@ -86,10 +86,11 @@ const ELEMENT_BYTES: usize = 60_000;
 
 impl Batch {
     /// The batch that makes `tables`, one a family; each stands beside what the kernel will hold then ([`Held::expected`]), in
-    /// which the rules are expressions already. A table of ours of any other family is taken away.
+    /// which the rules are expressions already. A table of the same name and any other family is taken away.
     pub fn replace(tables: &[(&Table, &Held)], head: Head) -> Batch {
         let bytes = tables.iter().map(|(table, _)| estimate(table)).sum();
-        let mut packer = Packer::new(bytes);
+        let name = tables.first().map_or(TABLE, |(table, _)| &table.name);
+        let mut packer = Packer::new(bytes, name);
         packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
         for family in FAMILIES {
             let comes = tables.iter().any(|(table, _)| table.family == family);
@@ -109,9 +110,9 @@ impl Batch {
         packer.end(Vec::new())
     }
 
-    /// The batch that takes our tables away; to be sent only where there is one.
-    pub fn removal(head: Head) -> Batch {
-        let mut packer = Packer::new(256);
+    /// The batch that takes our tables of a name away.
+    pub fn removal(name: &str, head: Head) -> Batch {
+        let mut packer = Packer::new(256, name);
         packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
         for family in FAMILIES {
             packer.family = family;
@@ -126,11 +127,11 @@ impl Batch {
     /// The batch that hangs the base chains of a table on further devices (Linux 6.4). `expected` has them all: the
     /// kernel passes over those it knows (`nf_tables_updchain`).
     pub fn hang(table: &Table, expected: &Held) -> Batch {
-        let mut packer = Packer::new(estimate(table));
+        let mut packer = Packer::new(estimate(table), &table.name);
         packer.family = table.family;
         packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
         for (index, held) in expected.chains.iter().enumerate().filter(|(_, held)| held.base.is_some()) {
-            packer.message(Object::Chain(index), NFT_MSG_NEWCHAIN, NLM_F_CREATE, |w| write_chain(w, held));
+            packer.message(Object::Chain(index), NFT_MSG_NEWCHAIN, NLM_F_CREATE, |w| write_chain(w, &table.name, held));
         }
         packer.end(Vec::new())
     }
@@ -139,7 +140,7 @@ impl Batch {
     /// added, so that an element of ours can take the place of one that somebody changed.
     pub fn update(deltas: &[Delta], removing: Removing) -> Batch {
         let bytes: usize = deltas.iter().map(|delta| 256 + (delta.add.len() + delta.remove.len()) * 48).sum();
-        let mut packer = Packer::new(128 + bytes);
+        let mut packer = Packer::new(128 + bytes, TABLE);
         let kind = match removing {
             Removing::Destroy => NFT_MSG_DESTROYSETELEM,
             Removing::Delete => NFT_MSG_DELSETELEM,
@@ -169,18 +170,19 @@ fn estimate(table: &Table) -> usize {
 /// The families in which we have tables.
 const FAMILIES: [TableFamily; 2] = [TableFamily::Inet, TableFamily::Netdev];
 
-struct Packer {
+struct Packer<'t> {
     w: Writer,
     objects: Vec<Sent>,
     /// The table that messages are about.
     part: usize,
+    name: &'t str,
     family: TableFamily,
 }
 
-impl Packer {
-    fn new(bytes: usize) -> Packer {
+impl<'t> Packer<'t> {
+    fn new(bytes: usize, name: &'t str) -> Packer<'t> {
         let objects = Vec::with_capacity(64);
-        Packer { w: Writer::with_capacity(bytes), objects, part: 0, family: TableFamily::Inet }
+        Packer { w: Writer::with_capacity(bytes), objects, part: 0, name, family: TableFamily::Inet }
     }
 
     /// What is in a table: chains before sets, elements and rules.
@@ -188,10 +190,12 @@ impl Packer {
         let created = NLM_F_CREATE | NLM_F_EXCL;
         self.table(Object::Table, NFT_MSG_NEWTABLE, created, Some(&table.comment));
         for (index, chain) in expected.chains.iter().enumerate() {
-            self.message(Object::Chain(index), NFT_MSG_NEWCHAIN, created, |w| write_chain(w, chain));
+            self.message(Object::Chain(index), NFT_MSG_NEWCHAIN, created, |w| write_chain(w, &table.name, chain));
         }
         for (index, (set, held)) in table.sets.iter().zip(&expected.sets).enumerate() {
-            self.message(Object::Set(index), NFT_MSG_NEWSET, created, |w| write_set(w, set, held, index as u32 + 1));
+            self.message(Object::Set(index), NFT_MSG_NEWSET, created, |w| {
+                write_set(w, &table.name, set, held, index as u32 + 1)
+            });
         }
         for (index, set) in expected.sets.iter().enumerate() {
             let object = Object::Elements(index);
@@ -200,7 +204,7 @@ impl Packer {
         let places = table.chains.iter().enumerate().flat_map(|(c, chain)| (0..chain.rules.len()).map(move |r| (c, r)));
         for ((c, r), rule) in places.zip(&expected.rules) {
             let flags = NLM_F_CREATE | NLM_F_APPEND;
-            self.message(Object::Rule(c, r), NFT_MSG_NEWRULE, flags, |w| write_rule(w, rule));
+            self.message(Object::Rule(c, r), NFT_MSG_NEWRULE, flags, |w| write_rule(w, &table.name, rule));
         }
     }
 
@@ -229,8 +233,9 @@ impl Packer {
     }
 
     fn table(&mut self, object: Object, kind: u16, flags: u16, said: Option<&str>) {
+        let name = self.name;
         self.message(object, kind, flags, |w| {
-            w.str(NFTA_TABLE_NAME, TABLE);
+            w.str(NFTA_TABLE_NAME, name);
             if let Some(said) = said {
                 w.u32(NFTA_TABLE_FLAGS, 0);
                 w.bytes(NFTA_TABLE_USERDATA, &userdata(&comment(said)));
@@ -239,11 +244,11 @@ impl Packer {
     }
 
     fn elements(&mut self, object: Object, kind: u16, set: &str, key_len: usize, elements: &[RawElement]) {
-        let flags = if kind == NFT_MSG_NEWSETELEM { NLM_F_CREATE } else { 0 };
+        let (flags, name) = (if kind == NFT_MSG_NEWSETELEM { NLM_F_CREATE } else { 0 }, self.name);
         let mut elements = elements.iter().peekable();
         while elements.peek().is_some() {
             self.message(object, kind, flags, |w| {
-                w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+                w.str(NFTA_SET_ELEM_LIST_TABLE, name);
                 w.str(NFTA_SET_ELEM_LIST_SET, set);
                 w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
                     let start = w.len();
@@ -261,8 +266,8 @@ impl Packer {
     }
 }
 
-fn write_chain(w: &mut Writer, chain: &HeldChain) {
-    w.str(NFTA_CHAIN_TABLE, TABLE);
+fn write_chain(w: &mut Writer, table: &str, chain: &HeldChain) {
+    w.str(NFTA_CHAIN_TABLE, table);
     w.str(NFTA_CHAIN_NAME, &chain.name);
     if let Some(base) = &chain.base {
         w.nest(NFTA_CHAIN_HOOK, |w| {
@@ -277,9 +282,9 @@ fn write_chain(w: &mut Writer, chain: &HeldChain) {
     }
 }
 
-fn write_set(w: &mut Writer, set: &Set, held: &HeldSet, id: u32) {
+fn write_set(w: &mut Writer, table: &str, set: &Set, held: &HeldSet, id: u32) {
     let shape = &held.shape;
-    w.str(NFTA_SET_TABLE, TABLE);
+    w.str(NFTA_SET_TABLE, table);
     w.str(NFTA_SET_NAME, &set.name);
     w.u32(NFTA_SET_FLAGS, shape.flags);
     w.u32(NFTA_SET_KEY_TYPE, shape.key_type);
@@ -317,8 +322,8 @@ fn write_element(w: &mut Writer, element: &RawElement, key_len: usize) {
     });
 }
 
-fn write_rule(w: &mut Writer, rule: &HeldRule) {
-    w.str(NFTA_RULE_TABLE, TABLE);
+fn write_rule(w: &mut Writer, table: &str, rule: &HeldRule) {
+    w.str(NFTA_RULE_TABLE, table);
     w.str(NFTA_RULE_CHAIN, &rule.chain);
     w.nest(NFTA_RULE_EXPRESSIONS, |w| rule.exprs.iter().for_each(|expr| expr.encode(w)));
     w.bytes(NFTA_RULE_USERDATA, &userdata(&rule.comment));

@@ -5,13 +5,14 @@ use super::expr::Expr;
 use super::held::{Held, HeldBase, HeldChain, HeldRule, HeldSet, KEY_LEN, RawElement, Shape, nfproto};
 use super::uapi::*;
 use crate::netlink::Message;
-use crate::nft::ruleset::{TABLE, TableFamily};
 
 /// A question to the kernel about our table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask<'a> {
     /// The table itself. Answered with one message, or `ENOENT`.
     Table,
+    /// All tables of its family, whatever their names; see [`Held::into_names`].
+    Tables,
     /// Its chains. The kernel dumps those of all tables of the family.
     Chains,
     /// Its sets.
@@ -23,10 +24,11 @@ pub enum Ask<'a> {
 }
 
 impl Ask<'_> {
-    /// The message that asks for it, of the table of one family.
-    pub fn message(&self, family: TableFamily, seq: u32) -> Vec<u8> {
+    /// The message that asks for it, of the table that `held` is of.
+    pub fn message(&self, held: &Held, seq: u32) -> Vec<u8> {
         let (kind, flags) = match self {
             Ask::Table => (NFT_MSG_GETTABLE, 0),
+            Ask::Tables => (NFT_MSG_GETTABLE, NLM_F_DUMP),
             Ask::Chains => (NFT_MSG_GETCHAIN, NLM_F_DUMP),
             Ask::Sets => (NFT_MSG_GETSET, NLM_F_DUMP),
             Ask::Rules => (NFT_MSG_GETRULE, NLM_F_DUMP),
@@ -34,38 +36,38 @@ impl Ask<'_> {
         };
         let kind = (NFNL_SUBSYS_NFTABLES << 8) | kind;
         let mut w = Writer::with_capacity(128);
-        w.message(
-            Header { kind, flags: NLM_F_REQUEST | flags, seq, family: nfproto(family), res_id: 0 },
-            |w| match self {
+        w.message(Header { kind, flags: NLM_F_REQUEST | flags, seq, family: nfproto(held.family), res_id: 0 }, |w| {
+            match self {
                 // NFTA_TABLE_NAME, NFTA_RULE_TABLE and NFTA_SET_TABLE are all 1.
-                Ask::Table | Ask::Sets | Ask::Rules => w.str(NFTA_TABLE_NAME, TABLE),
-                Ask::Chains => {}
+                Ask::Table | Ask::Sets | Ask::Rules => w.str(NFTA_TABLE_NAME, &held.name),
+                Ask::Tables | Ask::Chains => {}
                 Ask::Elements(set) => {
-                    w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+                    w.str(NFTA_SET_ELEM_LIST_TABLE, &held.name);
                     w.str(NFTA_SET_ELEM_LIST_SET, set);
                 }
-            },
-        );
+            }
+        });
         w.into_bytes()
     }
 }
 
 impl Held {
     /// What the answer to one question is gathered in.
-    pub fn for_answer(ask: &Ask<'_>, family: TableFamily) -> Held {
+    pub fn for_answer(ask: &Ask<'_>, of: &Held) -> Held {
         let sets = match ask {
             Ask::Elements(name) => {
                 vec![HeldSet { name: (*name).to_owned(), shape: Shape::default(), elements: Vec::new() }]
             }
-            Ask::Table | Ask::Chains | Ask::Sets | Ask::Rules => Vec::new(),
+            Ask::Table | Ask::Tables | Ask::Chains | Ask::Sets | Ask::Rules => Vec::new(),
         };
-        Held { sets, ..Held::empty(family) }
+        Held { sets, ..Held::empty(&of.name, of.family) }
     }
 
     /// Adds the answer to one question.
     pub fn adopt(&mut self, ask: &Ask<'_>, answer: Held) {
         match ask {
             Ask::Table => (self.comment, self.flags) = (answer.comment, answer.flags),
+            Ask::Tables => self.names = answer.names,
             Ask::Chains => self.chains = answer.chains,
             Ask::Rules => self.rules = answer.rules,
             Ask::Sets => {
@@ -90,11 +92,14 @@ impl Held {
     pub fn take(&mut self, message: &Message<'_>) {
         let attrs = attr::attrs(message);
         let text = |kind| attrs.find(kind).and_then(|attr| attr.str()).unwrap_or_default();
-        if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || text(NFTA_TABLE_NAME) != TABLE {
+        // nfgenmsg.nfgen_family: tables of two families may have one name.
+        if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || message.payload.first() != Some(&nfproto(self.family)) {
             return;
         }
-        // nfgenmsg.nfgen_family: tables of two families may have one name.
-        if message.payload.first() != Some(&nfproto(self.family)) {
+        if message.kind & 0xff == NFT_MSG_NEWTABLE {
+            self.names.push(text(NFTA_TABLE_NAME).to_owned());
+        }
+        if text(NFTA_TABLE_NAME) != self.name {
             return;
         }
         match message.kind & 0xff {

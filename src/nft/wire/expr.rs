@@ -98,6 +98,19 @@ pub enum Expr {
         set: String,
         /// Register of the key.
         sreg: u32,
+        /// Milliseconds; 0 is the set's own.
+        timeout_ms: u64,
+    },
+    /// `exthdr load len @ type + offset => reg`, of an IPv6 extension header.
+    Exthdr {
+        /// Its protocol number.
+        kind: u8,
+        /// Bytes.
+        offset: u32,
+        /// Bytes.
+        len: u32,
+        /// Destination register.
+        dreg: u32,
     },
     /// Something we never write: somebody else's rule in our table.
     Foreign(String),
@@ -118,6 +131,7 @@ impl Expr {
             Expr::Counter => "counter",
             Expr::Reject { .. } => "reject",
             Expr::Update { .. } => "dynset",
+            Expr::Exthdr { .. } => "exthdr",
             Expr::Foreign(name) => name,
         }
     }
@@ -187,10 +201,19 @@ impl Expr {
                 w.u32(NFTA_REJECT_TYPE, *kind);
                 w.bytes(NFTA_REJECT_ICMP_CODE, &[*code]);
             }
-            Expr::Update { set, sreg } => {
+            Expr::Exthdr { kind, offset, len, dreg } => {
+                w.u32(NFTA_EXTHDR_DREG, *dreg);
+                w.bytes(NFTA_EXTHDR_TYPE, &[*kind]);
+                w.u32(NFTA_EXTHDR_OFFSET, *offset);
+                w.u32(NFTA_EXTHDR_LEN, *len);
+            }
+            Expr::Update { set, sreg, timeout_ms } => {
                 w.str(NFTA_DYNSET_SET_NAME, set);
                 w.u32(NFTA_DYNSET_SREG_KEY, *sreg);
                 w.u32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
+                if *timeout_ms > 0 {
+                    w.u64(NFTA_DYNSET_TIMEOUT, *timeout_ms);
+                }
             }
         }
     }
@@ -265,13 +288,26 @@ impl Expr {
             // A flag would invert it or hang an expression on each element.
             "dynset" if number(NFTA_DYNSET_OP) == Some(NFT_DYNSET_OP_UPDATE) => {
                 let more = [NFTA_DYNSET_SREG_DATA, NFTA_DYNSET_EXPR, NFTA_DYNSET_EXPRESSIONS];
-                // 0: the set's own.
-                let timeout = data.find(NFTA_DYNSET_TIMEOUT).and_then(|attr| attr.u64()).unwrap_or(0);
+                let timeout_ms = data.find(NFTA_DYNSET_TIMEOUT).and_then(|attr| attr.u64()).unwrap_or(0);
                 let inverted = number(NFTA_DYNSET_FLAGS).is_some_and(|flags| flags != 0);
-                if inverted || timeout != 0 || more.iter().any(|kind| data.find(*kind).is_some()) {
+                if inverted || more.iter().any(|kind| data.find(*kind).is_some()) {
                     return None;
                 }
-                Expr::Update { set: text(NFTA_DYNSET_SET_NAME)?, sreg: canonical(number(NFTA_DYNSET_SREG_KEY)?) }
+                let sreg = canonical(number(NFTA_DYNSET_SREG_KEY)?);
+                Expr::Update { set: text(NFTA_DYNSET_SET_NAME)?, sreg, timeout_ms }
+            }
+            "exthdr" => {
+                // Flags and operations ask for presence, or for options of TCP, IPv4 and SCTP.
+                let other = |kind| number(kind).is_some_and(|value| value != 0);
+                if other(NFTA_EXTHDR_FLAGS) || other(NFTA_EXTHDR_OP) {
+                    return None;
+                }
+                Expr::Exthdr {
+                    kind: data.find(NFTA_EXTHDR_TYPE).and_then(|attr| attr.value.first().copied())?,
+                    offset: number(NFTA_EXTHDR_OFFSET)?,
+                    len: number(NFTA_EXTHDR_LEN)?,
+                    dreg: canonical(number(NFTA_EXTHDR_DREG)?),
+                }
             }
             _ => return None,
         })

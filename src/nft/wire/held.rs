@@ -56,7 +56,8 @@ impl HeldBase {
         }
         devices.sort_unstable();
         devices.dedup();
-        let present = devices.iter().filter(|device| links.contains(device)).cloned().collect();
+        let is_present = |device: &&String| !base.every_device || links.contains(device);
+        let present = devices.iter().filter(is_present).cloned().collect();
         let policy = if base.accepts { NF_ACCEPT } else { NF_DROP };
         HeldBase { hooknum: hooknum(base.hook), priority: 0, policy, kind: "filter".to_owned(), devices, present }
     }
@@ -100,7 +101,10 @@ impl HeldSet {
 /// Our table of one family, in the kernel's terms: decoded from dumps, or derived from a [`Table`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
+    pub(super) name: String,
     pub(super) family: TableFamily,
+    /// The names of tables that a dump told of.
+    pub(super) names: Vec<String>,
     pub(super) comment: Option<String>,
     /// `NFTA_TABLE_FLAGS`: none are ours. `NFT_TABLE_F_DORMANT` unhooks every chain and leaves the listing as it was.
     pub(super) flags: u32,
@@ -111,9 +115,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Nothing, of one family.
-    pub const fn empty(family: TableFamily) -> Held {
-        Held { family, comment: None, flags: 0, chains: Vec::new(), sets: Vec::new(), rules: Vec::new() }
+    /// Nothing, of the table of a name and a family.
+    pub fn empty(name: &str, family: TableFamily) -> Held {
+        let (chains, sets, rules) = (Vec::new(), Vec::new(), Vec::new());
+        Held { name: name.to_owned(), family, names: Vec::new(), comment: None, flags: 0, chains, sets, rules }
     }
 
     /// What the kernel should hold once `table` is loaded, its companion left out. `links` are the devices that are there:
@@ -127,12 +132,14 @@ impl Held {
         let rules = table.chains.iter().flat_map(|chain| {
             chain.rules.iter().map(|rule| HeldRule {
                 chain: chain.name.clone(),
-                exprs: lower(rule),
+                exprs: lower(rule, table.family),
                 comment: comment(&rule.comment),
             })
         });
         Held {
+            name: table.name.clone(),
             family: table.family,
+            names: Vec::new(),
             comment: Some(comment(&table.comment)),
             flags: 0,
             chains: table.chains.iter().map(chain).collect(),
@@ -144,7 +151,7 @@ impl Held {
     /// The sets of `table` whose members come and go, and nothing else of it.
     pub fn members(table: &Table) -> Held {
         let sets = table.sets.iter().filter(|set| set.kind == Kind::Members).map(HeldSet::of);
-        Held { sets: sets.collect(), ..Held::empty(table.family) }
+        Held { sets: sets.collect(), ..Held::empty(&table.name, table.family) }
     }
 
     /// The names of the sets whose elements are part of the rules. Rules fill the dynamic ones, and peers come and go
@@ -164,9 +171,19 @@ impl Held {
         self.sets.pop().unwrap_or_default()
     }
 
+    /// The names of the tables that [`Ask::Tables`](super::dump::Ask::Tables) was answered with.
+    pub fn into_names(self) -> Vec<String> {
+        self.names
+    }
+
     /// How many elements the largest set has.
     pub fn largest_set(&self) -> usize {
         self.sets.iter().map(|set| set.elements.len()).max().unwrap_or(0)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its family.
@@ -204,6 +221,7 @@ pub(super) const fn hooknum(hook: Hook) -> u32 {
         Hook::Input => NF_INET_LOCAL_IN,
         Hook::Forward => NF_INET_FORWARD,
         Hook::Output => NF_INET_LOCAL_OUT,
+        Hook::Ingress => NF_NETDEV_INGRESS,
         Hook::Egress => NF_NETDEV_EGRESS,
     }
 }
@@ -244,6 +262,7 @@ const fn type_id(key: KeyType) -> u32 {
         KeyType::Ipv6Addr => TYPE_IP6ADDR,
         KeyType::InetProto => TYPE_INET_PROTOCOL,
         KeyType::InetService => TYPE_INET_SERVICE,
+        KeyType::Mark => TYPE_MARK,
     }
 }
 

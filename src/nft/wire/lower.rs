@@ -6,11 +6,11 @@
 use super::expr::Expr;
 use super::uapi::*;
 use crate::net::{AddrRange, Family};
-use crate::nft::ruleset::{Match, Rule, Side, State, Statement, Verdict};
+use crate::nft::ruleset::{Match, Rule, Side, State, Statement, TableFamily, Verdict};
 
-/// The expressions of a rule, in order.
-pub fn lower(rule: &Rule) -> Vec<Expr> {
-    let mut lowering = Lowering { exprs: Vec::with_capacity(8), family: None };
+/// The expressions of a rule, in order, in a table of a family.
+pub fn lower(rule: &Rule, table: TableFamily) -> Vec<Expr> {
+    let mut lowering = Lowering { exprs: Vec::with_capacity(8), table, family: None };
     for condition in &rule.matches {
         lowering.condition(condition);
     }
@@ -23,6 +23,7 @@ pub fn lower(rule: &Rule) -> Vec<Expr> {
 
 struct Lowering {
     exprs: Vec<Expr>,
+    table: TableFamily,
     /// The family the rule is known to be about so far.
     family: Option<Family>,
 }
@@ -66,11 +67,23 @@ impl Lowering {
 
     fn guard(&mut self, family: Family) {
         if self.family != Some(family) {
-            self.meta(NFT_META_NFPROTO);
-            self.equals(&[match family {
-                Family::V4 => NFPROTO_IPV4,
-                Family::V6 => NFPROTO_IPV6,
-            }]);
+            match self.table {
+                TableFamily::Inet => {
+                    self.meta(NFT_META_NFPROTO);
+                    self.equals(&[match family {
+                        Family::V4 => NFPROTO_IPV4,
+                        Family::V6 => NFPROTO_IPV6,
+                    }]);
+                }
+                // The hook's own protocol family is no IP family there.
+                TableFamily::Netdev => {
+                    self.meta(NFT_META_PROTOCOL);
+                    self.equals(&match family {
+                        Family::V4 => ETH_P_IP.to_be_bytes(),
+                        Family::V6 => ETH_P_IPV6.to_be_bytes(),
+                    });
+                }
+            }
             self.family = Some(family);
         }
     }
@@ -198,6 +211,35 @@ impl Lowering {
                 self.push(Expr::Mask { reg: NFT_REG_1, mask: vec![TH_FIN | TH_SYN | TH_RST | TH_ACK] });
                 self.push(Expr::Cmp { op: NFT_CMP_NEQ, sreg: NFT_REG_1, data: vec![TH_SYN] });
             }
+            Match::TcpEnds => {
+                self.protocol(IPPROTO_TCP);
+                self.load(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_OFFSET, 1, NFT_REG_1);
+                self.any_bit(&[TH_FIN | TH_RST]);
+            }
+            Match::FrameType(number) => {
+                self.load(NFT_PAYLOAD_LL_HEADER, 12, 2, NFT_REG_1);
+                self.equals(&number.to_be_bytes());
+            }
+            Match::IcmpType(first, last) => {
+                self.guard(Family::V4);
+                self.protocol(1);
+                self.load(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, NFT_REG_1);
+                self.within(&[*first], &[*last]);
+            }
+            Match::LaterFragment(family) => self.fragment_bits(*family, [0x1f, 0xff], [0xff, 0xf8]),
+            Match::MoreFragments(family) => self.fragment_bits(*family, [0x20, 0], [0, 1]),
+            Match::KnownFragment(side, family, set) => {
+                self.fragment_key(*side, *family);
+                self.lookup(set);
+            }
+            Match::KnownFlow { side, family, ports, set } => {
+                self.flow_key(*side, *family, *ports);
+                self.lookup(set);
+            }
+            Match::KnownInner(family, set) => {
+                self.inner_flow_key(*family);
+                self.lookup(set);
+            }
             Match::Address(side, family, range) => self.address(*side, *family, *range),
             Match::AddressIn(side, family, set) => {
                 self.load_address(*side, *family);
@@ -228,9 +270,92 @@ impl Lowering {
                 } else {
                     self.push(Expr::Load { dreg: behind(*family, 1), data: vec![0; 2] });
                 }
-                self.push(Expr::Update { set: set.clone(), sreg: NFT_REG_1 });
+                self.update(set, 0);
+            }
+            Statement::RememberFlow { side, family, ports, set, timeout_s } => {
+                self.flow_key(*side, *family, *ports);
+                self.update(set, u64::from(*timeout_s) * 1000);
+            }
+            Statement::RememberFragment(side, family, set) => {
+                self.fragment_key(*side, *family);
+                self.update(set, 0);
+            }
+            Statement::RememberAddress(side, family, set) => {
+                self.load_address(*side, *family);
+                self.update(set, 0);
             }
         }
+    }
+
+    fn update(&mut self, set: &str, timeout_ms: u64) {
+        self.push(Expr::Update { set: set.to_owned(), sreg: NFT_REG_1, timeout_ms });
+    }
+
+    /// Whether any bit of `mask` is set in what was loaded.
+    fn any_bit(&mut self, mask: &[u8]) {
+        self.push(Expr::Mask { reg: NFT_REG_1, mask: mask.to_vec() });
+        self.push(Expr::Cmp { op: NFT_CMP_NEQ, sreg: NFT_REG_1, data: vec![0; mask.len()] });
+    }
+
+    /// The flags and the offset of a fragment: `struct iphdr.frag_off`, `struct frag_hdr.frag_off`.
+    fn fragment_bits(&mut self, family: Family, v4: [u8; 2], v6: [u8; 2]) {
+        self.guard(family);
+        match family {
+            Family::V4 => {
+                self.load(NFT_PAYLOAD_NETWORK_HEADER, 6, 2, NFT_REG_1);
+                self.any_bit(&v4);
+            }
+            Family::V6 => {
+                self.push(Expr::Exthdr { kind: IPPROTO_FRAGMENT, offset: 2, len: 2, dreg: NFT_REG_1 });
+                self.any_bit(&v6);
+            }
+        }
+    }
+
+    fn fragment_key(&mut self, side: Side, family: Family) {
+        self.load_address(side, family);
+        match family {
+            Family::V4 => self.load(NFT_PAYLOAD_NETWORK_HEADER, 4, 2, behind(family, 0)),
+            Family::V6 => {
+                self.push(Expr::Exthdr { kind: IPPROTO_FRAGMENT, offset: 4, len: 4, dreg: behind(family, 0) });
+            }
+        }
+    }
+
+    fn flow_key(&mut self, side: Side, family: Family, ports: bool) {
+        self.load_address(side, family);
+        self.push(Expr::Meta { key: NFT_META_L4PROTO, dreg: behind(family, 0) });
+        // Where the ports of the peer and of the container are.
+        let (peers, own) = match side {
+            Side::Source => (0, 2),
+            Side::Destination => (2, 0),
+        };
+        for (n, offset) in [(1, peers), (2, own)] {
+            if ports {
+                self.load(NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2, behind(family, n));
+            } else {
+                self.push(Expr::Load { dreg: behind(family, n), data: vec![0; 2] });
+            }
+        }
+    }
+
+    /// The same of the packet that an ICMP error cites behind its own eight bytes. The container sent it, so the peer is its
+    /// destination. An IPv4 header with options is no match.
+    fn inner_flow_key(&mut self, family: Family) {
+        const INNER: u32 = 8;
+        let (address, protocol, ports) = match family {
+            Family::V4 => (INNER + 16, INNER + 9, INNER + 20),
+            Family::V6 => (INNER + 24, INNER + 6, INNER + 40),
+        };
+        let th = NFT_PAYLOAD_TRANSPORT_HEADER;
+        if family == Family::V4 {
+            self.load(th, INNER, 1, NFT_REG_1);
+            self.equals(&[0x45]);
+        }
+        self.load(th, address, u32::from(family.bits() / 8), NFT_REG_1);
+        self.load(th, protocol, 1, behind(family, 0));
+        self.load(th, ports + 2, 2, behind(family, 1));
+        self.load(th, ports, 2, behind(family, 2));
     }
 }
 

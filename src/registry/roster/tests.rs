@@ -14,11 +14,12 @@ fn here() -> (i32, u64, NamespaceId) {
 
 fn living(id: &str) -> Container {
     let (pid, started, _) = here();
-    Container { id: id.into(), anchor: Anchor::Process { pid, started } }
+    Container { id: id.into(), anchor: Anchor::Process { pid, started }, identity: Shared::new(identity(id)) }
 }
 
 fn dead(id: &str) -> Container {
-    Container { id: id.into(), anchor: Anchor::Process { pid: 4_194_305, started: 1 } }
+    let identity = Shared::new(identity(id));
+    Container { id: id.into(), anchor: Anchor::Process { pid: 4_194_305, started: 1 }, identity }
 }
 
 fn identity(app: &str) -> Identity {
@@ -34,8 +35,9 @@ fn at(ino: u64, container: Container) -> Arrival {
     Arrival {
         netns: NamespaceId { dev: 4, ino },
         cookie: Some(ino),
-        identity: identity(&container.id),
-        container,
+        identity: (*container.identity).clone(),
+        id: container.id,
+        anchor: container.anchor,
         addresses: vec![format!("10.0.0.{ino}").parse().unwrap()],
         table: Some("netlatch 0 plan 1".into()),
         watch: Some(Watch::default()),
@@ -110,20 +112,32 @@ fn containers_of_one_namespace_are_one_subject() {
     assert_eq!(subject.identity.labels, identity("web").labels);
     let ports: Vec<_> = subject.identity.ports.iter().map(|port| port.name.as_str()).collect();
     assert_eq!(ports, ["-port", "pause-port", "web-port"]);
+    // What one of them was goes with it.
+    let named = |roster: &Roster| {
+        let identity = &roster.subjects[0].identity;
+        let ports = identity.ports.iter().map(|port| port.name.clone());
+        (identity.labels.get("app").cloned().unwrap_or_default(), ports.collect::<Vec<_>>())
+    };
     assert_eq!(roster.remove("web"), None);
     assert_eq!(roster.remove("web"), None);
+    assert_eq!(named(&roster), ("pause".to_owned(), vec!["-port".to_owned(), "pause-port".to_owned()]));
     assert_eq!(roster.remove("pause"), None);
+    assert_eq!(named(&roster), (String::new(), vec!["-port".to_owned()]));
     assert_eq!(ids(&[roster.remove("").unwrap()]), [""; 0]);
     assert!(roster.subjects.is_empty());
 }
 
 #[test]
-fn a_container_alone_in_its_namespace_says_who_it_is_anew() {
+fn a_container_that_comes_again_says_who_it_is_anew() {
     let mut roster = Roster::default();
     roster.enter(at(1, living("web")));
     roster.enter(Arrival { identity: identity("db"), ..at(1, living("web")) });
     assert_eq!(*roster.subjects[0].identity, identity("db"));
     assert_eq!(ids(&roster.subjects), ["web"]);
+    let nobody = Identity { namespace: "default".into(), ports: Vec::new(), ..identity("") };
+    roster.enter(Arrival { identity: nobody, ..at(1, living("other")) });
+    roster.enter(Arrival { identity: identity("cache"), ..at(1, living("web")) });
+    assert_eq!(*roster.subjects[0].identity, identity("cache"));
 }
 
 #[test]
@@ -174,6 +188,7 @@ fn the_dead_are_reaped_and_neighbours_live_on() {
     assert_eq!(ids(&reaped.subjects), ["a"]);
     assert_eq!(reaped.containers, [dead("a"), dead("b")]);
     assert_eq!(ids(&roster.subjects), ["c", "d"]);
+    assert_eq!(*roster.subjects[0].identity, identity("c"));
     let reaped = roster.reap(|subject| subject.netns.ino == 3);
     assert_eq!((reaped.subjects.len(), ids(&roster.subjects)), (0, vec!["c", "d"]));
 }
@@ -291,7 +306,8 @@ fn a_record_written_anew_outlives_the_reaping_of_the_old_one() {
     let place = place();
     place.registry.put(&record("again")).unwrap();
     place.registry.put(&Record { pid: Some(4_194_305), started: Some(1), ..record("dead") }).unwrap();
-    place.registry.forget_dead(&place.lock(), &[dead("again"), dead("dead"), dead("nobody")]);
+    let gone = ["again", "dead", "nobody"].map(dead);
+    place.registry.forget_dead(&place.lock(), gone.iter().map(Container::held));
     assert!(place.registry.record("again").is_some());
     assert!(place.registry.record("dead").is_none());
 }
