@@ -50,7 +50,7 @@ impl Pair {
     /// Why the container is refused.
     fn refused(&self) -> String {
         let failure = self.ends().unwrap_err();
-        assert_eq!(failure.exit_code(), 36, "{failure}");
+        assert_eq!(failure.exit_code(), 19, "{failure}");
         match failure.cause {
             Cause::HostSide(problem) => problem,
             other => panic!("{other:?}"),
@@ -213,6 +213,22 @@ fn the_end_of_another_container_with_the_same_indexes_is_not_taken() {
     assert_eq!(swapped.host.pid(), third_pid);
     let ends = swapped.hook(|side, inside, deadline| side.veths_into(inside, deadline)).unwrap();
     assert_eq!(ends, [End { inside_name: None, ..swapped.expected("veth1", "eth0") }]);
+}
+
+#[test]
+fn the_end_of_one_interface_is_not_taken_for_anothers() {
+    let pair = Pair::new();
+    let third = Namespace::new();
+    let pid = pair.container.pid();
+    // Both interfaces say that their other end is link 60. The host's is eth1's.
+    third.ip_batch(&format!("link add veth1 index 60 type veth peer name eth0 index 50 netns {pid}\n"));
+    pair.host.ip_batch(&format!("link add veth1 index 60 type veth peer name eth1 index 51 netns {pid}\n"));
+    let refused = pair.refused();
+    assert!(
+        refused.ends_with("eth0 is a veth whose other end is not in the namespace this hook was called in"),
+        "{refused}"
+    );
+    assert_eq!(pair.veths_into(), [End { inside_name: None, ..pair.expected("veth1", "eth1") }]);
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl HostSide {
 
     /// The link of the host's that has the index which the container's namespace gives for the other end.
     fn across(&mut self, interface: &Link, deadline: &Deadline) -> Result<Option<Link>, Failure> {
-        // Index 0 is no link, and what is no int is no index.
+        // Nothing to ask about: index 0 is no link, and what is no int is no index.
         if interface.beyond.is_none() || !(1..=i32::MAX as u32).contains(&interface.peer) {
             return Ok(None);
         }
