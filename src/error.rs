@@ -162,6 +162,8 @@ pub enum Cause {
     HostSide(String),
     /// The container may send frames past the hooks of the IP stack, and the admin does not want one that may.
     NetRaw(String),
+    /// A call that the kernel grants to every process was refused to this one. Holds its name and what it said.
+    Confined(String),
     /// /proc/sys is not what it must be.
     Procfs(String),
     /// A sysctl could not be read or written.
@@ -226,7 +228,7 @@ const fn exit(code: u8, meaning: &'static str, remedy: &'static str) -> Exit {
 }
 
 /// Every exit code but 0 (done), 1 (`check`: something was found; `last-error`: nothing is recorded) and 63.
-pub const EXITS: [Exit; 30] = [
+pub const EXITS: [Exit; 31] = [
     exit(10, "usage: unknown stage, command or option", "see `netlatch --help`"),
     exit(
         11,
@@ -289,6 +291,11 @@ pub const EXITS: [Exit; 30] = [
         "look for another program that changes this namespace",
     ),
     exit(35, "netlink failed", "check kernel memory and limits, then start the container again"),
+    exit(
+        36,
+        "the system refuses this program a call that every program may make",
+        "look for a seccomp filter or a security module that confines the runtime",
+    ),
     exit(40, "the state directory cannot be used", "make it a directory of root's, or name another with --run-dir"),
     exit(
         41,
@@ -326,6 +333,7 @@ impl Cause {
             Cause::HostSide(_) => 19,
             Cause::NetAdmin(_) => 28,
             Cause::NetRaw(_) => 29,
+            Cause::Confined(_) => 36,
             Cause::Procfs(_) => 30,
             Cause::Sysctl { .. } => 31,
             Cause::Link(_) => 32,
@@ -401,6 +409,7 @@ impl fmt::Display for Cause {
             Cause::Sysctl { key, value, problem } => write!(f, "{key} = {value}: {problem}"),
             Cause::Refused(refusals) => some_of(f, refusals, "objects"),
             Cause::Netlink { call, errno } => write!(f, "{call} failed with {errno:?}"),
+            Cause::Confined(call) => write!(f, "{call}"),
             Cause::RunDir { path, problem } => write!(f, "{path}: {problem}"),
             Cause::Limit(what) | Cause::Deadline(what) | Cause::Overtaken(what) => f.write_str(what),
             Cause::Io { path, errno } => write!(f, "{path}: {errno:?}"),

@@ -4,7 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
@@ -61,6 +61,11 @@ impl Sink {
     }
 
     fn append(&self, line: &str) -> std::io::Result<()> {
+        let dir = self.file.parent().map(fs::symlink_metadata);
+        // As for records: whoever may write the directory could have put somebody else's file there.
+        if dir.is_some_and(|dir| dir.is_ok_and(|dir| !is_ours(&dir))) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
         if fs::symlink_metadata(&self.file).is_ok_and(|meta| meta.len() > FILE_LIMIT) {
             fs::rename(&self.file, self.file.with_extension("1"))?;
         }
@@ -76,6 +81,12 @@ impl Sink {
         };
         file?.write_all(line.as_bytes())
     }
+}
+
+/// Whether it is a directory that root or this user alone may write.
+fn is_ours(dir: &fs::Metadata) -> bool {
+    let ours = dir.uid() == 0 || dir.uid() == nix::unistd::geteuid().as_raw();
+    dir.is_dir() && dir.mode() & 0o022 == 0 && ours
 }
 
 /// syslog(3) severities.

@@ -5,8 +5,10 @@
 //! closed standard streams are opened, so that no file can become one, and SIGPIPE is ignored.
 #![no_main]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{OsString, c_char, c_int};
 
+use netlatch::error::Cause;
 use nix::libc;
 
 /// Called by the C runtime. The arguments reach `std::env::args_os` by themselves (glibc passes them to `.init_array`).
@@ -56,3 +58,50 @@ fn populate_heap() {
 /// What a typical start allocates, in bytes; below malloc's own mapping and trimming thresholds, so it stays.
 const HEAP: usize = 96 << 10;
 const PAGE: usize = 4096;
+
+/// The system's allocator, which ends the process with one line and its own exit code where there is no memory left
+/// (RLIMIT_AS, a cgroup's limit). The standard library would write another line and raise SIGABRT.
+struct Heap;
+
+#[global_allocator]
+static ALLOCATOR: Heap = Heap;
+
+// SAFETY: every call goes to the system's allocator as it came, and every block that is returned is the system's.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are those that `System` asks for.
+        or_end(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above, and `block` came from `System`.
+        unsafe { System.dealloc(block, layout) };
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        or_end(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above, and `block` came from `System`.
+        or_end(unsafe { System.realloc(block, layout, size) })
+    }
+}
+
+fn or_end(block: *mut u8) -> *mut u8 {
+    if block.is_null() { end_without_memory() } else { block }
+}
+
+#[cold]
+fn end_without_memory() -> ! {
+    // Says the code and the remedy; makes nothing on the heap.
+    let exit = Cause::Limit(String::new()).exit();
+    let line = ["netlatch: cannot go on: memory has run out (ENOMEM); ", exit.remedy, "\n"];
+    for part in line {
+        // SAFETY: the bytes of a string that outlives the call. Nothing could be done about an error.
+        unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+    }
+    // SAFETY: ends the process, running nothing of it.
+    unsafe { libc::_exit(exit.code.into()) }
+}

@@ -11,6 +11,7 @@ use super::peers::{Peers, has_any};
 use crate::error::{Cause, Failure};
 use crate::kernel::apply::{Present, Site};
 use crate::kernel::capability;
+use crate::kernel::checkpoint;
 use crate::kernel::files::Trust;
 use crate::kernel::link::global_addresses;
 use crate::kernel::netns::{Inside, NamespaceId, Own, cookie};
@@ -52,6 +53,7 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
         watch: None,
     };
     peers.enter(arrival.clone());
+    checkpoint::step("entered")?;
 
     let elsewhere = inventory.peers();
     let (plan, kept) = {
@@ -73,11 +75,11 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     record.table = plan.table().map(|table| table.comment.clone());
     record.watch.clone_from(&arrival.watch);
     record.namespace_labels = Some(arrival.identity.namespace_labels.clone());
-    registry.put(&record)?;
     peers.enter(arrival);
     drop(inside);
     // Where somebody lived before there are flows, too: that of a peer that is gone has to end there as well.
     let is_new = peers.known(netns, record.cookie).is_none();
+    peers.recording = Some(record);
     peers.settle(own, &inputs.manifests, (!kept && is_new).then_some(netns))
 }
 
@@ -201,6 +203,7 @@ pub(super) fn forget(
         return Ok(());
     }
     registry.forget(id)?;
+    checkpoint::step("forgotten")?;
     peers.roster.remove(id);
     peers.settle(&own, &manifests, None)
 }

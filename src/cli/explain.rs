@@ -197,7 +197,7 @@ fn run_dir(question: &Question) -> &Path {
 
 /// Who runs on this host.
 fn running(question: &Question, inventory: &Inventory) -> Roster {
-    Registry::at(run_dir(question)).who_runs(|namespace| inventory.namespace_labels(namespace))
+    Registry::at(run_dir(question)).who_runs(|namespace| inventory.namespace_labels(namespace)).unwrap_or_default()
 }
 
 /// A container of this host as a pod of this node.

@@ -12,6 +12,7 @@ use super::{Outcome, finish};
 use crate::error::{Cause, Failure};
 use crate::kernel::apply::{Present, Report, Site, is_gone};
 use crate::kernel::capability;
+use crate::kernel::checkpoint;
 use crate::kernel::files::Trust;
 use crate::kernel::link::addresses_here;
 use crate::kernel::netns::{Inside, Own, Target, enter};
@@ -145,6 +146,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let alone = if shared { Some(registry.lock(deadline)?) } else { None };
     let mut tables = Tables::open(&inside, *deadline)?;
     let present = present(&plan, inputs, &mut tables, &inside, registry)?;
+    checkpoint::step("decided")?;
     let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
     let without_peers = registry.put_alone(&record(inputs, plan.table(), &facts, &inside)?)?;
     drop(alone);
@@ -154,7 +156,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
         return Err(Failure::new("protect the container", Cause::Overtaken(problem)));
     }
     told(&plan, &report);
-    Ok(())
+    checkpoint::step("end")
 }
 
 pub(super) fn told(plan: &Plan, report: &Report) {
@@ -249,6 +251,7 @@ pub(super) fn host_addresses(deadline: &Deadline) -> Result<Vec<std::net::IpAddr
 pub(super) fn join(inputs: &Inputs, own: &Own) -> Result<Option<Inside>, Failure> {
     capability::require(&capability::REQUIRED, "protect the container")?;
     let target = target(inputs)?;
+    checkpoint::step("join")?;
     match enter(&target, own) {
         Ok(inside) => Ok(Some(inside)),
         Err(Failure { cause: Cause::HostNamespace(what), .. })
@@ -291,7 +294,7 @@ pub(super) fn present(
     if comment.is_none() || comment.as_deref() == planned {
         return Ok(Present::Replaceable(comment));
     }
-    let neighbours = registry.sharing(inside.id(), &plan.id);
+    let neighbours = registry.sharing(inside.id(), &plan.id)?;
     match neighbours.iter().find(|other| other.explicit && other.table == comment) {
         None => Ok(Present::Replaceable(comment)),
         Some(_) if !inputs.settings.explicit => Ok(Present::Kept),

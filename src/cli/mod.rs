@@ -22,6 +22,7 @@ use crate::logging::printable;
 ///
 /// The stages are matched before any parser is built: they are on every container's start path.
 pub fn run(args: &[OsString]) -> u8 {
+    std::panic::set_hook(Box::new(|panic| give_up(panic.location())));
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or("\u{fffd}")).collect();
     let helps = words.iter().any(|word| matches!(*word, "--help" | "-h"));
     if let Some(stage) = words.first().copied().and_then(hook::Stage::from_name).filter(|_| !helps) {
@@ -57,6 +58,14 @@ fn finish(result: Result<Outcome, Failure>) -> u8 {
             failure.exit_code()
         }
     }
+}
+
+/// Ends the process where it cannot go on: one line as for every failure, for runc quotes the output of a failed hook, and
+/// a code that crun can show. What panicked is not said, for it may hold what must not stand in a line: see [`crate::error`].
+fn give_up(at: Option<&std::panic::Location<'_>>) -> ! {
+    let place = at.map_or_else(|| "an unknown place".to_owned(), |at| format!("{}:{}", at.file(), at.line()));
+    let failure = Failure::new("go on", Cause::Internal(format!("it panicked at {place}")));
+    std::process::exit(finish(Err(failure)).into())
 }
 
 /// Writes to stdout. A reader that went away (`| head`) is no failure.

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::error::{Cause, Failure};
+use crate::kernel::checkpoint;
 use crate::kernel::conntrack::forget_peer;
 use crate::kernel::link::global_addresses;
 use crate::kernel::netns::{Inside, NamespaceId, Own, cookie};
@@ -21,7 +22,7 @@ use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::{Holders, Identity, Watch};
 use crate::policy::world::Inventory;
-use crate::registry::{Arrival, Container, Lock, Registry, Roster, Subject, boot_ms};
+use crate::registry::{Arrival, Container, Lock, Record, Registry, Roster, Subject, boot_ms};
 
 /// How many subjects are looked at closely each time, whoever they are: 15 µs each.
 const CLOSELY_EACH_TIME: u64 = 4;
@@ -43,6 +44,9 @@ pub(super) struct Peers<'r> {
     pub(super) rebuilt: bool,
     /// Whether not all who count are known: what is changed now has to be looked at again.
     pub(super) partial: bool,
+    /// The record of who has been entered. It is written when the roster names it already, so that whoever finds the
+    /// container dead forgets the record as well.
+    pub(super) recording: Option<Record>,
     deadline: Deadline,
     /// Closed behind the lock: who waits for that need not wait for a grace period as well.
     pub(super) closing: Closing,
@@ -85,6 +89,7 @@ impl<'r> Peers<'r> {
             owed,
             rebuilt: loaded.rebuilt,
             partial: false,
+            recording: None,
             deadline: *deadline,
             closing: Closing::default(),
         })
@@ -164,13 +169,17 @@ impl<'r> Peers<'r> {
                 false => places(&self.roster, |subject| subject.watch.is_some() && whole(subject)),
             };
             if updates.is_empty() && anew.is_empty() && !everybody && self.before == self.roster {
-                return Ok(());
+                return self.recording.map_or(Ok(()), |record| self.registry.put(&record));
             }
             let mut moving = live::moved(&self.before, &self.roster);
             moving.extend(self.owed.iter().copied());
             self.owed = moving.into_iter().collect();
             self.roster.moving.clone_from(&self.owed);
             let unfinished = self.registry.begin(&self.lock, &self.roster)?;
+            if let Some(record) = self.recording.take() {
+                self.registry.put(&record)?;
+                checkpoint::step("recorded")?;
+            }
             let mut visits = Vec::new();
             if !anew.is_empty() {
                 let pods = live::holders(&self.roster, elsewhere);

@@ -73,9 +73,12 @@ impl Wanted<'_> {
 }
 
 /// The record that decides about a subject's rules: of the containers that asked for any, the last; else any.
-pub(super) fn deciding(registry: &Registry, subject: &Subject) -> Option<Record> {
-    let records = subject.containers.iter().filter_map(|container| registry.record(&container.id));
-    records.max_by_key(|record| (record.explicit, record.recorded_ms))
+pub(super) fn deciding(registry: &Registry, subject: &Subject) -> Result<Option<Record>, Failure> {
+    let mut records = Vec::new();
+    for container in &subject.containers {
+        records.extend(registry.look_up(&container.id)?);
+    }
+    Ok(records.into_iter().max_by_key(|record| (record.explicit, record.recorded_ms)))
 }
 
 pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Failure> {
@@ -93,7 +96,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     let wanted = Wanted { config, manifests: &manifests, host: host_addresses(&deadline)? };
     let own = Own::read()?;
     let registry = Registry::at(run_dir);
-    if registry.records().is_empty() && !registry.roster_exists() {
+    if registry.records()?.is_empty() && !registry.roster_exists() {
         return print("no container runs under netlatch\n").map(|()| Outcome::Done);
     }
     let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, None, &deadline)?;
@@ -176,7 +179,7 @@ fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result
     let world = live::world(roster, inventory);
     let mut planned = Vec::new();
     for (index, subject) in roster.subjects.iter().enumerate() {
-        let Some(record) = deciding(registry, subject) else { continue };
+        let Some(record) = deciding(registry, subject)? else { continue };
         let of =
             |failure: Failure| Failure::new(format!("{} for container {}", failure.doing, record.id), failure.cause);
         let rules = wanted.rules(subject, &record, &pods, &world).map_err(of)?;

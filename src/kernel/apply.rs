@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use crate::error::{Cause, Failure};
+use crate::kernel::checkpoint;
 use crate::kernel::link::{Links, check_loopback};
 use crate::kernel::netns::Inside;
 use crate::kernel::proc::{Procfs, Report as SysctlReport, Written};
@@ -74,6 +75,7 @@ impl Site<'_> {
                     check_loopback(&found, self.ipv6_on_lo()?)?;
                 }
             }
+            checkpoint::step(name(step))?;
         }
         Ok(report)
     }
@@ -99,6 +101,7 @@ impl Site<'_> {
                     check_loopback(&found, self.ipv6_on_lo()?)?;
                 }
             }
+            checkpoint::step(name(step))?;
         }
         Ok(report)
     }
@@ -115,6 +118,15 @@ impl Site<'_> {
         let key = Key::conf(Family::V6, "lo", DISABLE_IPV6)
             .map_err(|error| Failure::new("look at lo", Cause::Internal(error.to_string())))?;
         Ok(self.procfs.read(self.inside, &key)?.is_some_and(|value| value.trim() == "0"))
+    }
+}
+
+/// What a test calls a step.
+const fn name(step: &Step) -> &'static str {
+    match step {
+        Step::ReplaceTable(_) | Step::NoTable => "table",
+        Step::Sysctls(_) => "sysctls",
+        Step::RaiseLoopback => "lo",
     }
 }
 

@@ -100,5 +100,5 @@ fn holds(set: CapSet, capability: Capability, doing: &str) -> Result<bool, Failu
 /// The crate's own errors hold strerror text, which must not reach a message. A seccomp filter aside, neither call can
 /// be refused.
 fn refused(call: &str) -> Cause {
-    Cause::Internal(format!("{call} was refused"))
+    Cause::Confined(format!("{call} was refused"))
 }

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod capability;
+pub mod checkpoint;
 pub mod conntrack;
 pub mod files;
 pub mod host_end;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::read;
 
@@ -23,9 +23,9 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// crun runs its hooks with nearly all signals blocked (`block_signals`, SigBlk fffffffe7ffbfeff) and never restores
 /// the mask for the child: a SIGTERM would stay pending for ever.
 pub fn reset_signal_mask() -> Result<(), Failure> {
-    SigSet::empty()
-        .thread_set_mask()
-        .map_err(|errno| Failure::new("reset the signal mask", Cause::Internal(format!("sigprocmask said {errno:?}"))))
+    // Not `thread_set_mask`, which takes the error that pthread_sigmask(3) returns for success.
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .map_err(|errno| Failure::new("reset the signal mask", Cause::Confined(format!("sigprocmask said {errno:?}"))))
 }
 
 /// Gives up what this process never needs: gaining privileges by exec, being traced or dumped, files others can read.
@@ -34,7 +34,7 @@ pub fn reset_signal_mask() -> Result<(), Failure> {
 /// (CVE-2016-9962). The umask is 077: what the hook writes is root's alone.
 pub fn lock_down() -> Result<(), Failure> {
     let failed = |call: &str, errno: Errno| {
-        Failure::new("lock this process down", Cause::Internal(format!("prctl({call}) said {errno:?}")))
+        Failure::new("lock this process down", Cause::Confined(format!("prctl({call}) said {errno:?}")))
     };
     prctl::set_no_new_privs().map_err(|errno| failed("PR_SET_NO_NEW_PRIVS", errno))?;
     prctl::set_dumpable(false).map_err(|errno| failed("PR_SET_DUMPABLE", errno))?;

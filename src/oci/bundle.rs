@@ -130,16 +130,20 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// The first set in which the container's process holds `capability`, such as `CAP_NET_ADMIN`. The bounding set
-    /// counts: what it holds can be gained through a file's capabilities.
+    /// The first set in which the container's process holds `capability`, such as `CAP_NET_ADMIN`.
+    ///
+    /// All five count, the bounding set most: measured with runc and crun, a container whose bounding set has the
+    /// capability gains it by executing a file that carries it (`noNewPrivileges` aside), and one whose bounding set
+    /// lacks it never holds it over its network namespace. That is so with a user namespace of its own as well: exec as
+    /// root there gives what the bounding set has (`cap_bprm_creds_from_file`), a nested user namespace gives
+    /// capabilities over namespaces made below it only (`cap_capable`), and its own cannot be entered again
+    /// (`userns_install`). So a user namespace is no reason by itself.
+    ///
+    /// The waiting process's own sets are no second source: at createRuntime it is still the runtime's, which drops
+    /// capabilities last, so /proc/PID/status tells of a full bounding set whatever the container is to get.
     pub fn holds_capability(&self, capability: &str) -> Option<&'static str> {
         let Capabilities { bounding, effective, permitted, inheritable, ambient } = &self.capabilities;
-        // Without the prefix and in any case, as libcap's cap_from_name under crun may take it.
-        let bare = |name: &str| {
-            let name = name.to_ascii_uppercase();
-            name.strip_prefix("CAP_").map_or(name.clone(), str::to_owned)
-        };
-        let wanted = bare(capability);
+        let wanted = number(capability);
         [
             ("effective", effective),
             ("permitted", permitted),
@@ -148,9 +152,82 @@ impl Bundle {
             ("bounding", bounding),
         ]
         .into_iter()
-        .find(|(_, names)| names.iter().flatten().any(|name| bare(name) == wanted))
+        .find(|(_, names)| wanted.is_some() && names.iter().flatten().any(|name| number(name) == wanted))
         .map(|(set, _)| set)
     }
+}
+
+/// The capabilities by number, without their prefix (include/uapi/linux/capability.h).
+const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The number of a capability as the most lenient runtime understands its name.
+///
+/// runc knows `CAP_NET_ADMIN` alone and passes over the rest. crun hands names to libcap (`cap_from_name`), which takes any
+/// case, numbers as strtoul(3) reads them (`12`, `014`, `0xc`), and stops at the first character of another kind: under
+/// crun 1.8 `"12"` and `"cap_net_admin,"` are CAP_NET_ADMIN. Without the prefix neither takes it; it counts here all the
+/// same. `ALL` is nothing to either.
+fn number(name: &str) -> Option<usize> {
+    let name = name.trim_start();
+    let word = name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?.to_ascii_uppercase();
+    if word.starts_with(|c: char| c.is_ascii_digit()) {
+        return strtoul(&word);
+    }
+    let bare = word.strip_prefix("CAP_").unwrap_or(&word);
+    CAPABILITIES.iter().position(|known| *known == bare)
+}
+
+/// strtoul(3) with base 0: the prefix says the base, and what follows the last digit is passed over.
+fn strtoul(word: &str) -> Option<usize> {
+    let (base, digits) = match word.strip_prefix("0X") {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_hexdigit()) => (16, rest),
+        Some(_) => (10, "0"),
+        None if word.starts_with('0') => (8, word),
+        None => (10, word),
+    };
+    let end = digits.find(|c: char| !c.is_digit(base)).unwrap_or(digits.len());
+    usize::from_str_radix(&digits[..end], base).ok()
 }
 
 #[cfg(test)]
@@ -194,11 +271,63 @@ mod tests {
     }
 
     #[test]
-    fn a_capability_is_found_however_it_is_spelled() {
-        for name in ["CAP_NET_ADMIN", "cap_net_admin", "NET_ADMIN"] {
-            let bundle = parse(&format!(r#"{{"process":{{"capabilities":{{"ambient":["{name}"]}}}}}}"#));
-            assert_eq!(bundle.holds_capability("CAP_NET_ADMIN"), Some("ambient"), "{name}");
+    fn a_capability_is_found_in_every_set_however_it_is_spelled() {
+        let held = |set: &str, name: &str| {
+            let bundle = parse(&format!(r#"{{"process":{{"capabilities":{{"{set}":["CAP_CHOWN","{name}"]}}}}}}"#));
+            bundle.holds_capability("CAP_NET_ADMIN").map(str::to_owned)
+        };
+        for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+            assert_eq!(held(set, "CAP_NET_ADMIN").as_deref(), Some(set));
+            assert_eq!(held(set, "CAP_NET_RAW"), None);
         }
+        // What crun 1.8 makes CAP_NET_ADMIN of, and what only looks like it.
+        for name in [
+            "cap_net_admin",
+            "NET_ADMIN",
+            "Cap_Net_Admin",
+            "CAP_NET_ADMIN ",
+            " CAP_NET_ADMIN",
+            "CAP_NET_ADMIN,",
+            "CAP_NET_ADMIN=",
+            "12",
+            "12 ",
+            "12x",
+            "014",
+            "0xc",
+            "0x0C",
+            "0000000000014",
+        ] {
+            assert_eq!(held("ambient", name).as_deref(), Some("ambient"), "{name:?}");
+        }
+        for name in [
+            "ALL",
+            "CAP_ALL",
+            "",
+            " ",
+            "cap_12",
+            "+12",
+            "-12",
+            "13",
+            "0x",
+            "0x12",
+            "012",
+            "120",
+            "CAP_NET_ADMIN2",
+            "CAP_NET_ADMI",
+            "CAP_CAP_NET_ADMIN",
+            "99999999999999999999999999",
+            "\u{131}12",
+        ] {
+            assert_eq!(held("ambient", name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn capabilities_have_the_kernels_numbers() {
+        for capability in caps::all() {
+            assert_eq!(number(&capability.to_string()), Some(usize::from(capability.index())), "{capability}");
+        }
+        assert_eq!(CAPABILITIES.len(), caps::all().len());
     }
 
     #[test]

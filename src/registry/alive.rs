@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::error::errno_of;
 use crate::kernel::netns::{NamespaceId, Target};
 use crate::kernel::process::Deadline;
 
@@ -32,10 +33,7 @@ impl Anchor {
     /// another's number passes.
     pub fn may_hold(&self, netns: NamespaceId) -> bool {
         match self {
-            // 0 and negative numbers mean groups of processes to kill(2).
-            Anchor::Process { pid, .. } => {
-                *pid > 0 && kill(nix::unistd::Pid::from_raw(*pid), None) != Err(Errno::ESRCH)
-            }
+            Anchor::Process { pid, .. } => exists(*pid),
             Anchor::Path(_) => self.holds(netns),
         }
     }
@@ -54,9 +52,13 @@ impl Anchor {
     /// Whether it is a process that lives, wherever.
     pub(super) fn is_living_process(&self) -> bool {
         match self {
-            Anchor::Process { pid, started } => {
-                stat(*pid).is_some_and(|stat| stat.started == *started && stat.is_alive())
-            }
+            Anchor::Process { pid, started } => match stat(*pid) {
+                Ok(Some(stat)) => stat.started == *started && stat.is_alive(),
+                // What may not be looked at (hidepid; no descriptor left, no memory) is not said to be gone: that would take
+                // it out of the sets that deny it.
+                Ok(None) => is_hidden(*pid),
+                Err(_) => exists(*pid),
+            },
             Anchor::Path(_) => false,
         }
     }
@@ -65,7 +67,11 @@ impl Anchor {
     /// killed process the first thread may be a zombie while others still end.
     pub fn goes_on(&self, patience: Duration) -> bool {
         let Anchor::Process { pid, .. } = self else { return false };
-        let pidfd = Pid::from_raw(*pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // rustix asserts that a number is not negative.
+        let pidfd = Some(*pid)
+            .filter(|pid| *pid > 0)
+            .and_then(Pid::from_raw)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         // Asked behind the opening: by then the number may be another's.
         let lives = self.is_living_process();
         match pidfd {
@@ -79,7 +85,7 @@ impl Anchor {
     pub(super) fn target(&self, netns: NamespaceId) -> Target {
         match self {
             Anchor::Path(path) => Target::Path(path.clone()),
-            Anchor::Process { pid, .. } => match stat(*pid) {
+            Anchor::Process { pid, .. } => match stat(*pid).ok().flatten() {
                 Some(stat) if stat.ended => {
                     let there = |target: &Target| target.namespace() == Ok(netns);
                     threads(*pid).find(there).unwrap_or(Target::Process(*pid))
@@ -88,6 +94,17 @@ impl Anchor {
             },
         }
     }
+}
+
+/// Whether there is a process with this number. 0 and negative numbers mean groups of processes to kill(2).
+fn exists(pid: i32) -> bool {
+    pid > 0 && kill(nix::unistd::Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+/// Whether there is a process with this number that /proc does not show: mounted with `hidepid`, it keeps from who has no
+/// CAP_SYS_PTRACE what others run. Who may not be looked at is not said to be gone.
+pub(super) fn is_hidden(pid: i32) -> bool {
+    exists(pid) && matches!(stat(pid), Ok(None)) && exists(pid)
 }
 
 /// Whether `netns` is behind `target`. What may not be looked at is not said to be gone.
@@ -129,8 +146,16 @@ impl Stat {
     }
 }
 
-fn stat(pid: i32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// `None` where there is no such process; an error where that cannot be told.
+fn stat(pid: i32) -> Result<Option<Stat>, Errno> {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse(&text)),
+        Err(error) => match errno_of(&error) {
+            // ESRCH: it ended between open and read.
+            Errno::ENOENT | Errno::ESRCH => Ok(None),
+            errno => Err(errno),
+        },
+    }
 }
 
 /// proc_pid_stat(5), `do_task_stat`: behind the name, which may hold spaces and parentheses, field 3 is the state, 20 the
@@ -144,9 +169,10 @@ fn parse(stat: &str) -> Option<Stat> {
     Some(Stat { started, ended, threads })
 }
 
-/// When the process started, in clock ticks since boot (field 22 of /proc/PID/stat); `None` where there is none.
+/// When the process started, in clock ticks since boot (field 22 of /proc/PID/stat); `None` where there is none, or where
+/// it may not be looked at.
 pub fn started(pid: i32) -> Option<u64> {
-    stat(pid).map(|stat| stat.started)
+    stat(pid).ok().flatten().map(|stat| stat.started)
 }
 
 /// Clock ticks of /proc in milliseconds. `USER_HZ` is 100 on every architecture Linux containers run on.

@@ -1,7 +1,7 @@
 //! /run/netlatch: what is known of the containers on this host, and why starts failed.
 //!
 //! ```text
-//! containers/<id>.json   one record
+//! containers/<id>.json   one record (<id>.new: what takes its place, as long as it is written)
 //! roster                 all running containers in one file; there only where some follow others
 //! errors/<id>.json       why the last start of that container failed
 //! lock                   held while rules are decided for a namespace that containers share, and for the roster
@@ -36,6 +36,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::error::{Cause, Failure, errno_of};
+use crate::kernel::checkpoint;
 use crate::kernel::process::Deadline;
 
 /// The default directory.
@@ -44,8 +45,13 @@ pub const RUN_DIR: &str = "/run/netlatch";
 /// How long to wait before asking for the lock again: a start holds it for some hundred microseconds, or for a
 /// millisecond where others follow it. The wait doubles up to the second value, so that many who wait cost little.
 const LOCK_RETRY: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(1));
+/// How often what is in the way of a new file is taken away: two hooks of one container may write at once.
+const WRITE_TRIES: usize = 8;
 /// A record is some hundred bytes, or as long as what its container follows takes; a longer file is nobody's.
 const RECORD_LIMIT: u64 = 64 << 20;
+
+/// What lies where a file of ours belongs is no way elsewhere, and no pipe that waits for somebody at its other end.
+const PLAIN: i32 = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
 
 /// The state directory.
 #[derive(Clone, Debug)]
@@ -82,13 +88,16 @@ impl Registry {
         let failed = |cause| Failure::new(DOING, cause);
         self.make("containers").map_err(failed)?;
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN);
         let mut file = options.open(self.dir.join("lock")).map_err(|error| failed(self.cause(&error)))?;
         let (mut retry, longest) = LOCK_RETRY;
         loop {
             // Never a blocking flock: only poll's deadline is kept whatever signals are blocked.
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => return Ok(Lock { _held: held }),
+                Ok(held) => {
+                    checkpoint::step("locked")?;
+                    return Ok(Lock { _held: held });
+                }
                 Err((file, Errno::EAGAIN | Errno::EINTR)) => file,
                 Err((_, errno)) => return Err(failed(self.cause(&errno.into()))),
             };
@@ -106,26 +115,46 @@ impl Registry {
         read_limited(&self.path(folder, id))
     }
 
-    /// Writes in one call, over what is there: the reader is a later process, and a record that was cut counts as none.
-    /// Renaming a new file into place would cost a start more than all else in here where /run is on a disk.
+    /// Writes a file in the place of whatever has its name, in one call. The reader is a later process, and a file that was
+    /// cut counts as none: its writer has failed.
     fn write(&self, folder: &str, id: &str, bytes: &[u8]) -> Result<(), Cause> {
-        self.check()?;
+        self.write_at(folder, &self.path(folder, id), bytes)
+    }
+
+    /// The same, of a file that is as good as it was should this be interrupted. Only for who holds the lock: nobody else
+    /// writes it then.
+    ///
+    /// What is new goes to its place at once: to rename it would cost a start more than all else in here where /run is on
+    /// a disk.
+    fn replace(&self, folder: &str, id: &str, bytes: &[u8]) -> Result<(), Cause> {
         let path = self.path(folder, id);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-        let file = match options.open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.make(folder)?;
-                options.open(&path)
+        if fs::symlink_metadata(&path).is_err() {
+            return self.write_at(folder, &path, bytes);
+        }
+        let next = next(&path);
+        self.write_at(folder, &next, bytes)?;
+        fs::rename(&next, &path).map_err(|error| {
+            let _ = fs::remove_file(&next);
+            self.cause(&error)
+        })
+    }
+
+    fn write_at(&self, folder: &str, path: &Path, bytes: &[u8]) -> Result<(), Cause> {
+        self.check()?;
+        let mut tries = WRITE_TRIES;
+        loop {
+            match write_new(path, bytes) {
+                Ok(()) => return Ok(()),
+                Err(error) if tries == 0 => return Err(self.cause(&error)),
+                Err(error) if error.kind() == ErrorKind::NotFound => self.make(folder)?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => match fs::remove_file(path) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(self.cause(&error)),
+                    Ok(()) | Err(_) => {}
+                },
+                Err(error) => return Err(self.cause(&error)),
             }
-            other => other,
-        };
-        let written = file.and_then(|mut file| {
-            file.write_all(bytes)?;
-            let length = bytes.len() as u64;
-            if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
-        });
-        written.map_err(|error| self.cause(&error))
+            tries -= 1;
+        }
     }
 
     /// Whoever may write the directory could make us overwrite files elsewhere or believe false records.
@@ -145,6 +174,7 @@ impl Registry {
     }
 
     fn make(&self, folder: &str) -> Result<(), Cause> {
+        self.check()?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -159,12 +189,31 @@ impl Registry {
 }
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.len() > RECORD_LIMIT {
+    let mut file = OpenOptions::new().read(true).custom_flags(PLAIN).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(Errno::EINVAL.into());
+    }
+    if meta.len() > RECORD_LIMIT {
         return Err(ErrorKind::FileTooLarge.into());
     }
     // On the file itself, which tells its length, so that one read takes it whole.
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Writes a file that must not be there yet. One that cannot be written whole (ENOSPC) is taken away again.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    checkpoint::reach("file-open")
+        .map_err(io::Error::from)
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| Ok(checkpoint::reach("file-written")?))
+        .inspect_err(|_| drop(fs::remove_file(path)))
+}
+
+/// Where the file that takes this one's place is written.
+fn next(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }

@@ -15,15 +15,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::alive::{self, Anchor};
-use super::{Lock, Registry};
-use crate::error::{Cause, Failure};
+use super::{Lock, Registry, next};
+use crate::error::{Cause, Failure, errno_of};
+use crate::kernel::checkpoint;
 use crate::kernel::netns::NamespaceId;
 use crate::policy::model::Labels;
 use crate::policy::names::NamedPort;
@@ -97,22 +99,31 @@ impl Record {
         }
     }
 
+    fn write(&self, write: impl FnOnce(&[u8]) -> Result<(), Cause>) -> Result<(), Failure> {
+        let failed = |cause| Failure::new(format!("record container {}", self.id), cause);
+        let bytes = serde_json::to_vec(self).map_err(|error| failed(Cause::Internal(error.to_string())))?;
+        write(&bytes).map_err(failed)
+    }
+
     /// Whether what it tells of is still there.
     fn is_alive(&self) -> bool {
         let netns = NamespaceId { dev: self.netns.0, ino: self.netns.1 };
-        self.anchor().is_some_and(|anchor| anchor.holds(netns))
+        self.anchor().map_or_else(|| self.is_hidden(), |anchor| anchor.holds(netns))
+    }
+
+    /// Whether nothing can be known of its process, although there is one.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.pid.is_some_and(alive::is_hidden)
     }
 }
 
 impl Registry {
-    /// Writes a container's record.
+    /// Writes a container's record. The lock must be held: [`Registry::put_alone`] is for who does not.
     ///
     /// # Errors
-    /// [`Cause::RunDir`].
+    /// [`Cause::RunDir`]; a record that was there is then as it was.
     pub fn put(&self, record: &Record) -> Result<(), Failure> {
-        let doing = || format!("record container {}", record.id);
-        let bytes = serde_json::to_vec(record).map_err(|e| Failure::new(doing(), Cause::Internal(e.to_string())))?;
-        self.write("containers", &record.id, &bytes).map_err(|cause| Failure::new(doing(), cause))
+        record.write(|bytes| self.replace("containers", &record.id, bytes))
     }
 
     /// The record of a container; `None` where there is none that can be read.
@@ -120,15 +131,25 @@ impl Registry {
         self.read("containers", id).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
     }
 
-    /// Forgets a container. What is not there is forgotten already.
+    /// Forgets a container, with what an interrupted [`Registry::put`] has left of it. What is not there is forgotten
+    /// already. The lock must be held: [`Registry::forget_alone`] is for who does not.
     ///
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn forget(&self, id: &str) -> Result<(), Failure> {
+        self.unlink(id)?;
+        let _ = fs::remove_file(next(&self.path("containers", id)));
+        Ok(())
+    }
+
+    fn unlink(&self, id: &str) -> Result<(), Failure> {
+        let failed = |cause| Failure::new(format!("forget container {id}"), cause);
+        self.check().map_err(failed)?;
+        checkpoint::step("forget")?;
         match fs::remove_file(self.path("containers", id)) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
-            Err(error) => Err(Failure::new(format!("forget container {id}"), self.cause(&error))),
+            Err(error) => Err(failed(self.cause(&error))),
         }
     }
 
@@ -138,7 +159,7 @@ impl Registry {
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn put_alone(&self, record: &Record) -> Result<bool, Failure> {
-        self.put(record)?;
+        record.write(|bytes| self.write("containers", &record.id, bytes))?;
         Ok(!self.roster_exists())
     }
 
@@ -147,7 +168,7 @@ impl Registry {
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn forget_alone(&self, id: &str) -> Result<bool, Failure> {
-        self.forget(id)?;
+        self.unlink(id)?;
         Ok(!self.roster_exists())
     }
 
@@ -162,35 +183,68 @@ impl Registry {
         }
     }
 
-    /// Every record that can be read, oldest first. One that cannot is said in the log.
-    pub fn records(&self) -> Vec<Record> {
-        let readable = |id: String| {
-            let record = self.record(&id).filter(|record| record.id == id);
-            if record.is_none() {
-                log::warn!("the record of container {id:?} cannot be read and is passed over");
+    /// Every record that can be read, oldest first. One that is none is said in the log.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`] where it cannot be told what is there (no descriptor left, no memory): whoever was passed over
+    /// would be missing from the sets that deny it.
+    pub fn records(&self) -> Result<Vec<Record>, Failure> {
+        let mut records = Vec::new();
+        for id in self.recorded()? {
+            match self.look_up(&id)?.filter(|record| record.id == id) {
+                Some(record) => records.push(record),
+                None => log::warn!("the record of container {id:?} cannot be read and is passed over"),
             }
-            record
-        };
-        let mut records: Vec<Record> = self.recorded().filter_map(readable).collect();
+        }
         records.sort_by(|a, b| (a.recorded_ms, &a.id).cmp(&(b.recorded_ms, &b.id)));
-        records
+        Ok(records)
     }
 
     /// The ids that there are records of.
-    fn recorded(&self) -> impl Iterator<Item = String> + use<> {
-        let entries = fs::read_dir(self.dir.join("containers")).into_iter().flatten();
-        entries.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?.strip_suffix(".json")?.to_owned()))
+    fn recorded(&self) -> Result<Vec<String>, Failure> {
+        let failed = |error: io::Error| Failure::new("list the records of containers", self.cause(&error));
+        let entries = match fs::read_dir(self.dir.join("containers")) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
+        }
+        Ok(ids)
+    }
+
+    /// The record of a container; `None` where there is none, or something else in its place.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`] where that cannot be told.
+    pub fn look_up(&self, id: &str) -> Result<Option<Record>, Failure> {
+        match self.read("containers", id) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if matches!(errno_of(&error), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EPERM) => {
+                Err(Failure::new("read the records of containers", self.cause(&error)))
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     /// The records of other live containers in the namespace `netns`.
     ///
     /// Reads every record; asked only where a namespace holds a table of ours already, with other rules.
-    pub fn sharing(&self, netns: NamespaceId, id: &str) -> Vec<Record> {
-        self.recorded()
-            .filter(|other| other != id)
-            .filter_map(|other| self.record(&other))
-            .filter(|record| record.netns == (netns.dev, netns.ino) && record.is_alive())
-            .collect()
+    ///
+    /// # Errors
+    /// As [`Registry::records`].
+    pub fn sharing(&self, netns: NamespaceId, id: &str) -> Result<Vec<Record>, Failure> {
+        let mut sharing = Vec::new();
+        for other in self.recorded()?.into_iter().filter(|other| other != id) {
+            let record = self.look_up(&other)?;
+            sharing.extend(record.filter(|r| r.netns == (netns.dev, netns.ino) && r.is_alive()));
+        }
+        Ok(sharing)
     }
 }
 
@@ -276,7 +330,8 @@ mod tests {
         // The same number, given to a process that began later.
         registry.put(&Record { recorded_ms: 1, ..record("recycled", std::process::id()) }).unwrap();
         fs::write(dir.path().join("containers/garbage.json"), "{").unwrap();
-        let sharing: Vec<String> = registry.sharing(netns, "mine").into_iter().map(|record| record.id).collect();
+        let sharing: Vec<String> =
+            registry.sharing(netns, "mine").unwrap().into_iter().map(|record| record.id).collect();
         assert_eq!(sharing, ["other"]);
     }
 

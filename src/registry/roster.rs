@@ -21,8 +21,9 @@ use nix::errno::Errno;
 use super::alive::{Anchor, inhabitants};
 use super::shared::Shared;
 use super::stored::{self, State};
-use super::{Lock, Record, Registry, read_limited};
+use super::{Lock, PLAIN, Record, Registry, read_limited};
 use crate::error::{Cause, Failure};
+use crate::kernel::checkpoint;
 use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
 use crate::policy::model::Labels;
 use crate::policy::watch::{Identity, Watch};
@@ -314,11 +315,15 @@ impl Unfinished<'_> {
     /// # Errors
     /// [`Cause::RunDir`].
     pub fn finish(self) -> Result<(), Failure> {
+        checkpoint::step("finish")?;
         self.file
             .write_all_at(&[State::Finished.byte()], stored::STATE_AT)
             .map_err(|error| Failure::new("finish the roster", self.registry.cause(&error)))
     }
 }
+
+/// What the records tell of: the roster, who has ended with what held his namespace, and records that name nobody.
+type OfRecords = (Roster, Vec<(String, Anchor)>, Vec<String>);
 
 impl Registry {
     /// Whether there is a roster, or might be. See [`Registry::put_alone`] for why this can be asked without the lock.
@@ -352,13 +357,14 @@ impl Registry {
             Err(error) if error.kind() == ErrorKind::FileTooLarge => "it is too long",
             Err(error) => return Err(failed(error)),
         };
-        let roster = self.rebuild(lock, labels_of);
+        let roster = self.rebuild(lock, labels_of)?;
         log::info!("the roster was made from the records ({problem}): {} namespaces", roster.subjects.len());
         Ok(Loaded { roster, finished: false, rebuilt: true })
     }
 
-    /// Writes the roster as it will be, before any set is changed. The records of those in it come first: out of them it
-    /// is made again should this be interrupted.
+    /// Writes the roster as it will be, before any set is changed. The records of those in it who run come first: out of them
+    /// it is made again should this be interrupted. Of who is about to start the record comes after: interrupted, that
+    /// start has failed.
     ///
     /// It is written over what is there, in one call. Interrupted, it does not fit its checksum, which is as good as
     /// unfinished; a file renamed into place would be whole but older, at the price of another file.
@@ -371,7 +377,9 @@ impl Registry {
         let bytes = bytes.map_err(|problem| Failure::new(DOING, Cause::Internal(problem.to_string())))?;
         self.check().map_err(|cause| Failure::new(DOING, cause))?;
         let written = self.roster_file().and_then(|file| {
+            checkpoint::reach("roster-open")?;
             file.write_all_at(&bytes, 0)?;
+            checkpoint::reach("roster-written")?;
             let length = bytes.len() as u64;
             if file.metadata()?.len() != length {
                 file.set_len(length)?;
@@ -399,37 +407,44 @@ impl Registry {
 
     fn roster_file(&self) -> std::io::Result<File> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN);
         options.open(self.dir.join("roster"))
     }
 
     /// Who runs, by the records alone: whoever asks changes nothing. `labels_of` as in [`Registry::roster`].
-    pub fn who_runs(&self, labels_of: impl Fn(&str) -> Labels) -> Roster {
-        self.of_records(labels_of).0
+    ///
+    /// # Errors
+    /// As [`Registry::records`].
+    pub fn who_runs(&self, labels_of: impl Fn(&str) -> Labels) -> Result<Roster, Failure> {
+        Ok(self.of_records(labels_of)?.0)
     }
 
     /// The roster that the records tell of. Records of containers that have ended are removed.
-    fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Roster {
-        let (roster, dead, unknown) = self.of_records(labels_of);
+    fn rebuild(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Result<Roster, Failure> {
+        let (roster, dead, unknown) = self.of_records(labels_of)?;
         self.forget_dead(lock, dead.iter().map(|(id, anchor)| (id.as_str(), anchor)));
         for id in unknown {
             self.forget(&id).unwrap_or_else(|failure| log::warn!("{failure}"));
         }
-        roster
+        Ok(roster)
     }
 
     /// Who runs, who has ended, and the ids of those of whom nothing can be known.
     ///
     /// A namespace has the table of the last of its containers that asked for rules of its own: one that did not leaves
     /// a neighbour's alone.
-    fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> (Roster, Vec<(String, Anchor)>, Vec<String>) {
+    fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> Result<OfRecords, Failure> {
         let (mut roster, mut dead, mut unknown) = (Roster::default(), Vec::new(), Vec::new());
-        let mut records = self.records();
+        let mut records = self.records()?;
         records.sort_by_key(|record| record.explicit);
         for record in records {
             let netns = NamespaceId { dev: record.netns.0, ino: record.netns.1 };
             let Some(anchor) = record.anchor() else {
-                unknown.push(record.id);
+                if record.is_hidden() {
+                    log::warn!("container {}: its process is hidden (hidepid), so that no policy sees it", record.id);
+                } else {
+                    unknown.push(record.id);
+                }
                 continue;
             };
             if !anchor.holds(netns) {
@@ -440,7 +455,7 @@ impl Registry {
             let gone = gone.into_iter().flat_map(|subject| subject.containers);
             dead.extend(gone.map(|container| (container.id, container.anchor)));
         }
-        (roster, dead, unknown)
+        Ok((roster, dead, unknown))
     }
 }
 

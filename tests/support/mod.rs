@@ -13,6 +13,7 @@ pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod dice;
 pub(crate) mod engine;
+pub(crate) mod fault;
 pub(crate) mod fork;
 pub(crate) mod game;
 pub(crate) mod host;

@@ -8,6 +8,7 @@ use rustix::io::pwrite;
 
 use super::{Procfs, Walk, contents, named, procfs};
 use crate::error::{Cause, Failure};
+use crate::kernel::checkpoint;
 use crate::kernel::netns::Inside;
 use crate::net::{Family, Origin};
 use crate::sysctl::ipv6::{DISABLE_IPV6, Write};
@@ -178,6 +179,7 @@ impl Procfs {
         if same_value(&from, wanted) {
             return Ok(Some(Written::Already));
         }
+        checkpoint::reach("sysctl").map_err(|errno| Stop::Sysctl(format!("it was kept from being set ({errno:?})")))?;
         // At offset 0 and in one piece: sysctl files take nothing else (`sysctl_writes_strict`).
         match pwrite(&file, wanted.as_bytes(), 0).map_err(named) {
             Ok(taken) if taken == wanted.len() => {}

@@ -48,6 +48,17 @@ impl Delta {
         Delta { remove, ..self.clone() }
     }
 
+    /// Whether `held` is as it is once this has been carried out: who was to come is there, who was to go is not.
+    pub fn is_done_in(&self, held: &HeldSet) -> bool {
+        // The dump is sorted, and by the key first.
+        let has = |element: &RawElement| {
+            let at = held.elements.partition_point(|held| held.key < element.key);
+            held.elements.get(at).is_some_and(|held| held.key == element.key)
+        };
+        let comes = |element: &RawElement| self.add.iter().any(|added| added.key == element.key);
+        self.add.iter().all(has) && self.remove.iter().all(|element| !has(element) || comes(element))
+    }
+
     /// What makes the elements that the kernel holds those of `expected`; `None` where they are.
     pub fn between(held: &HeldSet, expected: &HeldSet) -> Option<Delta> {
         // Both are sorted.
@@ -102,6 +113,25 @@ mod tests {
         let delta = Delta::between(&set(&[changed, two]), &set(&[one, two])).unwrap();
         assert_eq!((delta.remove, delta.add), (vec![changed], vec![one]));
         assert_eq!(Delta::between(&set(&[one, two]), &set(&[one, two])), None);
+    }
+
+    #[test]
+    fn a_change_is_done_when_all_have_come_and_all_have_gone() {
+        let change = |add: &[&str], remove: &[&str]| {
+            let members = |all: &[&str]| all.iter().map(|address| member(address, None)).collect();
+            Delta::of(&Change { set: "s".into(), add: members(add), remove: members(remove) }).unwrap()
+        };
+        let held = |all: &[&str]| {
+            let mut elements = change(all, &[]).add;
+            elements.sort_unstable();
+            HeldSet { elements, ..HeldSet::default() }
+        };
+        let delta = change(&["10.0.0.2", "10.0.0.3"], &["10.0.0.1", "10.0.0.3"]);
+        assert!(delta.is_done_in(&held(&["10.0.0.2", "10.0.0.3"])));
+        assert!(delta.is_done_in(&held(&["10.0.0.9", "10.0.0.3", "10.0.0.2"])));
+        assert!(!delta.is_done_in(&held(&["10.0.0.2"])), "one has not come");
+        assert!(!delta.is_done_in(&held(&["10.0.0.1", "10.0.0.2", "10.0.0.3"])), "one has not gone");
+        assert!(!delta.is_done_in(&held(&[])));
     }
 
     #[test]
