@@ -6,20 +6,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
-    parse_ip,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NlasIterator, parse_ip};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::errno::Errno;
+use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkMessage};
 
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
-use crate::kernel::socket::{BUFFER, Socket};
+use crate::kernel::rtnetlink::{LINK_HEADER, Reply, Request, Route, get_link, get_links, unreadable};
 use crate::net::is_of_one_link;
 use crate::nft::wire::uapi::LOOPBACK_IFINDEX;
 
@@ -39,9 +34,6 @@ fn check_count(count: usize, (limit, name): (usize, &str)) -> Result<(), Cause> 
     let problem = || Cause::Limit(format!("the namespace has more than {limit} of them ({name})"));
     if count > limit { Err(problem()) } else { Ok(()) }
 }
-
-/// How often a dump that changed underfoot (`NLM_F_DUMP_INTR`) is asked for anew.
-const DUMP_ATTEMPTS: u32 = 8;
 
 /// What the kernel says of `lo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,20 +105,31 @@ pub fn links_here(deadline: &Deadline) -> Result<Vec<Link>, Failure> {
 ///   later, and nobody would come by to add it then.
 /// * One that failed it is somebody else's and is not taken: who really has it would be let in by this container's labels.
 pub fn global_addresses(inside: &Inside, deadline: &Deadline) -> Result<Vec<IpAddr>, Failure> {
-    let mut addresses: Vec<IpAddr> = Links::open(inside)?
-        .addresses(deadline)?
-        .into_iter()
-        .filter(|address| !address.duplicate && is_global(address.address))
-        .map(|address| address.address)
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    Ok(addresses)
+    Ok(those(Links::open(inside)?.addresses(deadline)?, is_global))
+}
+
+/// The addresses a container may send from, link-local ones included, sorted, none twice. Loopback's never leave, and
+/// what failed duplicate address detection is another host's.
+pub fn own_addresses(inside: &Inside, deadline: &Deadline) -> Result<Vec<IpAddr>, Failure> {
+    Ok(those(Links::open(inside)?.addresses(deadline)?, is_own))
+}
+
+fn those(addresses: Vec<Address>, wanted: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    let usable = addresses.into_iter().filter(|address| !address.duplicate).map(|address| address.address);
+    let mut wanted: Vec<IpAddr> = usable.filter(|address| wanted(*address)).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+/// Whether an address is one host's, on one link or on all.
+fn is_own(address: IpAddr) -> bool {
+    !(address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
 /// Whether an address means the same on every link of the host's.
 fn is_global(address: IpAddr) -> bool {
-    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_of_one_link(address))
+    is_own(address) && !is_of_one_link(address)
 }
 
 /// The links of a container's namespace, over one socket.
@@ -146,14 +149,14 @@ impl<'i> Links<'i> {
     /// kernel does nothing for a link that is up.
     pub fn raise_loopback(&mut self, deadline: &Deadline) -> Result<Loopback, Failure> {
         let doing = format!("bring up lo in {}", self.inside.target());
-        let requests = [set_loopback_up(), get_loopback(), get_addresses(LOOPBACK_IFINDEX)];
+        let requests = [set_loopback_up(), get_link(LOOPBACK_IFINDEX), get_addresses(LOOPBACK_IFINDEX)];
         self.route.loopback(&requests, deadline, &doing)
     }
 
     /// Reads `lo`: flags and addresses.
     pub fn loopback(&mut self, deadline: &Deadline) -> Result<Loopback, Failure> {
         let doing = format!("read lo in {}", self.inside.target());
-        self.route.loopback(&[get_loopback(), get_addresses(LOOPBACK_IFINDEX)], deadline, &doing)
+        self.route.loopback(&[get_link(LOOPBACK_IFINDEX), get_addresses(LOOPBACK_IFINDEX)], deadline, &doing)
     }
 
     /// All links.
@@ -165,12 +168,6 @@ impl<'i> Links<'i> {
     pub fn addresses(&mut self, deadline: &Deadline) -> Result<Vec<Address>, Failure> {
         self.route.addresses(deadline)
     }
-}
-
-/// A request with its flags; the sequence number is given when it is sent.
-struct Request {
-    flags: u16,
-    message: RouteNetlinkMessage,
 }
 
 /// RTM_NEWLINK as vishvananda/netlink's `LinkSetUp` writes it.
@@ -185,19 +182,6 @@ fn set_loopback_up() -> Request {
     Request { flags: NLM_F_REQUEST | NLM_F_ACK, message: RouteNetlinkMessage::NewLink(message) }
 }
 
-fn get_loopback() -> Request {
-    let mut message = LinkMessage::default();
-    message.header.index = LOOPBACK_IFINDEX;
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    Request { flags: NLM_F_REQUEST, message: RouteNetlinkMessage::GetLink(message) }
-}
-
-fn get_links() -> Request {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    Request { flags: NLM_F_REQUEST | NLM_F_DUMP, message: RouteNetlinkMessage::GetLink(message) }
-}
-
 /// `index` 0 asks for every link's.
 fn get_addresses(index: u32) -> Request {
     let mut message = AddressMessage::default();
@@ -205,44 +189,7 @@ fn get_addresses(index: u32) -> Request {
     Request { flags: NLM_F_REQUEST | NLM_F_DUMP, message: RouteNetlinkMessage::GetAddress(message) }
 }
 
-/// The datagram that carries `requests`, numbered from `first`.
-fn datagram(requests: &[Request], first: u32) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(128);
-    for (sequence, request) in (first..).zip(requests) {
-        let mut header = NetlinkHeader::default();
-        header.flags = request.flags;
-        header.sequence_number = sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request.message.clone()));
-        message.finalize();
-        let start = bytes.len();
-        bytes.resize(start + message.buffer_len(), 0);
-        message.serialize(&mut bytes[start..]);
-    }
-    bytes
-}
-
-/// A message that answers a request.
-#[derive(Clone, Copy)]
-struct Reply<'b> {
-    kind: u16,
-    payload: &'b [u8],
-}
-
-#[derive(Debug)]
-struct Route {
-    socket: Socket,
-    buffer: Vec<u8>,
-    next: u32,
-}
-
 impl Route {
-    fn open() -> Result<Route, Failure> {
-        let socket = Socket::open(NETLINK_ROUTE)?;
-        // Without it, before Linux 4.20, dumps hold more than was asked for and the readers pick what they want.
-        socket.filter_dumps();
-        Ok(Route { socket, buffer: vec![0; BUFFER], next: 1 })
-    }
-
     /// Sends `requests` and makes of their replies a picture of `lo`.
     fn loopback(&mut self, requests: &[Request], deadline: &Deadline, doing: &str) -> Result<Loopback, Failure> {
         self.dump(requests, deadline, doing, || {
@@ -277,82 +224,10 @@ impl Route {
             })
         })
     }
-
-    /// Asks with `requests`, from the start again where the kernel says that what it listed changed meanwhile.
-    /// `start` makes an empty result and what adds a reply to it.
-    fn dump<T, F>(
-        &mut self,
-        requests: &[Request],
-        deadline: &Deadline,
-        doing: &str,
-        start: impl Fn() -> (T, F),
-    ) -> Result<T, Failure>
-    where
-        F: FnMut(&mut T, Reply<'_>) -> Result<(), Cause>,
-    {
-        for _ in 0..DUMP_ATTEMPTS {
-            let (mut result, mut add) = start();
-            if self.ask(requests, deadline, doing, |reply| add(&mut result, reply))? {
-                return Ok(result);
-            }
-        }
-        Err(Failure::new(doing, Cause::Netlink { call: "a dump that never came out consistent", errno: Errno::EINTR }))
-    }
-
-    /// Sends `requests` as one datagram and hands every reply to `each`, until each request has had its answer. Returns
-    /// whether the answers are consistent (no `NLM_F_DUMP_INTR`).
-    fn ask(
-        &mut self,
-        requests: &[Request],
-        deadline: &Deadline,
-        doing: &str,
-        mut each: impl FnMut(Reply<'_>) -> Result<(), Cause>,
-    ) -> Result<bool, Failure> {
-        let malformed = |errno| Failure::new(doing, Cause::Netlink { call: "reading a netlink reply", errno });
-        let first = self.next;
-        self.next += requests.len() as u32;
-        self.socket.send(&datagram(requests, first))?;
-
-        let mut consistent = true;
-        let mut unanswered = requests.len();
-        while unanswered > 0 {
-            for message in self.socket.receive(&mut self.buffer, deadline, doing)? {
-                let message = message.map_err(malformed)?;
-                // What is left of an earlier exchange that ended with an error.
-                if message.sequence < first {
-                    continue;
-                }
-                let Some(request) = requests.get((message.sequence - first) as usize) else {
-                    return Err(malformed(Errno::EPROTO));
-                };
-                consistent &= message.flags & NLM_F_DUMP_INTR == 0;
-                match message.verdict() {
-                    Some(Ok(())) => unanswered = unanswered.saturating_sub(1),
-                    Some(Err(errno)) => {
-                        let problem = format!("the kernel refused it with {errno:?}");
-                        return Err(Failure::new(doing, Cause::Link(problem)));
-                    }
-                    None => {
-                        each(Reply { kind: message.kind, payload: message.payload })
-                            .map_err(|cause| Failure::new(doing, cause))?;
-                        // A plain request has one reply and nothing after it; a dump ends with NLMSG_DONE.
-                        if request.flags & (NLM_F_DUMP | NLM_F_ACK) == 0 {
-                            unanswered = unanswered.saturating_sub(1);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(consistent)
-    }
 }
 
 // Only headers and the attributes that are needed are read: netlink-packet-route's full parsers fail on an attribute
 // whose length a newer kernel has changed.
-
-fn unreadable(_: netlink_packet_core::DecodeError) -> Cause {
-    Cause::Netlink { call: "reading a netlink reply", errno: Errno::EPROTO }
-}
 
 fn loopback_flags(payload: &[u8]) -> Result<LinkFlags, Cause> {
     let header = LinkHeader::parse(payload).map_err(unreadable)?;
@@ -362,8 +237,6 @@ fn loopback_flags(payload: &[u8]) -> Result<LinkFlags, Cause> {
     Ok(header.flags)
 }
 
-/// `sizeof(struct ifinfomsg)`.
-const LINK_HEADER: usize = 16;
 /// `sizeof(struct ifaddrmsg)`.
 const ADDRESS_HEADER: usize = 8;
 
@@ -413,6 +286,7 @@ pub fn parse_address(kind: u16, payload: &[u8]) -> Result<Option<Address>, Cause
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::rtnetlink::datagram;
     use proptest::prelude::*;
 
     #[test]
