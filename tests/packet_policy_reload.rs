@@ -4,6 +4,7 @@ mod support;
 
 use std::net::SocketAddr;
 
+use support::cluster::HOST;
 use support::container::Dialect;
 use support::live::{
     FRONT, FRONT_LABELS, Live, NOBODY_TAKES, PATIENCE, SILENCE, WEB, WEB_LABELS, WEB_TAKES_FRONT, addresses, flows,
@@ -114,4 +115,20 @@ fn reload_makes_a_missed_poststop_good() {
     live.add("nobody", 2);
     live.engine.reload(&live.cluster.host);
     live.check("after the reload", &[("nobody", false)]);
+}
+
+#[test]
+fn the_hosts_addresses_that_a_reload_brings_into_the_rules_are_still_meant_at_poststart() {
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1)]);
+    live.start(WEB, WEB_LABELS);
+    let before = std::fs::read_to_string(live.engine.config()).unwrap();
+    std::fs::write(live.engine.config(), format!("{before}egress: \"*, !@host\"\n")).unwrap();
+    live.engine.reload(&live.cluster.host);
+    let rules = live.cluster.end(WEB).namespace.run("nft", &["list", "table", "inet", "netlatch"], "");
+    assert!(rules.contains(HOST[0]), "{rules}");
+    live.started(WEB);
+    // And back.
+    std::fs::write(live.engine.config(), before).unwrap();
+    live.engine.reload(&live.cluster.host);
+    live.started(WEB);
 }
