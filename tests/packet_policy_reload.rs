@@ -132,3 +132,30 @@ fn the_hosts_addresses_that_a_reload_brings_into_the_rules_are_still_meant_at_po
     live.engine.reload(&live.cluster.host);
     live.started(WEB);
 }
+
+#[test]
+fn labels_of_a_namespace_that_a_reload_brings_are_those_of_each_container_there() {
+    let policy = WEB_TAKES_FRONT.replace(
+        "{podSelector: {matchLabels: {app: front}}}",
+        "{podSelector: {matchLabels: {app: front}}, namespaceSelector: {matchLabels: {team: x}}}",
+    );
+    let mut live = Live::new(&[&policy], &[(WEB, 1), (FRONT, 2)]);
+    live.start(WEB, WEB_LABELS);
+    let mut both = [live.container(FRONT, FRONT_LABELS), live.container(FRONT, FRONT_LABELS)];
+    both[1].id.push_str("-sidecar");
+    for container in &both {
+        container.write_config(&serde_json::json!({
+            "linux": {"namespaces": [{"type": "network", "path": live.cluster.end(FRONT).namespace.path()}]},
+        }));
+        live.engine.start(&live.cluster.host, container);
+    }
+    live.check("before the namespace has the label", &[(FRONT, false)]);
+    live.engine.write("0-shop.yaml", "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: x}}}\n");
+    live.engine.reload(&live.cluster.host);
+    live.check("when it has it", &[(FRONT, true)]);
+    // Whatever is known of them now is in their records.
+    std::fs::remove_file(live.engine.run_dir().join("roster")).unwrap();
+    live.engine.start(&live.cluster.host, &live.container("shop/web", WEB_LABELS));
+    live.engine.stop(&live.cluster.host, &both[1]);
+    live.check("after the stop of one of two", &[(FRONT, true)]);
+}

@@ -120,12 +120,19 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
         subject.table = rules.table.as_ref().map(|table| Shared::new(table.comment.clone()));
         subject.watch = (!rules.watch.is_empty()).then(|| Shared::new(rules.watch.clone()));
         subject.behind = false;
-        // The record first: the roster is made from it should this be interrupted.
+        // The records first: the roster is made from them should this be interrupted.
+        for container in subject.containers.iter().filter(|container| container.id != record.id) {
+            let labels = Some(container.identity.namespace_labels.clone());
+            if let Some(own) = registry.record(&container.id).filter(|own| own.namespace_labels != labels) {
+                registry.put(&Record { namespace_labels: labels, ..own })?;
+            }
+        }
+        let own = subject.containers.iter().find(|container| container.id == record.id);
         let record = Record {
             table: rules.table.as_ref().map(|table| table.comment.clone()),
             watch: subject.watch.as_deref().cloned(),
             addresses: subject.addresses.clone(),
-            namespace_labels: Some(subject.identity.namespace_labels.clone()),
+            namespace_labels: own.map(|container| container.identity.namespace_labels.clone()),
             host: host.clone(),
             ..record.clone()
         };
