@@ -135,7 +135,7 @@ fn of_pods(question: &Question, payload: Payload) -> Result<Explanation, Failure
         return Err(usage("--from and --to say which packet; with --state one of them"));
     };
     let manifests = if question.paths.is_empty() {
-        load::loaded(&ConfigFile::new(question.config.clone()), Trust::Any)?.manifests
+        load::policies_under(&ConfigFile::new(question.config.clone()), Trust::Any)?
     } else {
         load::manifests_below(&question.paths)?
     };

@@ -77,7 +77,7 @@ pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<
         None => Requests::default(),
     };
     let mut settings = Settings::decide(config.read(trust)?, requests)?;
-    let Loaded { mut manifests, .. } = policies(&settings.policies.value, trust)?;
+    let mut manifests = policies(&settings.policies.value, trust)?;
     complete(&mut settings.identity, &manifests.inventory)?;
     // The container itself is that pod from here on, and stands for it among its peers.
     manifests.inventory.pods.retain(|pod| !is_same_pod(&settings.identity, pod));
@@ -101,9 +101,8 @@ impl Inputs {
 }
 
 /// The manifests of the policies folder that a configuration names.
-pub(super) fn loaded(config: &ConfigFile, trust: Trust) -> Result<Loaded, Failure> {
-    let settings = Settings::decide(config.read(trust)?, Requests::default())?;
-    policies(&settings.policies.value, trust)
+pub(super) fn policies_under(config: &ConfigFile, trust: Trust) -> Result<Manifests, Failure> {
+    policies(&folder(config, trust)?, trust)
 }
 
 /// Manifests without a problem.
@@ -114,8 +113,20 @@ pub(super) struct Loaded {
     pub(super) warnings: Vec<Finding>,
 }
 
+/// The same as [`policies_under`] with what is to be said of them.
+pub(super) fn loaded(config: &ConfigFile, trust: Trust) -> Result<Loaded, Failure> {
+    let (collector, unread) = read(&documents(&folder(config, trust)?)?, trust);
+    let Outcome { manifests, errors, warnings } = collector.finish();
+    let manifests = without_problem(manifests.ok_or(errors), unread)?;
+    Ok(Loaded { manifests, warnings })
+}
+
+fn folder(config: &ConfigFile, trust: Trust) -> Result<PathBuf, Failure> {
+    Ok(Settings::decide(config.read(trust)?, Requests::default())?.policies.value)
+}
+
 /// Reads the manifests of a policies folder. One that is not there holds none.
-pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Loaded, Failure> {
+pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Manifests, Failure> {
     manifests(&documents(dir)?, trust)
 }
 
@@ -125,11 +136,17 @@ pub(super) fn manifests_below(paths: &[PathBuf]) -> Result<Manifests, Failure> {
     for path in paths {
         if path.is_dir() { files.append(&mut documents(path)?) } else { files.push(path.clone()) }
     }
-    Ok(manifests(&files, Trust::Any)?.manifests)
+    manifests(&files, Trust::Any)
 }
 
 /// Reads manifests from these files, all together.
-pub(super) fn manifests(files: &[PathBuf], trust: Trust) -> Result<Loaded, Failure> {
+pub(super) fn manifests(files: &[PathBuf], trust: Trust) -> Result<Manifests, Failure> {
+    let (collector, unread) = read(files, trust);
+    without_problem(collector.manifests(), unread)
+}
+
+/// What is in these files, and those that could not be read.
+fn read(files: &[PathBuf], trust: Trust) -> (Collector, Vec<Finding>) {
     let mut collector = Collector::new();
     let mut unread = Vec::new();
     for path in files {
@@ -141,11 +158,17 @@ pub(super) fn manifests(files: &[PathBuf], trust: Trust) -> Result<Loaded, Failu
             }
         }
     }
-    let Outcome { manifests, errors, warnings } = collector.finish();
-    unread.extend(errors);
-    match manifests {
-        Some(manifests) if unread.is_empty() => Ok(Loaded { manifests, warnings }),
-        Some(_) | None => Err(Failure::new("read the policies", Cause::Policy(unread))),
+    (collector, unread)
+}
+
+fn without_problem(read: Result<Manifests, Vec<Finding>>, mut unread: Vec<Finding>) -> Result<Manifests, Failure> {
+    match read {
+        Ok(manifests) if unread.is_empty() => Ok(manifests),
+        Ok(_) => Err(Failure::new("read the policies", Cause::Policy(unread))),
+        Err(errors) => {
+            unread.extend(errors);
+            Err(Failure::new("read the policies", Cause::Policy(unread)))
+        }
     }
 }
 

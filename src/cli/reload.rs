@@ -7,6 +7,7 @@
 //! connection tracking entries, so that their next packet is judged as a first one. TCP that begins in its middle is
 //! refused whichever side it comes from; see [`rejudge`].
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -40,22 +41,22 @@ use crate::sysctl::devconf::Source;
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// What reloading works from: read once, before anything is changed.
-pub(super) struct Wanted<'a> {
-    pub(super) config: Option<Config>,
-    pub(super) manifests: &'a Manifests,
+struct Wanted<'a> {
+    config: Option<Config>,
+    manifests: &'a Manifests,
     /// This host's addresses.
-    pub(super) host: Vec<std::net::IpAddr>,
+    host: Vec<IpAddr>,
 }
 
 impl Wanted<'_> {
-    /// The rules that a subject's containers would get if they started now.
-    pub(super) fn rules(
+    /// The rules that a subject's containers would get if they started now, and the host's addresses where these name them.
+    fn rules(
         &self,
         subject: &Subject,
         record: &Record,
         pods: &Holders<'_>,
         world: &World,
-    ) -> Result<Rules, Failure> {
+    ) -> Result<(Rules, Vec<IpAddr>), Failure> {
         let requests = Requests::parse(&record.annotations)?;
         let settings = Settings::decide(self.config.clone(), requests)?;
         let named = if needs_host_addresses(&settings) { self.host.clone() } else { Vec::new() };
@@ -68,12 +69,12 @@ impl Wanted<'_> {
             world,
             subject: &live::pod(subject),
         };
-        rules(&settings, &facts, Some(&cluster))
+        Ok((rules(&settings, &facts, Some(&cluster))?, facts.host))
     }
 }
 
 /// The record that decides about a subject's rules: of the containers that asked for any, the last; else any.
-pub(super) fn deciding(registry: &Registry, subject: &Subject) -> Result<Option<Record>, Failure> {
+fn deciding(registry: &Registry, subject: &Subject) -> Result<Option<Record>, Failure> {
     let mut records = Vec::new();
     for container in &subject.containers {
         records.extend(registry.look_up(&container.id)?);
@@ -117,18 +118,25 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
 
     let planned = plan_all(&registry, &wanted, &peers.roster)?;
     let again = peers.unsettled || peers.roster.subjects.iter().any(|subject| subject.behind);
-    for (index, record, rules) in &planned {
+    for Planned { index, record, rules, host } in &planned {
         let subject = Rc::make_mut(&mut peers.roster.subjects[*index]);
         subject.table = rules.table.as_ref().map(|table| Shared::new(table.comment.clone()));
         subject.watch = (!rules.watch.is_empty()).then(|| Shared::new(rules.watch.clone()));
         subject.behind = false;
-        // The record first: the roster is made from it should this be interrupted.
+        // The records first: the roster is made from them should this be interrupted.
+        for container in subject.containers.iter().filter(|container| container.id != record.id) {
+            let labels = Some(container.identity.namespace_labels.clone());
+            if let Some(own) = registry.record(&container.id).filter(|own| own.namespace_labels != labels) {
+                registry.put(&Record { namespace_labels: labels, ..own })?;
+            }
+        }
+        let own = subject.containers.iter().find(|container| container.id == record.id);
         let record = Record {
             table: rules.table.as_ref().map(|table| table.comment.clone()),
             watch: subject.watch.as_deref().cloned(),
             addresses: subject.addresses.clone(),
-            namespace_labels: Some(subject.identity.namespace_labels.clone()),
-            host: if record.host.is_empty() { Vec::new() } else { wanted.host.clone() },
+            namespace_labels: own.map(|container| container.identity.namespace_labels.clone()),
+            host: host.clone(),
             ..record.clone()
         };
         registry.put(&record)?;
@@ -140,7 +148,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     peers.roster.share();
     let unfinished = registry.begin(&peers.lock, &peers.roster)?;
     let (mut failed, mut behind) = (None, Vec::new());
-    for (index, record, rules) in &planned {
+    for Planned { index, record, rules, .. } in &planned {
         let subject = &peers.roster.subjects[*index];
         let said = match bring_about(subject, rules.table.as_ref(), &own, again, &mut peers.closing, deadline) {
             Ok(said) => said,
@@ -169,8 +177,16 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     Ok(Outcome::Done)
 }
 
-/// A subject by its place in the roster, the record that decides about it, and its rules.
-type Planned = (usize, Record, Rules);
+/// What a subject is to have.
+struct Planned {
+    /// Its place in the roster.
+    index: usize,
+    /// The record that decides about it.
+    record: Record,
+    rules: Rules,
+    /// The host's addresses, where the rules name them.
+    host: Vec<IpAddr>,
+}
 
 fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result<Vec<Planned>, Failure> {
     let inventory = &wanted.manifests.inventory;
@@ -182,8 +198,8 @@ fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result
         let Some(record) = deciding(registry, subject)? else { continue };
         let of =
             |failure: Failure| Failure::new(format!("{} for container {}", failure.doing, record.id), failure.cause);
-        let rules = wanted.rules(subject, &record, &pods, &world).map_err(of)?;
-        planned.push((index, record, rules));
+        let (rules, host) = wanted.rules(subject, &record, &pods, &world).map_err(of)?;
+        planned.push(Planned { index, record, rules, host });
     }
     Ok(planned)
 }

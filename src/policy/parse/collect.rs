@@ -183,13 +183,29 @@ impl Collector {
         self.warnings.append(&mut warned);
     }
 
-    /// Ends the reading.
+    /// Ends the reading, for whoever looks at warnings.
     pub fn finish(mut self) -> Outcome {
+        self.sort();
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.extend(warnings::of(&self.manifests));
+        match self.manifests() {
+            Ok(manifests) => Outcome { manifests: Some(manifests), errors: Vec::new(), warnings },
+            Err(errors) => Outcome { manifests: None, errors, warnings },
+        }
+    }
+
+    /// Ends the reading without a look for what may not be meant, on which a container's start has no time to spend.
+    ///
+    /// # Errors
+    /// Problems, file by file in the order of reading, and by place in each.
+    pub fn manifests(mut self) -> Result<Manifests, Vec<Finding>> {
+        self.sort();
+        if self.errors.is_empty() { Ok(self.manifests) } else { Err(self.errors) }
+    }
+
+    fn sort(&mut self) {
         let cluster = &mut self.manifests.policies.cluster;
         cluster.sort_by(|a, b| (a.tier, a.priority, &a.name, a.kind).cmp(&(b.tier, b.priority, &b.name, b.kind)));
-        self.warnings.extend(warnings::of(&self.manifests));
-        let manifests = self.errors.is_empty().then_some(self.manifests);
-        Outcome { manifests, errors: self.errors, warnings: self.warnings }
     }
 
     /// Reads one object. Whether reading on is of use.
