@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use crate::document::MAX_BYTES;
 use crate::error::{Cause, Failure, Finding};
-use crate::kernel::files::{ReadError, Trust, read_regular};
+use crate::kernel::files::{ReadError, Trust, believe_folder, read_of_bundle, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
 use crate::oci::{Bundle, Requests, State, annotations, sandbox_file};
 use crate::policy::parse::{Collector, MAX_MANIFESTS, Manifests, Outcome};
@@ -39,21 +39,28 @@ impl ConfigFile {
 }
 
 /// config.json; `None` where it is missing, for the bundle is a hint (containers/crun#2025).
-pub(super) fn bundle(state: &State) -> Result<Option<Bundle>, Failure> {
-    state.bundle.as_ref().map_or(Ok(None), |dir| specification(&dir.join("config.json")))
+pub(super) fn bundle(state: &State, trust: Trust) -> Result<Option<Bundle>, Failure> {
+    state.bundle.as_ref().map_or(Ok(None), |dir| specification(&dir.join("config.json"), trust))
 }
 
 /// A config.json, believed or an error; `None` where it is missing.
-fn specification(path: &Path) -> Result<Option<Bundle>, Failure> {
+fn specification(path: &Path, trust: Trust) -> Result<Option<Bundle>, Failure> {
     let name = path.display().to_string();
-    match read_regular(path, (MAX_BUNDLE, "MAX_BUNDLE"), Trust::Guarded) {
-        Ok(bytes) => Bundle::parse(&name, &bytes).map(Some),
-        Err(ReadError::Missing) => Ok(None),
-        Err(error) => Err(Failure::new(
-            "read the container's specification",
-            Cause::Bundle { file: name, problem: error.to_string() },
-        )),
+    let failed = |error: &ReadError| {
+        let cause = Cause::Bundle { file: name.clone(), problem: error.to_string() };
+        Failure::new("read the container's specification", cause)
+    };
+    let (bytes, owner) = match read_of_bundle(path, (MAX_BUNDLE, "MAX_BUNDLE"), trust) {
+        Ok(read) => read,
+        Err(ReadError::Missing) => return Ok(None),
+        Err(error) => return Err(failed(&error)),
+    };
+    let bundle = Bundle::parse(&name, &bytes)?;
+    if owner.is_some() && owner != bundle.root_outside {
+        let folder = path.parent().unwrap_or(path).to_owned();
+        return Err(failed(&ReadError::Way { folder, owner, mode: 0 }));
     }
+    Ok(Some(bundle))
 }
 
 /// Everything that says what one container is to get.
@@ -67,11 +74,11 @@ pub(super) struct Inputs {
 
 /// Reads and decides.
 pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<Inputs, Failure> {
-    let bundle = bundle(&state)?;
+    let bundle = bundle(&state, trust)?;
     let requests = match annotations(&state, bundle.as_ref()) {
         Some(annotations) => {
             let file = state.bundle.as_ref().and_then(|dir| sandbox_file(annotations, dir));
-            let sandbox = file.map_or(Ok(None), |file| specification(&file))?;
+            let sandbox = file.map_or(Ok(None), |file| specification(&file, trust))?;
             Requests::parse_in_pod(annotations, sandbox.as_ref())?
         }
         None => Requests::default(),
@@ -116,7 +123,19 @@ pub(super) struct Loaded {
 
 /// Reads the manifests of a policies folder. One that is not there holds none.
 pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Loaded, Failure> {
-    manifests(&documents(dir)?, trust)
+    let listed = match trust {
+        Trust::Any => Trust::Any,
+        Trust::Guarded | Trust::Listed => match believe_folder(dir) {
+            Ok(()) => Trust::Listed,
+            Err(ReadError::Missing) => return Ok(Loaded { manifests: Manifests::default(), warnings: Vec::new() }),
+            Err(error) => {
+                let file = dir.display().to_string();
+                let finding = Finding { file, position: None, at: String::new(), message: error.to_string() };
+                return Err(Failure::new("read the policies", Cause::Policy(vec![finding])));
+            }
+        },
+    };
+    manifests(&documents(dir)?, listed)
 }
 
 /// Manifests that somebody names: files as they are, folders as their documents.
