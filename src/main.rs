@@ -38,8 +38,12 @@ fn prepare() {
             }
         }
     }
-    // SAFETY: SIG_IGN is a valid disposition; no handler is installed.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // A file that may not grow (RLIMIT_FSIZE) and a pipe without a reader are errors of a write, with a line of their own,
+    // and no reason to be killed.
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: SIG_IGN is a valid disposition; no handler is installed.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
     populate_heap();
 }
 

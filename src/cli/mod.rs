@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use crate::error::{Cause, Failure};
+use crate::kernel::process;
 use crate::logging::printable;
 
 /// Runs the program with its arguments, the name not among them, and returns its exit code.
@@ -54,7 +55,7 @@ fn finish(result: Result<Outcome, Failure>) -> u8 {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Found) => 1,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "netlatch: {}", printable(&failure.to_string()));
+            process::say(&format!("netlatch: {}\n", printable(&failure.to_string())));
             failure.exit_code()
         }
     }

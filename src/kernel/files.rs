@@ -27,7 +27,7 @@ pub enum Trust {
 pub enum ReadError {
     /// There is none (`ENOENT`, `ENOTDIR`).
     Missing,
-    /// The last part of the path is a symbolic link.
+    /// The last part of the path is a symbolic link, or another part one of procfs.
     Symlink,
     /// A folder, device, socket or pipe.
     NotRegular,
@@ -67,7 +67,9 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ReadError::Missing => f.write_str("the file is missing (ENOENT)"),
-            ReadError::Symlink => f.write_str("is a symbolic link; name the file itself"),
+            ReadError::Symlink => {
+                f.write_str("is a symbolic link, or leads through one of /proc; name the file itself")
+            }
             ReadError::NotRegular => f.write_str("is not a regular file"),
             ReadError::Owner { uid } => {
                 write!(f, "belongs to user {uid}; only a file of root's or of our own user's is believed (chown it)")

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use rustix::fs::{FileType, Stat, lstat, readlink};
+use rustix::fs::{FileType, PROC_SUPER_MAGIC, Stat, lstat, readlink, statfs};
 
 use super::{ReadError, errno};
 
@@ -96,6 +96,12 @@ pub(super) fn believe(folder: &Path, last: Last) -> Result<Place, ReadError> {
         links += 1;
         if links > MAX_LINKS {
             return Err(ReadError::Errno(Errno::ELOOP));
+        }
+        // /proc/PID/root, cwd and fd/N lead elsewhere than they read, as the process they belong to sees it.
+        if statfs(at.parent().unwrap_or(&at)).map_err(|error| ReadError::Errno(errno(error)))?.f_type
+            == PROC_SUPER_MAGIC
+        {
+            return Err(ReadError::Symlink);
         }
         // In a folder that all may write, a link is its owner's.
         if !trusted.owns(&stat) {
@@ -213,6 +219,11 @@ mod tests {
             assert!(believe(&top.join(path), Last::Ours).is_ok(), "{path}");
         }
         assert_eq!(believe(&top.join("loop"), Last::Ours), Err(ReadError::Errno(Errno::ELOOP)));
+        // The same folder, and yet: of another process these would lead into its own root.
+        symlink("/proc/self/root", top.join("magic")).unwrap();
+        for path in [PathBuf::from("/proc/self/root/etc"), PathBuf::from("/proc/self/cwd"), top.join("magic/etc")] {
+            assert_eq!(believe(&path, Last::Ours), Err(ReadError::Symlink), "{}", path.display());
+        }
         mode(&top.join("a"), 0o777);
         for path in ["relative/b", "absolute"] {
             assert!(matches!(believe(&top.join(path), Last::Ours), Err(ReadError::Way { .. })), "{path}");
