@@ -39,18 +39,18 @@ impl ConfigFile {
 }
 
 /// config.json; `None` where it is missing, for the bundle is a hint (containers/crun#2025).
-pub(super) fn bundle(state: &State, trust: Trust) -> Result<Option<Bundle>, Failure> {
-    state.bundle.as_ref().map_or(Ok(None), |dir| specification(&dir.join("config.json"), trust))
+pub(super) fn bundle(state: &State) -> Result<Option<Bundle>, Failure> {
+    state.bundle.as_ref().map_or(Ok(None), |dir| specification(&dir.join("config.json")))
 }
 
 /// A config.json, believed or an error; `None` where it is missing.
-fn specification(path: &Path, trust: Trust) -> Result<Option<Bundle>, Failure> {
+fn specification(path: &Path) -> Result<Option<Bundle>, Failure> {
     let name = path.display().to_string();
     let failed = |error: &ReadError| {
         let cause = Cause::Bundle { file: name.clone(), problem: error.to_string() };
         Failure::new("read the container's specification", cause)
     };
-    let (bytes, owner) = match read_of_bundle(path, (MAX_BUNDLE, "MAX_BUNDLE"), trust) {
+    let (bytes, owner) = match read_of_bundle(path, (MAX_BUNDLE, "MAX_BUNDLE")) {
         Ok(read) => read,
         Err(ReadError::Missing) => return Ok(None),
         Err(error) => return Err(failed(&error)),
@@ -74,11 +74,11 @@ pub(super) struct Inputs {
 
 /// Reads and decides.
 pub(super) fn inputs(state: State, config: &ConfigFile, trust: Trust) -> Result<Inputs, Failure> {
-    let bundle = bundle(&state, trust)?;
+    let bundle = bundle(&state)?;
     let requests = match annotations(&state, bundle.as_ref()) {
         Some(annotations) => {
             let file = state.bundle.as_ref().and_then(|dir| sandbox_file(annotations, dir));
-            let sandbox = file.map_or(Ok(None), |file| specification(&file, trust))?;
+            let sandbox = file.map_or(Ok(None), |file| specification(&file))?;
             Requests::parse_in_pod(annotations, sandbox.as_ref())?
         }
         None => Requests::default(),

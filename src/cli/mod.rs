@@ -69,6 +69,12 @@ fn give_up(at: Option<&std::panic::Location<'_>>) -> ! {
     std::process::exit(finish(Err(failure)).into())
 }
 
+/// What is said, in parts, and the exit code where there is no memory left: made without any.
+pub fn without_memory() -> ([&'static str; 3], u8) {
+    let exit = Cause::Limit(String::new()).exit();
+    (["netlatch: cannot go on: memory has run out (ENOMEM); ", exit.remedy, "\n"], exit.code)
+}
+
 /// Writes to stdout. A reader that went away (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {

@@ -115,14 +115,7 @@ pub fn read_regular(path: &Path, limit: (usize, &'static str), trust: Trust) -> 
 ///
 /// # Errors
 /// See [`ReadError`].
-pub fn read_of_bundle(
-    path: &Path,
-    limit: (usize, &'static str),
-    trust: Trust,
-) -> Result<(Vec<u8>, Option<u32>), ReadError> {
-    if trust != Trust::Guarded {
-        return Ok((read_regular(path, limit, trust)?, None));
-    }
+pub fn read_of_bundle(path: &Path, limit: (usize, &'static str)) -> Result<(Vec<u8>, Option<u32>), ReadError> {
     let folder = folder_of(path);
     let place = way::believe(folder, Last::AnyOwner)?;
     match read(path, limit, Some(place)) {
