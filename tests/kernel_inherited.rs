@@ -243,3 +243,65 @@ fn a_stderr_that_nobody_reads_holds_up_nothing() {
     reader.read_to_end(&mut said).expect("what was there before");
     assert_eq!(said.len(), 65536);
 }
+
+/// What a decoy is made of, for a shell in which `$D` is a folder of the test's and `$K` the sysctl; and where it is then.
+const DECOYS: [(&str, &str, &str); 6] = [
+    ("a file", "echo 0 >$D/decoy; mount --bind $D/decoy $K", "$K"),
+    ("a tmpfs", "mount -t tmpfs none /proc/sys/net/ipv6; mkdir -p /proc/sys/net/ipv6/conf/default; echo 0 >$K", "$K"),
+    (
+        "another procfs's file",
+        "mkdir $D/p; mount -t proc p $D/p; mount --bind $D/p/sys/net/ipv6/conf/all/disable_ipv6 $K",
+        "$D/p/sys/net/ipv6/conf/all/disable_ipv6",
+    ),
+    (
+        "another procfs's folder",
+        "mkdir $D/p; mount -t proc p $D/p; mount --bind $D/p/sys/net /proc/sys/net",
+        "$D/p/sys/net/ipv6/conf/default/disable_ipv6",
+    ),
+    ("a part of itself", "mount --bind /proc/sys/net/ipv6/conf/all /proc/sys/net/ipv6/conf/default", "$K"),
+    (
+        "a tmpfs with a tree like it",
+        "mount -t tmpfs none /proc; mkdir -p /proc/sys/net/ipv6/conf/default; echo 0 >$K",
+        "$K",
+    ),
+];
+
+#[test]
+fn a_decoy_mounted_over_a_sysctl_is_never_written() {
+    const KEY: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+    for (name, lay, lies) in DECOYS {
+        // Below /proc/sys/net each network namespace has files of its own, and a mount covers those of one.
+        for over_the_containers in [true, false] {
+            let replaces_proc = lay.starts_with("mount -t tmpfs none /proc;");
+            if replaces_proc && over_the_containers {
+                continue;
+            }
+            let (scene, host) = (Scene::new(), Namespace::new());
+            let target = if over_the_containers { scene.namespace.path() } else { host.path() };
+            // The mount namespace ends with the shell, and with it the mounts.
+            let enter = if replaces_proc { String::new() } else { format!("nsenter --net={target}") };
+            let script = format!(
+                "mount --make-rprivate /\n{enter} sh -c '{lay}'\n\"$@\"\ncode=$?\n{enter} sh -c \"cat {lies}\"\nexit $code"
+            );
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", &script, "sh"]).arg(binary()).arg("createRuntime");
+            command.arg("--config").arg(scene.engine.config()).arg("--run-dir").arg(scene.engine.run_dir());
+            command.env("D", scene.engine.path()).env("K", KEY);
+            let output = host.within(|| run_with_input(&mut command, scene.state().as_bytes()));
+            let (case, line) = (format!("{name}, over the container's: {over_the_containers}"), said(&output));
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{case}: the decoy was written");
+            let value = scene.namespace.sysctl("net/ipv6/conf/default/disable_ipv6");
+            match output.status.code() {
+                Some(30) => {
+                    assert!(line.starts_with("netlatch: cannot ") && line.lines().count() == 1, "{case}: {line}");
+                    assert_eq!(value, "0", "{case}");
+                }
+                // It covers files that are not the container's.
+                Some(0) if !over_the_containers && !replaces_proc => {
+                    assert_eq!((line.as_str(), value.as_str()), ("", "1"))
+                }
+                code => panic!("{case}: {code:?}: {line}"),
+            }
+        }
+    }
+}
