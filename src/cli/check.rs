@@ -98,7 +98,10 @@ impl Check {
     fn read(&mut self, path: &Path, limit: (usize, &'static str)) -> Option<Vec<u8>> {
         let mut read = read_regular(path, limit, Trust::Guarded);
         // The hook believes only files that nobody else may write; a draft may be anybody's.
-        if let Err(error @ (ReadError::Owner { .. } | ReadError::Writable { .. })) = read {
+        if let Err(
+            error @ (ReadError::Owner { .. } | ReadError::Writable { .. } | ReadError::Way { .. } | ReadError::Linked),
+        ) = read
+        {
             self.warnings.push(finding(path, error.to_string()));
             read = read_regular(path, limit, Trust::Any);
         }

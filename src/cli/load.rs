@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use crate::document::MAX_BYTES;
 use crate::error::{Cause, Failure, Finding};
-use crate::kernel::files::{ReadError, Trust, read_regular};
+use crate::kernel::files::{ReadError, Trust, believe_folder, read_of_bundle, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
 use crate::oci::{Bundle, Requests, State, annotations, sandbox_file};
 use crate::policy::parse::{Collector, MAX_FILES, MAX_MANIFESTS, Manifests, Outcome};
@@ -46,14 +46,21 @@ pub(super) fn bundle(state: &State) -> Result<Option<Bundle>, Failure> {
 /// A config.json, believed or an error; `None` where it is missing.
 fn specification(path: &Path) -> Result<Option<Bundle>, Failure> {
     let name = path.display().to_string();
-    match read_regular(path, (MAX_BUNDLE, "MAX_BUNDLE"), Trust::Guarded) {
-        Ok(bytes) => Bundle::parse(&name, &bytes).map(Some),
-        Err(ReadError::Missing) => Ok(None),
-        Err(error) => Err(Failure::new(
-            "read the container's specification",
-            Cause::Bundle { file: name, problem: error.to_string() },
-        )),
+    let failed = |error: &ReadError| {
+        let cause = Cause::Bundle { file: name.clone(), problem: error.to_string() };
+        Failure::new("read the container's specification", cause)
+    };
+    let (bytes, owner) = match read_of_bundle(path, (MAX_BUNDLE, "MAX_BUNDLE")) {
+        Ok(read) => read,
+        Err(ReadError::Missing) => return Ok(None),
+        Err(error) => return Err(failed(&error)),
+    };
+    let bundle = Bundle::parse(&name, &bytes)?;
+    if owner.is_some() && owner != bundle.root_outside {
+        let folder = path.parent().unwrap_or(path).to_owned();
+        return Err(failed(&ReadError::Way { folder, owner, mode: 0 }));
     }
+    Ok(Some(bundle))
 }
 
 /// Everything that says what one container is to get.
@@ -115,7 +122,11 @@ pub(super) struct Loaded {
 
 /// The same as [`policies_under`] with what is to be said of them.
 pub(super) fn loaded(config: &ConfigFile, trust: Trust) -> Result<Loaded, Failure> {
-    let (collector, unread) = read(&documents(&folder(config, trust)?)?, trust);
+    let dir = folder(config, trust)?;
+    let Some(listed) = listed(&dir, trust)? else {
+        return Ok(Loaded { manifests: Manifests::default(), warnings: Vec::new() });
+    };
+    let (collector, unread) = read(&documents(&dir)?, listed);
     let Outcome { manifests, errors, warnings } = collector.finish();
     let manifests = without_problem(manifests.ok_or(errors), unread)?;
     Ok(Loaded { manifests, warnings })
@@ -127,7 +138,26 @@ fn folder(config: &ConfigFile, trust: Trust) -> Result<PathBuf, Failure> {
 
 /// Reads the manifests of a policies folder. One that is not there holds none.
 pub(super) fn policies(dir: &Path, trust: Trust) -> Result<Manifests, Failure> {
-    manifests(&documents(dir)?, trust)
+    match listed(dir, trust)? {
+        Some(listed) => manifests(&documents(dir)?, listed),
+        None => Ok(Manifests::default()),
+    }
+}
+
+/// How the files of a policies folder are believed, by what may be said of the folder itself. `None`: there is none.
+fn listed(dir: &Path, trust: Trust) -> Result<Option<Trust>, Failure> {
+    match trust {
+        Trust::Any => Ok(Some(Trust::Any)),
+        Trust::Guarded | Trust::Listed => match believe_folder(dir) {
+            Ok(()) => Ok(Some(Trust::Listed)),
+            Err(ReadError::Missing) => Ok(None),
+            Err(error) => {
+                let file = dir.display().to_string();
+                let finding = Finding { file, position: None, at: String::new(), message: error.to_string() };
+                Err(Failure::new("read the policies", Cause::Policy(vec![finding])))
+            }
+        },
+    }
 }
 
 /// Manifests that somebody names: files as they are, folders as their documents.

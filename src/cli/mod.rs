@@ -15,7 +15,8 @@ mod reload;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-use crate::error::{Cause, Exit, Failure};
+use crate::error::{Cause, Failure};
+use crate::kernel::process;
 use crate::printable;
 
 /// Runs the program with its arguments, the name not among them, and returns its exit code.
@@ -54,15 +55,10 @@ fn finish(result: Result<Outcome, Failure>) -> u8 {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Found) => 1,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "netlatch: {}", printable::line(&failure.to_string()));
+            process::say(&format!("netlatch: {}\n", printable::line(&failure.to_string())));
             failure.exit_code()
         }
     }
-}
-
-/// How the process ends where there is no memory left. Makes nothing on the heap.
-pub fn without_memory() -> Exit {
-    Cause::Limit(String::new()).exit()
 }
 
 /// Ends the process where it cannot go on: one line as for every failure, for runc quotes the output of a failed hook, and
@@ -71,6 +67,12 @@ fn give_up(at: Option<&std::panic::Location<'_>>) -> ! {
     let place = at.map_or_else(|| "an unknown place".to_owned(), |at| format!("{}:{}", at.file(), at.line()));
     let failure = Failure::new("go on", Cause::Internal(format!("it panicked at {place}")));
     std::process::exit(finish(Err(failure)).into())
+}
+
+/// What is said, in parts, and the exit code where there is no memory left: made without any.
+pub fn without_memory() -> ([&'static str; 3], u8) {
+    let exit = Cause::Limit(String::new()).exit();
+    (["netlatch: cannot go on: memory has run out (ENOMEM); ", exit.remedy, "\n"], exit.code)
 }
 
 /// Writes lines to stdout. Whatever foreign text is in them is made fit here, so that no command can forget it.

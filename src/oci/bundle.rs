@@ -25,6 +25,8 @@ pub struct Bundle {
     pub network: Option<NetworkNamespace>,
     /// `linux.namespaces` has a user namespace.
     pub user_namespace: bool,
+    /// Whom the root user of that namespace is outside, by `linux.uidMappings`.
+    pub root_outside: Option<u32>,
     /// `linux.sysctl`, as written: the runtime sets these itself, and runc does so after our hook.
     pub sysctls: BTreeMap<String, String>,
     /// `annotations`; `None` where there is no such key.
@@ -77,8 +79,18 @@ struct Capabilities {
 struct Linux {
     #[serde(default)]
     namespaces: Option<Vec<Namespace>>,
+    #[serde(default, rename = "uidMappings")]
+    uid_mappings: Option<Vec<Mapping>>,
     #[serde(default, deserialize_with = "json::strings")]
     sysctl: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct Mapping {
+    #[serde(rename = "containerID")]
+    inside: u32,
+    #[serde(rename = "hostID")]
+    outside: u32,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +128,8 @@ impl Bundle {
         if bundle.sysctls.len() > MAX_SYSCTLS {
             return Err(fail(format!("linux.sysctl has more than {MAX_SYSCTLS} entries (MAX_SYSCTLS)")));
         }
+        let mappings = linux.uid_mappings.unwrap_or_default();
+        bundle.root_outside = mappings.iter().find(|mapping| mapping.inside == 0).map(|mapping| mapping.outside);
         for namespace in linux.namespaces.unwrap_or_default() {
             let path = namespace.path.filter(|path| !path.is_empty());
             match LinuxNamespaceType::try_from(namespace.kind.as_str()) {
@@ -248,8 +262,10 @@ mod tests {
             r#"{"ociVersion":"1.0.2","process":{"args":["sh"],"capabilities":{"bounding":["CAP_CHOWN","CAP_NET_ADMIN"],
             "effective":["CAP_CHOWN"],"permitted":["CAP_NEW_ONE"]}},"hooks":{"createRuntime":[{"path":"/x"}]},
             "annotations":{"a":"b"},"linux":{"sysctl":{"net.ipv4.ping_group_range":"0 0"},"namespaces":[{"type":"pid"},
-            {"type":"network","path":"/run/netns/x"},{"type":"user"},{"type":"novel"}],"seccomp":{"x":[1,2]}}}"#,
+            {"type":"network","path":"/run/netns/x"},{"type":"user"},{"type":"novel"}],"seccomp":{"x":[1,2]},
+            "uidMappings":[{"containerID":1,"hostID":7,"size":1},{"containerID":0,"hostID":200000,"size":1}]}}"#,
         );
+        assert_eq!(bundle.root_outside, Some(200_000));
         assert_eq!(bundle.network, Some(NetworkNamespace::Path("/run/netns/x".into())));
         assert!(bundle.user_namespace);
         assert_eq!(bundle.sysctls["net.ipv4.ping_group_range"], "0 0");
