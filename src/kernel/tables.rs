@@ -78,8 +78,9 @@ impl<'i> Tables<'i> {
     /// left alone where it is equal; where only members of sets differ, they are put right under the same rules.
     ///
     /// # Errors
-    /// [`Cause::Refused`] with each object the kernel did not take; nothing is changed then. [`Cause::ReadBack`] where
-    /// the kernel holds something else afterwards.
+    /// [`Cause::Refused`] with each object the kernel did not take; nothing is changed then. [`Cause::Overtaken`] where
+    /// `present` is `None` and there is another table by now, which stays. [`Cause::ReadBack`] where the kernel holds
+    /// something else afterwards.
     pub fn install(&mut self, table: &Table, present: Option<&str>) -> Result<Installed, Failure> {
         const DOING: &str = "load the rules";
         let expected = Held::expected(table);
@@ -88,7 +89,8 @@ impl<'i> Tables<'i> {
             let nothing = put_right == Reconciled::default();
             return Ok(if nothing { Installed::Unchanged } else { Installed::Reconciled(put_right) });
         }
-        self.load(table, &expected)?;
+        let head = if present.is_some() { Head::Destroy } else { Head::Fresh };
+        self.load(table, &expected, head)?;
         checkpoint::step("loaded")?;
         self.verify_against(&expected, DOING)?;
         self.verify_members(&expected, DOING)?;
@@ -304,10 +306,21 @@ impl<'i> Tables<'i> {
         Ok(())
     }
 
-    fn load(&mut self, table: &Table, expected: &Held) -> Result<(), Failure> {
+    fn load(&mut self, table: &Table, expected: &Held, head: Head) -> Result<(), Failure> {
         const DOING: &str = "load the rules";
-        let batch = Batch::replace(table, expected, Head::Destroy);
+        let batch = Batch::replace(table, expected, head);
         let answers = self.send(&batch, DOING)?;
+        if head == Head::Fresh && answers.found_table(&batch) {
+            // Two hooks at once, and nothing that kept one of them waiting. The same rules serve both; they are read back.
+            return match self.comment()? {
+                Some(held) if Some(held.as_str()) == expected.comment() => Ok(()),
+                held => {
+                    let held = held.unwrap_or_else(|| "gone by now".to_owned());
+                    let problem = format!("somebody else has put a table there meanwhile ({held})");
+                    Err(Failure::new(DOING, Cause::Overtaken(problem)))
+                }
+            };
+        }
         let (batch, answers) = if answers.lacks_destroy(&batch) {
             let older = Batch::replace(table, expected, Head::AddDeleteAdd);
             let answers = self.send(&older, DOING)?;
