@@ -292,6 +292,27 @@ fn the_older_form_of_a_batch_replaces_a_table_too() {
 }
 
 #[test]
+fn a_table_that_somebody_has_put_there_meanwhile_is_not_replaced() {
+    in_own_namespace(|| {
+        let inside = unshared().unwrap();
+        let worlds = worlds();
+        let (ours, theirs) = (table(&worlds[2]), table(&worlds[7]));
+        let mut tables = Tables::open(&inside, deadline()).unwrap();
+        let seen = tables.comment().unwrap();
+        assert_eq!(seen, None);
+        assert_eq!(install(&mut Tables::open(&inside, deadline()).unwrap(), &theirs).unwrap(), Installed::Loaded);
+        let before = listing();
+        let failure = tables.install(&ours, seen.as_deref()).unwrap_err();
+        assert_eq!(failure.exit_code(), 43, "{failure}");
+        assert_eq!(listing(), before);
+        // The same rules serve both.
+        tables.install(&theirs, seen.as_deref()).unwrap();
+        assert_eq!(listing(), before);
+        install(&mut tables, &ours).unwrap();
+    });
+}
+
+#[test]
 fn another_tables_rules_are_left_alone() {
     in_own_namespace(|| {
         let inside = unshared().unwrap();

@@ -377,6 +377,7 @@ fn report(stage: &str, id: &str, failure: &Failure, registry: &Registry) {
         code: failure.exit_code(),
         message: failure.to_string(),
         time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        boot_ms: boot_ms(),
     };
     registry.put_fault(&fault).unwrap_or_else(|failure| log::warn!("{failure}"));
 }

@@ -37,6 +37,14 @@ impl Answers {
         !self.errors.is_empty()
     }
 
+    /// Whether the table that was to be made is there already.
+    pub fn found_table(&self, batch: &Batch) -> bool {
+        self.errors.iter().any(|(seq, errno, _)| {
+            let object = batch.objects.get(*seq as usize).map(|sent| sent.object);
+            Errno::from_raw(*errno) == Errno::EEXIST && object == Some(Object::Table)
+        })
+    }
+
     /// Whether the kernel does not know `NFT_MSG_DESTROYTABLE` and its kin: before 6.3. Then it has not looked at the
     /// message (`nfnetlink_rcv_batch`) and points at no attribute of it.
     pub fn lacks_destroy(&self, batch: &Batch) -> bool {
