@@ -6,12 +6,14 @@
 pub mod layers;
 mod policies;
 mod print;
+pub mod uncovered;
 
 pub use policies::Cluster;
 
 use std::net::IpAddr;
 
 use self::policies::OfPolicies;
+use self::uncovered::{NotCovered, uncovered};
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Origin};
 use crate::nft::build::{build, table_comment};
@@ -71,6 +73,8 @@ pub struct Plan {
     pub watch: Watch,
     /// What was decided otherwise, and what could not be looked at.
     pub notes: Vec<String>,
+    /// What none of this governs; empty where there is nothing to govern.
+    pub not_covered: Vec<NotCovered>,
 }
 
 impl Plan {
@@ -107,15 +111,18 @@ pub fn plan(
     let mut notes = Vec::new();
     let Rules { table, layers, policies, watch } = rules(settings, facts, cluster)?;
     let (writes, left_alone) = sysctls(settings, facts)?;
+    let mut not_covered = Vec::new();
     if table.is_some() || !writes.is_empty() {
         check_bundle(bundle, settings, &writes, &mut notes)?;
+        not_covered = uncovered(bundle, settings);
     }
     notes.extend(left_alone.iter().map(|left| format!("{} is left alone: {}", left.name, left.reason)));
 
     let first = table.map_or(Step::NoTable, |table| Step::ReplaceTable(Box::new(table)));
     let sysctls = (!writes.is_empty()).then_some(Step::Sysctls(writes));
     let steps = std::iter::once(first).chain(sysctls).chain([Step::RaiseLoopback]).collect();
-    Ok(Plan { id: state.id.clone(), identity: settings.identity.clone(), steps, layers, policies, watch, notes })
+    let (id, identity) = (state.id.clone(), settings.identity.clone());
+    Ok(Plan { id, identity, steps, layers, policies, watch, notes, not_covered })
 }
 
 /// Looks at what config.json says against the plan.

@@ -203,7 +203,8 @@ pub fn uncovered(bundle: Option<&Bundle>, settings: &Settings) -> Vec<NotCovered
     let mut looking = Looking { bundle, found: Vec::new() };
     if bundle.network.is_none() {
         looking.say(Gap::HostNetwork, "linux.namespaces", || {
-            "it names no network namespace, so the container stays in the runtime's, where nothing is installed".to_owned()
+            "it names no network namespace, so the container stays in the runtime's, where nothing is installed"
+                .to_owned()
         });
     }
     if looking.is_privileged() {
@@ -249,7 +250,7 @@ impl Looking<'_> {
             OVER_THE_HOST.into_iter().filter(|capability| self.over_the_host(capability).is_some()).collect();
         if let Some(set) = held.first().and_then(|first| self.over_the_host(first)) {
             self.say(Gap::HostCapabilities, in_set(set), || {
-                format!("{} reaches past the container's network into the host's kernel", held.join(", "))
+                format!("{} reaches past the container's network into the host", held.join(", "))
             });
         }
         let allowed = match settings.net_admin.value {
@@ -282,7 +283,8 @@ impl Looking<'_> {
             Some((Passage::Unfiltered | Passage::Permitted | Passage::HighBits | Passage::SocketCall, set)) => {
                 // xsk_create asks for CAP_NET_RAW; xsk_generic_xmit hands packets to __dev_direct_xmit, which has no hook.
                 self.say(Gap::AfXdp, in_set(set), || {
-                    "AF_XDP sockets, which CAP_NET_RAW may make where the kernel has them, send past every hook".to_owned()
+                    "AF_XDP sockets, which CAP_NET_RAW may make where the kernel has them, send past every hook"
+                        .to_owned()
                 });
             }
         }
@@ -295,18 +297,24 @@ impl Looking<'_> {
         if !ring.is_empty() {
             self.say(Gap::IoUring, "linux.seccomp", || {
                 let families = ring.join(" and ");
-                format!("seccomp denies {families} to socket(2), and io_uring makes such sockets where the kernel has it")
+                format!(
+                    "seccomp denies {families} to socket(2), and io_uring makes such sockets where the kernel has it"
+                )
             });
         }
         let why = match vsock {
             None | Some(Passage::IoUring) => return,
             Some(Passage::Unfiltered) => "there is no seccomp profile",
             Some(Passage::Permitted) => "the seccomp profile allows them",
-            Some(Passage::HighBits) => "the seccomp profile compares 64 bits and lets 2^32 + 40 pass, which the kernel takes for 40",
+            Some(Passage::HighBits) => {
+                "the seccomp profile compares 64 bits and lets 2^32 + 40 pass, which the kernel takes for 40"
+            }
             Some(Passage::SocketCall) => "the seccomp profile denies socket(2) and not socketcall(2)",
         };
         self.say(Gap::AfVsock, "linux.seccomp", || {
-            format!("AF_VSOCK reaches the hypervisor and virtual machines, where the kernel has it, and is no IP ({why})")
+            format!(
+                "AF_VSOCK reaches the hypervisor and virtual machines, where the kernel has it, and is no IP ({why})"
+            )
         });
     }
 
@@ -341,7 +349,8 @@ impl Looking<'_> {
         let uio = devices.node_numbered("/dev/uio");
         if let Some(place) = node(devices.node_below("/dev/vfio").or(uio)) {
             self.say(Gap::DevicePassthrough, place, || {
-                "VFIO or UIO: a program drives hardware by itself; a network card among it sends past the kernel".to_owned()
+                "VFIO or UIO: a program drives hardware by itself; a network card among it sends past the kernel"
+                    .to_owned()
             });
         }
         if let Some(place) = self.device(10, Some(241)) {
@@ -382,12 +391,14 @@ impl Looking<'_> {
 
     /// Whether something read-only is mounted over /proc/sys.
     fn covers_proc_sys(&self) -> bool {
-        let over = |mount: &Mount| mount.read_only && matches!(mount.destination.as_str(), "/proc/sys" | "/proc/sys/net");
+        let over =
+            |mount: &Mount| mount.read_only && matches!(mount.destination.as_str(), "/proc/sys" | "/proc/sys/net");
         self.bundle.mounts.iter().any(over)
     }
 
     fn processes(&mut self) {
-        let host = || "it sees the host's processes, and may take over those of its user and use their network".to_owned();
+        let host =
+            || "it sees the host's processes, and may take over those of its user and use their network".to_owned();
         match &self.bundle.pid {
             Some(PidNamespace::New) => {}
             None => self.say(Gap::HostPid, "linux.namespaces", host),
@@ -408,14 +419,18 @@ impl Looking<'_> {
             if let Some(what) = control_socket(&mount.source) {
                 control.push((index, mount, what));
             } else if mount.source.ends_with(".sock") || mount.source.ends_with(".socket") {
-                others.push((index, mount, ""));
+                others.push((index, mount, String::new()));
             }
         }
         self.mounted(Gap::EngineSocket, &control, |first| {
-            format!("{} leads to {}: whoever may speak there has the host do what the rules deny", first.1.shown_source(), first.2)
+            let (source, what) = (first.1.shown_source(), &first.2);
+            format!("{source} leads to {what}: whoever may speak there has the host do what the rules deny")
         });
         self.mounted(Gap::UnixSockets, &others, |first| {
-            format!("{} is a socket of the host: what listens there may use the host's network for it", first.1.shown_source())
+            format!(
+                "{} is a socket of the host: what listens there may use the host's network for it",
+                first.1.shown_source()
+            )
         });
     }
 
@@ -431,7 +446,7 @@ impl Looking<'_> {
 }
 
 /// A mount by its index, and what its source leads to.
-type Mounted<'b> = (usize, &'b Mount, &'static str);
+type Mounted<'b> = (usize, &'b Mount, String);
 
 fn in_set(set: &str) -> String {
     format!("process.capabilities.{set}")
@@ -453,11 +468,11 @@ const SOCKETS: [(&str, &str); 26] = [
     ("/run/user/*/bus", "the D-Bus of a user of the host"),
     ("/run/systemd/private", "systemd"),
     ("/run/systemd/io.systemd.*", "systemd"),
-    ("/run/systemd/resolve/io.systemd.Resolve", "systemd-resolved, which asks for names"),
+    ("/run/systemd/resolve/io.systemd.Resolve", "systemd-resolved"),
     ("/run/systemd/userdb", "systemd"),
-    ("/run/nscd/socket", "nscd, which asks for names"),
-    ("/var/lib/sss/pipes", "sssd, which asks for names"),
-    ("/run/avahi-daemon/socket", "avahi, which asks for names"),
+    ("/run/nscd/socket", "the host's name service"),
+    ("/var/lib/sss/pipes", "sssd"),
+    ("/run/avahi-daemon/socket", "avahi"),
     ("/run/libvirt/libvirt-sock", "libvirt"),
     ("/var/lib/lxd/unix.socket", "LXD"),
     ("/var/lib/incus/unix.socket", "Incus"),
@@ -467,16 +482,22 @@ const SOCKETS: [(&str, &str); 26] = [
     ("/var/lib/kubelet/device-plugins/kubelet.sock", "the kubelet"),
 ];
 
-/// What a mounted path leads to: a known socket itself, or a directory that holds one.
-fn control_socket(source: &str) -> Option<&'static str> {
+/// What a mounted path leads to: a known socket itself, or a directory that holds some where these services run.
+fn control_socket(source: &str) -> Option<String> {
     if source == "/" {
-        return Some("every socket of the host");
+        return Some("every socket of the host".to_owned());
     }
-    let found = SOCKETS.iter().find(|(socket, _)| {
+    let leads = |socket: &str| {
         let mut parts = socket.split('/');
         source.split('/').all(|part| parts.next().is_some_and(|wanted| matches(wanted, part)))
-    });
-    found.map(|(_, what)| *what)
+    };
+    let mut found: Vec<&str> = SOCKETS.iter().filter(|(socket, _)| leads(socket)).map(|(_, what)| *what).collect();
+    found.dedup();
+    let first = found.first()?;
+    Some(match found.len() - 1 {
+        0 => (*first).to_owned(),
+        more => format!("{first} and {more} more"),
+    })
 }
 
 /// Whether one part of a path is as wanted; `*` stands at the end.
