@@ -1,5 +1,7 @@
 //! The nf_tables socket: puts a table into the namespace, whole or not at all, and reads it back.
 
+mod listing;
+
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
