@@ -267,7 +267,7 @@ const DECOYS: [(&str, &str, &str); 6] = [
 ];
 
 #[test]
-fn a_decoy_mounted_over_a_sysctl_is_never_written() {
+fn as_the_hosts_root_a_decoy_mounted_over_a_sysctl_is_never_written() {
     const KEY: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
     for (name, lay, lies) in DECOYS {
         // Below /proc/sys/net each network namespace has files of its own, and a mount covers those of one.

@@ -204,7 +204,7 @@ fn paths(trace: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn nothing_below_the_containers_root_is_opened_and_nothing_is_executed() {
+fn as_the_hosts_root_nothing_below_the_containers_root_is_opened_and_nothing_is_executed() {
     let scene = Scene::new();
     let bundle = scene.container.bundle();
     let rootfs = bundle.join("rootfs");
@@ -353,7 +353,7 @@ const LURES: [(&str, &str, Lure); 16] = [
 ];
 
 #[test]
-fn a_bundle_that_others_could_have_laid_there_is_refused_and_nothing_waits() {
+fn as_the_hosts_root_a_bundle_that_others_could_have_laid_there_is_refused_and_nothing_waits() {
     let scene = Scene::new();
     for (name, wanted, lay) in LURES {
         let dir = tempfile::tempdir().expect("a directory");
@@ -371,7 +371,7 @@ fn a_bundle_that_others_could_have_laid_there_is_refused_and_nothing_waits() {
 }
 
 #[test]
-fn a_bundle_is_read_where_only_root_or_the_containers_own_root_could_have_laid_it() {
+fn as_the_hosts_root_a_bundle_is_read_where_only_root_or_the_containers_own_root_could_have_laid_it() {
     let scene = Scene::new();
     let lays: [(&str, Lure); 5] = [
         ("plain", good),
@@ -408,7 +408,7 @@ fn a_bundle_is_read_where_only_root_or_the_containers_own_root_could_have_laid_i
 }
 
 #[test]
-fn a_configuration_or_policies_that_others_could_have_laid_there_are_refused() {
+fn as_the_hosts_root_a_configuration_or_policies_that_others_could_have_laid_there_are_refused() {
     let scene = Scene::new();
     let run = |wanted: i32, part: &str| {
         let output =
