@@ -45,7 +45,7 @@
 //! # Who may know whom
 //!
 //! ```text
-//! net   error   logging   netlink                         shared nouns; what can fail; the log; datagrams
+//! net   error   printable   logging   netlink              shared nouns; what can fail; foreign text; the log; datagrams
 //! document   policy   sysctl   oci   settings             from text to what holds
 //! nft                                                     from layers to a table, its text and its netlink form
 //! plan   conntrack                                        where the two meet; flows, and what a table says of them
@@ -106,6 +106,7 @@ pub mod nft;
 pub mod oci;
 pub mod plan;
 pub mod policy;
+pub mod printable;
 pub mod registry;
 pub mod settings;
 pub mod sysctl;

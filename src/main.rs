@@ -8,7 +8,6 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{OsString, c_char, c_int};
 
-use netlatch::error::Cause;
 use nix::libc;
 
 /// Called by the C runtime. The arguments reach `std::env::args_os` by themselves (glibc passes them to `.init_array`).
@@ -96,7 +95,7 @@ fn or_end(block: *mut u8) -> *mut u8 {
 #[cold]
 fn end_without_memory() -> ! {
     // Says the code and the remedy; makes nothing on the heap.
-    let exit = Cause::Limit(String::new()).exit();
+    let exit = netlatch::cli::without_memory();
     let line = ["netlatch: cannot go on: memory has run out (ENOMEM); ", exit.remedy, "\n"];
     for part in line {
         // SAFETY: the bytes of a string that outlives the call. Nothing could be done about an error.

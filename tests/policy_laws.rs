@@ -193,7 +193,7 @@ proptest! {
         let policies = Policies { cluster: policies_in_v6(&policies).cluster, ..policies };
         let world = World::new(inventory);
         let judge = Judge::new(&policies, &world);
-        let reach = reach(&policies, &judge, &world, &BTreeSet::new());
+        let reach = reach(&policies, &judge, &world, &BTreeSet::new()).unwrap();
         let line = |pod: &Pod| {
             let is_in = |end: &Members<'_>| matches!(end, Members::Pods(pods) if pods.iter().any(|known| known.is(pod)));
             reach.ends.iter().position(is_in).expect("every pod has a line")

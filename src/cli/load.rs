@@ -9,7 +9,7 @@ use crate::error::{Cause, Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::oci::bundle::MAX_BUNDLE;
 use crate::oci::{Bundle, Requests, State, annotations, sandbox_file};
-use crate::policy::parse::{Collector, MAX_MANIFESTS, Manifests, Outcome};
+use crate::policy::parse::{Collector, MAX_FILES, MAX_MANIFESTS, Manifests, Outcome};
 use crate::policy::watch;
 use crate::settings::{Config, DEFAULT_FILE, Settings, complete, is_same_pod};
 
@@ -169,7 +169,30 @@ pub(super) fn documents(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
         if wanted && !hidden {
             paths.push(path);
         }
+        if paths.len() > MAX_FILES {
+            let problem = format!("{}: there are more than {MAX_FILES} documents in it (MAX_FILES)", dir.display());
+            return Err(Failure::new("list the documents of a folder", Cause::Limit(problem)));
+        }
     }
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_a_most_documents() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |n: usize| std::fs::write(dir.path().join(format!("{n}.yaml")), "").unwrap();
+        (0..MAX_FILES).for_each(write);
+        // What is no document does not count.
+        std::fs::write(dir.path().join("README"), "").unwrap();
+        assert_eq!(documents(dir.path()).unwrap().len(), MAX_FILES);
+        write(MAX_FILES);
+        let failure = documents(dir.path()).unwrap_err();
+        assert_eq!(failure.exit_code(), 41);
+        assert!(failure.to_string().contains("(MAX_FILES)"), "{failure}");
+    }
 }

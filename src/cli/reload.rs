@@ -25,13 +25,13 @@ use crate::kernel::process::{self, Deadline};
 use crate::kernel::socket::Closing;
 use crate::kernel::tables::{Installed, Tables};
 use crate::live;
-use crate::logging::printable;
 use crate::nft::ruleset::Table;
 use crate::oci::Requests;
 use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules};
 use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::{Holders, Identity};
+use crate::printable;
 use crate::registry::{Container, Record, Registry, Roster, Shared, Subject};
 use crate::settings::{Config, Settings};
 use crate::sysctl::devconf::Source;
@@ -89,7 +89,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     let config = file.read(Trust::Guarded)?;
     let Loaded { manifests, warnings } = load::loaded(&file, Trust::Guarded)?;
     for warning in warnings {
-        print(&format!("{} (warning)\n", printable(&warning.to_string())))?;
+        print(&format!("{warning} (warning)\n"))?;
     }
     // Proves that /proc/sys is one, as a start does, before namespaces are joined.
     Procfs::open()?;
@@ -151,7 +151,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
                 said
             }
         };
-        print(&format!("{}: {}\n", printable(&record.id), printable(&said)))?;
+        print(&format!("{}: {said}\n", printable::line(&record.id)))?;
     }
     if let Some(failure) = failed {
         // Whoever could not be reached is tried again by every start; the others need not be.

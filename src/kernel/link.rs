@@ -6,20 +6,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
-    parse_ip,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NlasIterator, parse_ip};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::errno::Errno;
+use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkMessage};
 
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
 use crate::kernel::process::Deadline;
-use crate::kernel::socket::{BUFFER, Socket};
+use crate::kernel::rtnetlink::{LINK_HEADER, Reply, Request, Route, get_link, get_links, unreadable};
 use crate::net::is_of_one_link;
 use crate::nft::wire::uapi::LOOPBACK_IFINDEX;
 
@@ -30,8 +25,15 @@ const IFLA_IFNAME: u16 = 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 
-/// How often a dump that changed underfoot (`NLM_F_DUMP_INTR`) is asked for anew.
-const DUMP_ATTEMPTS: u32 = 8;
+/// Most links of a namespace that are looked at. Each may be given sysctls of its own.
+pub const MAX_LINKS: usize = 10_000;
+/// Most addresses of a namespace that are looked at. A container's stand in the roster and in the sets of its peers.
+pub const MAX_ADDRESSES: usize = 10_000;
+
+fn check_count(count: usize, (limit, name): (usize, &str)) -> Result<(), Cause> {
+    let problem = || Cause::Limit(format!("the namespace has more than {limit} of them ({name})"));
+    if count > limit { Err(problem()) } else { Ok(()) }
+}
 
 /// What the kernel says of `lo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,20 +105,31 @@ pub fn links_here(deadline: &Deadline) -> Result<Vec<Link>, Failure> {
 ///   later, and nobody would come by to add it then.
 /// * One that failed it is somebody else's and is not taken: who really has it would be let in by this container's labels.
 pub fn global_addresses(inside: &Inside, deadline: &Deadline) -> Result<Vec<IpAddr>, Failure> {
-    let mut addresses: Vec<IpAddr> = Links::open(inside)?
-        .addresses(deadline)?
-        .into_iter()
-        .filter(|address| !address.duplicate && is_global(address.address))
-        .map(|address| address.address)
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    Ok(addresses)
+    Ok(those(Links::open(inside)?.addresses(deadline)?, is_global))
+}
+
+/// The addresses a container may send from, link-local ones included, sorted, none twice. Loopback's never leave, and
+/// what failed duplicate address detection is another host's.
+pub fn own_addresses(inside: &Inside, deadline: &Deadline) -> Result<Vec<IpAddr>, Failure> {
+    Ok(those(Links::open(inside)?.addresses(deadline)?, is_own))
+}
+
+fn those(addresses: Vec<Address>, wanted: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    let usable = addresses.into_iter().filter(|address| !address.duplicate).map(|address| address.address);
+    let mut wanted: Vec<IpAddr> = usable.filter(|address| wanted(*address)).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+/// Whether an address is one host's, on one link or on all.
+fn is_own(address: IpAddr) -> bool {
+    !(address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
 /// Whether an address means the same on every link of the host's.
 fn is_global(address: IpAddr) -> bool {
-    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_of_one_link(address))
+    is_own(address) && !is_of_one_link(address)
 }
 
 /// The links of a container's namespace, over one socket.
@@ -136,14 +149,14 @@ impl<'i> Links<'i> {
     /// kernel does nothing for a link that is up.
     pub fn raise_loopback(&mut self, deadline: &Deadline) -> Result<Loopback, Failure> {
         let doing = format!("bring up lo in {}", self.inside.target());
-        let requests = [set_loopback_up(), get_loopback(), get_addresses(LOOPBACK_IFINDEX)];
+        let requests = [set_loopback_up(), get_link(LOOPBACK_IFINDEX), get_addresses(LOOPBACK_IFINDEX)];
         self.route.loopback(&requests, deadline, &doing)
     }
 
     /// Reads `lo`: flags and addresses.
     pub fn loopback(&mut self, deadline: &Deadline) -> Result<Loopback, Failure> {
         let doing = format!("read lo in {}", self.inside.target());
-        self.route.loopback(&[get_loopback(), get_addresses(LOOPBACK_IFINDEX)], deadline, &doing)
+        self.route.loopback(&[get_link(LOOPBACK_IFINDEX), get_addresses(LOOPBACK_IFINDEX)], deadline, &doing)
     }
 
     /// All links.
@@ -155,12 +168,6 @@ impl<'i> Links<'i> {
     pub fn addresses(&mut self, deadline: &Deadline) -> Result<Vec<Address>, Failure> {
         self.route.addresses(deadline)
     }
-}
-
-/// A request with its flags; the sequence number is given when it is sent.
-struct Request {
-    flags: u16,
-    message: RouteNetlinkMessage,
 }
 
 /// RTM_NEWLINK as vishvananda/netlink's `LinkSetUp` writes it.
@@ -175,19 +182,6 @@ fn set_loopback_up() -> Request {
     Request { flags: NLM_F_REQUEST | NLM_F_ACK, message: RouteNetlinkMessage::NewLink(message) }
 }
 
-fn get_loopback() -> Request {
-    let mut message = LinkMessage::default();
-    message.header.index = LOOPBACK_IFINDEX;
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    Request { flags: NLM_F_REQUEST, message: RouteNetlinkMessage::GetLink(message) }
-}
-
-fn get_links() -> Request {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    Request { flags: NLM_F_REQUEST | NLM_F_DUMP, message: RouteNetlinkMessage::GetLink(message) }
-}
-
 /// `index` 0 asks for every link's.
 fn get_addresses(index: u32) -> Request {
     let mut message = AddressMessage::default();
@@ -195,51 +189,14 @@ fn get_addresses(index: u32) -> Request {
     Request { flags: NLM_F_REQUEST | NLM_F_DUMP, message: RouteNetlinkMessage::GetAddress(message) }
 }
 
-/// The datagram that carries `requests`, numbered from `first`.
-fn datagram(requests: &[Request], first: u32) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(128);
-    for (sequence, request) in (first..).zip(requests) {
-        let mut header = NetlinkHeader::default();
-        header.flags = request.flags;
-        header.sequence_number = sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request.message.clone()));
-        message.finalize();
-        let start = bytes.len();
-        bytes.resize(start + message.buffer_len(), 0);
-        message.serialize(&mut bytes[start..]);
-    }
-    bytes
-}
-
-/// A message that answers a request.
-#[derive(Clone, Copy)]
-struct Reply<'b> {
-    kind: u16,
-    payload: &'b [u8],
-}
-
-#[derive(Debug)]
-struct Route {
-    socket: Socket,
-    buffer: Vec<u8>,
-    next: u32,
-}
-
 impl Route {
-    fn open() -> Result<Route, Failure> {
-        let socket = Socket::open(NETLINK_ROUTE)?;
-        // Without it, before Linux 4.20, dumps hold more than was asked for and the readers pick what they want.
-        socket.filter_dumps();
-        Ok(Route { socket, buffer: vec![0; BUFFER], next: 1 })
-    }
-
     /// Sends `requests` and makes of their replies a picture of `lo`.
     fn loopback(&mut self, requests: &[Request], deadline: &Deadline, doing: &str) -> Result<Loopback, Failure> {
         self.dump(requests, deadline, doing, || {
             (Loopback { up: false, v4: false, v6: false }, |found: &mut Loopback, reply: Reply<'_>| {
                 if reply.kind == RTM_NEWLINK {
                     found.up = loopback_flags(reply.payload)?.contains(LinkFlags::Up);
-                } else if let Some(address) = parse_address(reply)?
+                } else if let Some(address) = parse_address(reply.kind, reply.payload)?
                     && address.index == LOOPBACK_IFINDEX
                 {
                     found.v4 |= address.address == Ipv4Addr::LOCALHOST && address.prefix == 8;
@@ -254,7 +211,7 @@ impl Route {
         self.dump(&[get_links()], deadline, "list the links", || {
             (Vec::new(), |links: &mut Vec<Link>, reply: Reply<'_>| {
                 links.push(parse_link(reply.payload)?);
-                Ok(())
+                check_count(links.len(), (MAX_LINKS, "MAX_LINKS"))
             })
         })
     }
@@ -262,87 +219,15 @@ impl Route {
     fn addresses(&mut self, deadline: &Deadline) -> Result<Vec<Address>, Failure> {
         self.dump(&[get_addresses(0)], deadline, "list the addresses", || {
             (Vec::new(), |addresses: &mut Vec<Address>, reply: Reply<'_>| {
-                addresses.extend(parse_address(reply)?);
-                Ok(())
+                addresses.extend(parse_address(reply.kind, reply.payload)?);
+                check_count(addresses.len(), (MAX_ADDRESSES, "MAX_ADDRESSES"))
             })
         })
-    }
-
-    /// Asks with `requests`, from the start again where the kernel says that what it listed changed meanwhile.
-    /// `start` makes an empty result and what adds a reply to it.
-    fn dump<T, F>(
-        &mut self,
-        requests: &[Request],
-        deadline: &Deadline,
-        doing: &str,
-        start: impl Fn() -> (T, F),
-    ) -> Result<T, Failure>
-    where
-        F: FnMut(&mut T, Reply<'_>) -> Result<(), Cause>,
-    {
-        for _ in 0..DUMP_ATTEMPTS {
-            let (mut result, mut add) = start();
-            if self.ask(requests, deadline, doing, |reply| add(&mut result, reply))? {
-                return Ok(result);
-            }
-        }
-        Err(Failure::new(doing, Cause::Netlink { call: "a dump that never came out consistent", errno: Errno::EINTR }))
-    }
-
-    /// Sends `requests` as one datagram and hands every reply to `each`, until each request has had its answer. Returns
-    /// whether the answers are consistent (no `NLM_F_DUMP_INTR`).
-    fn ask(
-        &mut self,
-        requests: &[Request],
-        deadline: &Deadline,
-        doing: &str,
-        mut each: impl FnMut(Reply<'_>) -> Result<(), Cause>,
-    ) -> Result<bool, Failure> {
-        let malformed = |errno| Failure::new(doing, Cause::Netlink { call: "reading a netlink reply", errno });
-        let first = self.next;
-        self.next += requests.len() as u32;
-        self.socket.send(&datagram(requests, first))?;
-
-        let mut consistent = true;
-        let mut unanswered = requests.len();
-        while unanswered > 0 {
-            for message in self.socket.receive(&mut self.buffer, deadline, doing)? {
-                let message = message.map_err(malformed)?;
-                // What is left of an earlier exchange that ended with an error.
-                if message.sequence < first {
-                    continue;
-                }
-                let Some(request) = requests.get((message.sequence - first) as usize) else {
-                    return Err(malformed(Errno::EPROTO));
-                };
-                consistent &= message.flags & NLM_F_DUMP_INTR == 0;
-                match message.verdict() {
-                    Some(Ok(())) => unanswered = unanswered.saturating_sub(1),
-                    Some(Err(errno)) => {
-                        let problem = format!("the kernel refused it with {errno:?}");
-                        return Err(Failure::new(doing, Cause::Link(problem)));
-                    }
-                    None => {
-                        each(Reply { kind: message.kind, payload: message.payload })
-                            .map_err(|cause| Failure::new(doing, cause))?;
-                        // A plain request has one reply and nothing after it; a dump ends with NLMSG_DONE.
-                        if request.flags & (NLM_F_DUMP | NLM_F_ACK) == 0 {
-                            unanswered = unanswered.saturating_sub(1);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(consistent)
     }
 }
 
 // Only headers and the attributes that are needed are read: netlink-packet-route's full parsers fail on an attribute
 // whose length a newer kernel has changed.
-
-fn unreadable(_: netlink_packet_core::DecodeError) -> Cause {
-    Cause::Netlink { call: "reading a netlink reply", errno: Errno::EPROTO }
-}
 
 fn loopback_flags(payload: &[u8]) -> Result<LinkFlags, Cause> {
     let header = LinkHeader::parse(payload).map_err(unreadable)?;
@@ -352,12 +237,14 @@ fn loopback_flags(payload: &[u8]) -> Result<LinkFlags, Cause> {
     Ok(header.flags)
 }
 
-/// `sizeof(struct ifinfomsg)`.
-const LINK_HEADER: usize = 16;
 /// `sizeof(struct ifaddrmsg)`.
 const ADDRESS_HEADER: usize = 8;
 
-fn parse_link(payload: &[u8]) -> Result<Link, Cause> {
+/// The link that the payload of an `RTM_NEWLINK` tells of.
+///
+/// # Errors
+/// [`Cause::Netlink`] for what is no such message, [`Cause::Link`] for a link without a name that can be read.
+pub fn parse_link(payload: &[u8]) -> Result<Link, Cause> {
     let header = LinkHeader::parse(payload).map_err(unreadable)?;
     for attribute in NlasIterator::new(&payload[LINK_HEADER..]) {
         let attribute = attribute.map_err(unreadable)?;
@@ -372,14 +259,17 @@ fn parse_link(payload: &[u8]) -> Result<Link, Cause> {
     Err(Cause::Link(format!("link {} has no name", header.index)))
 }
 
-/// `None` for a message that holds no address of ours, such as another family's.
-fn parse_address(reply: Reply<'_>) -> Result<Option<Address>, Cause> {
-    if reply.kind != RTM_NEWADDR {
+/// The address that a message of this kind tells of; `None` where it holds no address of ours, such as another family's.
+///
+/// # Errors
+/// [`Cause::Netlink`] for what is no such message.
+pub fn parse_address(kind: u16, payload: &[u8]) -> Result<Option<Address>, Cause> {
+    if kind != RTM_NEWADDR {
         return Ok(None);
     }
-    let header = AddressHeader::parse(reply.payload).map_err(unreadable)?;
+    let header = AddressHeader::parse(payload).map_err(unreadable)?;
     let (mut own, mut peer) = (None, None);
-    for attribute in NlasIterator::new(&reply.payload[ADDRESS_HEADER..]) {
+    for attribute in NlasIterator::new(&payload[ADDRESS_HEADER..]) {
         let attribute = attribute.map_err(unreadable)?;
         match attribute.kind() {
             // Of a point-to-point link IFA_ADDRESS is the other end and IFA_LOCAL this one; without a peer IPv6 has
@@ -396,6 +286,7 @@ fn parse_address(reply: Reply<'_>) -> Result<Option<Address>, Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::rtnetlink::datagram;
     use proptest::prelude::*;
 
     #[test]
@@ -407,6 +298,15 @@ mod tests {
         ];
         if cfg!(target_endian = "little") {
             assert_eq!(datagram(&[set_loopback_up()], 9), runc);
+        }
+    }
+
+    #[test]
+    fn a_namespace_has_a_most_links_and_addresses() {
+        for limit in [(MAX_LINKS, "MAX_LINKS"), (MAX_ADDRESSES, "MAX_ADDRESSES")] {
+            assert_eq!(check_count(limit.0, limit), Ok(()));
+            let cause = check_count(limit.0 + 1, limit).unwrap_err();
+            assert!(cause.exit().code == 41 && cause.to_string().contains(limit.1), "{cause}");
         }
     }
 
@@ -431,7 +331,7 @@ mod tests {
         let mut payload = vec![2, 32, 0, 0, 7, 0, 0, 0];
         payload.extend([8, 0, 1, 0, 192, 0, 2, 9]);
         payload.extend([8, 0, 2, 0, 192, 0, 2, 1]);
-        let address = parse_address(Reply { kind: RTM_NEWADDR, payload: &payload }).unwrap().unwrap();
+        let address = parse_address(RTM_NEWADDR, &payload).unwrap().unwrap();
         assert_eq!(address, Address { index: 7, address: "192.0.2.1".parse().unwrap(), prefix: 32, duplicate: false });
     }
 
@@ -441,7 +341,7 @@ mod tests {
         for (flags, duplicate) in [(0xc0, false), (0xc8, true)] {
             let mut payload = vec![10, 64, flags, 0, 7, 0, 0, 0];
             payload.extend([20, 0, 1, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-            let address = parse_address(Reply { kind: RTM_NEWADDR, payload: &payload }).unwrap().unwrap();
+            let address = parse_address(RTM_NEWADDR, &payload).unwrap().unwrap();
             assert_eq!((address.address, address.duplicate), ("2001:db8::1".parse().unwrap(), duplicate));
         }
     }
@@ -463,7 +363,7 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(payload in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = parse_link(&payload);
             let _ = loopback_flags(&payload);
-            let _ = parse_address(Reply { kind: RTM_NEWADDR, payload: &payload });
+            let _ = parse_address(RTM_NEWADDR, &payload);
         }
     }
 }

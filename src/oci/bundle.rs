@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::json;
 use crate::error::{Cause, Failure};
+use crate::sysctl::MAX_SYSCTLS;
 
 /// Longest config.json in bytes. Engines write some 20 KB.
 pub const MAX_BUNDLE: usize = 8 << 20;
@@ -112,6 +113,9 @@ impl Bundle {
         };
         let Some(linux) = document.linux else { return Ok(bundle) };
         bundle.sysctls = linux.sysctl.unwrap_or_default();
+        if bundle.sysctls.len() > MAX_SYSCTLS {
+            return Err(fail(format!("linux.sysctl has more than {MAX_SYSCTLS} entries (MAX_SYSCTLS)")));
+        }
         for namespace in linux.namespaces.unwrap_or_default() {
             let path = namespace.path.filter(|path| !path.is_empty());
             match LinuxNamespaceType::try_from(namespace.kind.as_str()) {

@@ -11,7 +11,7 @@ use super::{Registry, read_limited};
 use crate::error::{Cause, Failure};
 
 /// How many failures are kept; the oldest go first.
-const ERRORS_KEPT: usize = 128;
+pub const MAX_ERRORS: usize = 128;
 
 /// Why a start failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl Registry {
         let bytes = serde_json::to_vec(fault).map_err(|e| Failure::new(doing, Cause::Internal(e.to_string())))?;
         self.write("errors", name, &bytes).map_err(|cause| Failure::new(doing, cause))?;
         let kept = self.faults_by_age();
-        for (_, path) in kept.iter().rev().skip(ERRORS_KEPT) {
+        for (_, path) in kept.iter().rev().skip(MAX_ERRORS) {
             let _ = fs::remove_file(path);
         }
         Ok(())
@@ -83,11 +83,11 @@ mod tests {
             message: n.to_string(),
             time: 0,
         };
-        for n in 0..ERRORS_KEPT + 5 {
+        for n in 0..MAX_ERRORS + 5 {
             registry.put_fault(&fault(n)).unwrap();
         }
-        assert_eq!(registry.fault(None).unwrap().id, format!("c{}", ERRORS_KEPT + 4));
+        assert_eq!(registry.fault(None).unwrap().id, format!("c{}", MAX_ERRORS + 4));
         assert_eq!(registry.fault(Some("c50")).unwrap(), fault(50));
-        assert_eq!(registry.faults_by_age().len(), ERRORS_KEPT);
+        assert_eq!(registry.faults_by_age().len(), MAX_ERRORS);
     }
 }

@@ -28,7 +28,7 @@ impl Answers {
         if code == 0 {
             self.committed |= message.sequence == batch.end_seq();
         } else {
-            self.errors.push((message.sequence, -code, offset(message)));
+            self.errors.push((message.sequence, code.saturating_neg(), offset(message)));
         }
     }
 
