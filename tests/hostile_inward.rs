@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{MsgFlags, recv};
+use support::Namespace;
 use support::fork::in_child;
 use support::game::{ALLOWED, Arena, FORBIDDEN, LIST, Marker, NAIVE, at, link};
 use support::link::{send_frame, socket_of};
@@ -236,24 +237,42 @@ fn a_user_namespace_of_its_own_gives_a_process_nothing_over_the_containers_netwo
     };
     assert_eq!(arena.with_nothing(|| in_child(returns)), Err(Errno::EPERM));
     // By the programs that an intruder would use.
-    for command in [
-        &["nft", "flush", "ruleset"][..],
-        &["nft", "delete", "table", "inet", "netlatch"],
+    let elsewhere = Namespace::new();
+    let pid_elsewhere = elsewhere.pid().to_string();
+    let commands: [&[&str]; 9] = [
         &["nft", "add", "table", "inet", "intruder"],
-        &["ip", "link", "set", "eth0", "down"],
+        &["nft", "delete", "table", "inet", "netlatch"],
+        &["nft", "flush", "ruleset"],
         &["ip", "route", "add", "10.10.0.0/16", "via", "10.9.0.1"],
         &["ip", "link", "add", "ghost", "type", "veth"],
+        &["ip", "link", "add", "ghosts", "link", "eth0", "type", "macvlan"],
         &["ip", "neigh", "add", "10.9.1.7", "lladdr", "02:00:00:00:00:01", "dev", "eth0"],
-    ] {
-        let unshared = arena.with_nothing(|| {
+        &["ip", "link", "set", "eth0", "down"],
+        &["ip", "link", "set", "eth0", "netns", &pid_elsewhere],
+    ];
+    // The capabilities outlive the program's start: --keep-caps. (Root of the outer namespace may not be mapped without any.)
+    let unshared = |network: bool, command: &[&str]| {
+        arena.with_nothing(|| {
             let mut process = std::process::Command::new("unshare");
-            process.args(["--user", "--map-root-user", "--"]).args(command).output().unwrap()
-        });
-        assert!(!unshared.status.success(), "{command:?}");
+            process.args(["--user", "--keep-caps"]).args(network.then_some("--net")).arg("--").args(command);
+            process.output().unwrap().status.success()
+        })
+    };
+    assert!(unshared(false, &["true"]) && unshared(true, &["ip", "link", "set", "lo", "up"]));
+    for command in commands {
+        assert!(!unshared(false, command), "{command:?}");
     }
+    // Nor does a cable reach over from a network namespace of its own.
+    let pid = arena.world.ctr.pid().to_string();
+    assert!(!unshared(true, &["ip", "link", "add", "a", "type", "veth", "peer", "name", "b", "netns", &pid]));
+    assert!(!arena.world.ctr.try_run("ip", &["link", "show", "b"], "").status.success());
     assert_eq!(rules(), before);
     arena.stops_what_is_forbidden(&FORBIDDEN);
     arena.passes_what_is_allowed();
+    // With CAP_NET_ADMIN over it each of them works.
+    for command in commands {
+        arena.world.ctr.run(command[0], &command[1..], "");
+    }
 }
 
 #[test]

@@ -242,20 +242,29 @@ fn who_joins_a_group_tells_nobody_of_it_over_ipv4() {
 fn who_joins_a_group_tells_the_link_of_it_over_ipv6() {
     // A limit: a switch that snoops sends neighbour solicitations only to whom a report came from, so that reports must pass, and
     // the group in them is the process's choice. They go to ff02::16 on this link and no further: hop limit 1.
-    let arena = Arena::ours(&[("egress", LIST)]);
     let group: Ipv6Addr = "ff05::6e6c:6e6c:6e6c".parse().unwrap();
-    let index = arena.eth0.0;
-    let _member = arena.with_nothing(|| {
-        let socket = UdpSocket::bind("[::]:0").unwrap();
-        socket.join_multicast_v6(&group, index).unwrap();
-        socket
-    });
+    let join = |arena: &Arena| {
+        let index = arena.eth0.0;
+        arena.with_nothing(|| {
+            let socket = UdpSocket::bind("[::]:0").unwrap();
+            let joined = socket.join_multicast_v6(&group, index);
+            (socket, joined)
+        })
+    };
+    let arena = Arena::ours(&[("egress", LIST)]);
+    let (_member, joined) = join(&arena);
+    joined.unwrap();
     let told = |frame: &[u8]| frame.windows(16).any(|window| window == group.octets());
     assert!(arena.hears_frame(told));
     let further = |frame: &[u8]| {
         told(frame) && (frame[21] != 1 || frame[38..54] != [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x16])
     };
     assert_eq!(arena.ear.count(further), 0);
+    // Without IPv6 there is nobody to tell.
+    let arena = Arena::ours(&[("egress", "10.9.1.1"), ("ipv6", "loopback-only")]);
+    let _member = join(&arena);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(arena.ear.count(told), 0);
 }
 
 #[test]
