@@ -172,8 +172,17 @@ impl WatchedGroup {
     /// Everything that stands in the set when these pods are all there are.
     pub fn members(&self, holders: &Holders<'_>) -> Vec<Member> {
         let mut members = BTreeSet::new();
+        // Most peers mean one namespace alone, and are not asked about the others.
+        let (mut of_one, mut of_any): (BTreeMap<&str, Vec<&WatchedPeer>>, Vec<&WatchedPeer>) = Default::default();
         for peer in &self.peers {
-            for (identity, addresses) in holders.asked_by(peer).filter(|(identity, _)| peer.selects(identity)) {
+            match &peer.namespaces {
+                Namespaces::Own(namespace) => of_one.entry(namespace).or_default().push(peer),
+                Namespaces::Selected(_) => of_any.push(peer),
+            }
+        }
+        for (identity, addresses) in &holders.by_identity {
+            let asked = of_one.get(identity.namespace.as_str()).into_iter().flatten().chain(&of_any);
+            for peer in asked.filter(|peer| peer.selects(identity)) {
                 addresses.iter().for_each(|address| peer.members(identity, *address, &mut members));
             }
         }
@@ -219,18 +228,6 @@ impl<'a> Holders<'a> {
         let same = each.chunk_by(|(one, _), (other, _)| one == other).filter(|same| same.len() > 1);
         holders.shared = same.map(|same| (same[0].0, same.iter().map(|(_, identity)| *identity).collect())).collect();
         holders
-    }
-
-    /// Those that `peer` may mean. An identity begins with its namespace, so those of one stand together.
-    fn asked_by(&self, peer: &WatchedPeer) -> impl Iterator<Item = (&'a Identity, &[IpAddr])> {
-        let own = match &peer.namespaces {
-            Namespaces::Own(namespace) => Some(namespace.clone()),
-            Namespaces::Selected(_) => None,
-        };
-        let first = Identity { namespace: own.clone().unwrap_or_default(), ..Identity::default() };
-        let meant = move |identity: &Identity| own.as_ref().is_none_or(|own| *own == identity.namespace);
-        let asked = self.by_identity.range::<Identity, _>(first..).take_while(move |(identity, _)| meant(identity));
-        asked.map(|(identity, addresses)| (*identity, addresses.as_slice()))
     }
 
     /// Who has `address`.
