@@ -79,6 +79,8 @@ impl Place {
         let line = stderr.strip_suffix('\n').unwrap_or(stderr);
         assert!(!line.contains(is_dangerous) && line.len() < 8192, "{args:?}: {stderr:?}");
         assert_ne!(output.status.code(), Some(63), "{args:?}: {stderr}");
+        // A command that was not understood says nothing of what is tested here.
+        assert!(!stderr.contains("is missing; see `netlatch --help`"), "{args:?}: {stderr}");
         assert!(output.status.code().is_some(), "{args:?}: {stderr}");
         output
     }
@@ -103,7 +105,7 @@ impl Place {
             self.words(&["plan", "--config", config, "--state", file, "--format", format], b"");
         }
         for output in ["text", "json"] {
-            let to = ["--to", "192.0.2.1:443"];
+            let to = ["--to", "192.0.2.1", "--port", "443"];
             let options = ["explain", "--config", config, "--state", file, "--output", output];
             self.words(&[&options[..], &to].concat(), b"");
         }
@@ -131,9 +133,13 @@ impl Place {
         let probe = br#"{"from":"shop/web","to":"10.0.0.1","port":80,"proto":"TCP"}"#;
         let probes = ["--probes", "-"].map(OsStr::new);
         self.run(&[&["reach", "-f"].map(OsStr::new)[..], &[file.as_os_str()], &probes].concat(), probe);
-        for output in ["text", "json"] {
-            let ends = ["--from", "shop/web", "--to", "10.0.0.1:80", "--output", output].map(OsStr::new);
-            self.run(&[&["explain", "-f"].map(OsStr::new)[..], &[file.as_os_str()], &ends].concat(), b"");
+        for to in ["10.0.0.1", "10.0.0.77", "10.0.0.78"] {
+            for output in ["text", "json"] {
+                let ends = ["--from", "shop/web", "--to", to, "--port", "80", "--output", output].map(OsStr::new);
+                self.run(&[&["explain", "-f"].map(OsStr::new)[..], &[file.as_os_str()], &ends].concat(), b"");
+            }
+            let probe = format!("{{\"from\":\"{to}\",\"to\":\"shop/web\",\"port\":80,\"proto\":\"TCP\"}}");
+            self.run(&[&["reach", "-f"].map(OsStr::new)[..], &[file.as_os_str()], &probes].concat(), probe.as_bytes());
         }
     }
 }
@@ -317,6 +323,15 @@ fn every_field_of_a_manifest() {
             ),
             format!(
                 "{{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {{name: a}}, spec: {{tier: Admin, priority: 1, subject: {{namespaces: {{}}}}, egress: [{{name: {q}, action: Deny, to: [{{namespaces: {{}}}}]}}]}}}}"
+            ),
+            // What the inventory holds is not checked, and is cited by answers.
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: {q}, namespace: {q}, labels: {{app: {q}, {q}: b}}}}, status: {{podIP: 10.0.0.77}}}}\n---\n\
+                 {{apiVersion: v1, kind: Service, metadata: {{name: {q}, namespace: {q}}}, spec: {{clusterIP: 10.0.0.78, selector: {{app: {q}}}, ports: [{{port: 80}}]}}}}\n---\n{}",
+                policy(
+                    named,
+                    "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: c}}}]}], egress: [{to: [{namespaceSelector: {}, podSelector: {matchLabels: {app: c}}}]}]}"
+                )
             ),
             q.clone(),
             text.to_owned(),
