@@ -200,6 +200,8 @@ pub struct Holders<'a> {
     by_identity: BTreeMap<&'a Identity, Vec<IpAddr>>,
     /// How many of them each namespace has.
     in_namespace: BTreeMap<&'a str, usize>,
+    /// Every address with who has it, ascending.
+    by_address: Vec<(IpAddr, &'a Identity)>,
     /// Addresses that several pods have.
     shared: BTreeMap<IpAddr, Vec<&'a Identity>>,
 }
@@ -227,15 +229,15 @@ impl<'a> Holders<'a> {
         each.sort_by_key(|(address, _)| *address);
         let same = each.chunk_by(|(one, _), (other, _)| one == other).filter(|same| same.len() > 1);
         holders.shared = same.map(|same| (same[0].0, same.iter().map(|(_, identity)| *identity).collect())).collect();
+        holders.by_address = each;
         holders
     }
 
-    /// Who has `address`.
+    /// Who has `address`; replicas more than once.
     fn of(&self, address: IpAddr) -> impl Iterator<Item = &'a Identity> {
-        self.by_identity
-            .iter()
-            .filter(move |(_, addresses)| addresses.contains(&address))
-            .map(|(identity, _)| *identity)
+        let from = self.by_address.partition_point(|(other, _)| *other < address);
+        let there = self.by_address[from..].iter().take_while(move |(other, _)| *other == address);
+        there.map(|(_, identity)| *identity)
     }
 }
 
