@@ -3,6 +3,7 @@
 #
 #   ./scripts/bench.sh                 everything
 #   ./scripts/bench.sh among reload    only these: start among cidrs policies reach reload
+#   ./scripts/bench.sh growth [NAME]   how the time for hostile input grows with its size; needs no root
 #   ROUNDS=20 ...                      fewer samples than 50
 #   NETLATCH=FILE ...                  another binary than this tree's release build
 #
@@ -11,6 +12,12 @@ set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 export CARGO_TERM_COLOR=never
+
+if [ "${1:-}" = growth ]; then
+    shift
+    # What grows in a debug build grows in a release.
+    exec cargo run --quiet --example bench-growth -- "$@"
+fi
 
 [ "$(id -u)" -eq 0 ] || { echo "bench.sh: needs root" >&2; exit 1; }
 for command in nft ip unshare cargo; do

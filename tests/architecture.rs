@@ -21,7 +21,7 @@ const MAY_KNOW: [(&str, &[&str]); 19] = [
     ("settings", &["document", "error", "net", "oci", "policy", "sysctl"]),
     // Rules. `nft` knows neither where they were written nor what a policy is; the two meet in `plan`.
     ("nft", &["error", "net", "netlink"]),
-    ("plan", &["error", "net", "nft", "oci", "policy", "settings", "sysctl"]),
+    ("plan", &["error", "net", "nft", "oci", "policy", "printable", "settings", "sysctl"]),
     // One packet, put to the specification and to a table.
     ("explain", &["error", "net", "nft", "oci", "plan", "policy", "settings", "sysctl"]),
     // What the kernel tracks, in the same netlink form, and what a table would say of it.

@@ -177,10 +177,7 @@ impl Container<'_> {
             if let Ways::Pairs(pairs, chosen) = &answer.ways {
                 let peer = Peer { pod: endpoint.pod, address: Some(endpoint.address) };
                 let mut said = say(&pairs[*chosen].egress, peer, payload);
-                let at = format!(
-                    "service {}/{}, {} port {}",
-                    service.namespace, service.name, endpoint.address, endpoint.port
-                );
+                let at = format!("service {service}, {} port {}", endpoint.address, endpoint.port);
                 said.why = format!("{} ({at})", said.why);
                 return said;
             }

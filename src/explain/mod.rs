@@ -136,8 +136,7 @@ pub fn flow(policies: &Policies, world: &World, from: &End<'_>, to: &End<'_>, pa
             let behind = counted(endpoints.len(), "endpoint");
             let denied = endpoints.iter().filter(|(_, answer)| !answer.allowed()).count();
             let told = if denied == 0 { "all allowed".to_owned() } else { format!("{denied} denied") };
-            let service = format!("service {}/{}", service.namespace, service.name);
-            asking.notes.push(format!("{to} is {service} with {behind} behind the port, {told}"));
+            asking.notes.push(format!("{to} is service {service} with {behind} behind the port, {told}"));
             let (allowed, denied): (Vec<_>, Vec<_>) = endpoints.iter().partition(|(_, answer)| answer.allowed());
             for (index, (endpoint, answer)) in denied.into_iter().chain(allowed).enumerate() {
                 let end = End { pod: endpoint.pod, addresses: vec![endpoint.address] };
@@ -251,7 +250,7 @@ impl<'a> Asking<'a, '_> {
         let address = to.addresses.first().copied();
         let verdict =
             if answer.egress { "allowed, every endpoint is" } else { "denied, not every endpoint is allowed" };
-        let why = format!("{verdict} (service {}/{})", service.namespace, service.name);
+        let why = format!("{verdict} (service {service})");
         let said = Said { layer: "policies", allowed: answer.egress, why, origin: None, nearest: Vec::new() };
         let ruleset = self.tables.ask_plainly(Direction::Egress, from.pod, answer.egress, address, payload);
         Half {

@@ -11,6 +11,7 @@ use crate::nft::filter::{Denial, Layer, Otherwise, PolicyLayer, Ruling, Run, Tie
 use crate::nft::ruleset::Table;
 use crate::nft::text::comment;
 use crate::policy::names::NamedPort;
+use crate::printable;
 use crate::settings::Identity;
 
 impl fmt::Display for Plan {
@@ -19,10 +20,11 @@ impl fmt::Display for Plan {
         writeln!(f, "\nidentity (what policies select it by)")?;
         for part in parts(&self.identity) {
             let origin = part.origin.map_or_else(String::new, |origin| format!("    ({origin})"));
-            writeln!(f, "  {:<10} {}{origin}", part.name, part.text)?;
+            // A manifest's pod may have labels that nobody checked.
+            writeln!(f, "  {:<10} {}{origin}", part.name, printable::line(&part.text))?;
         }
         if let Some(failure) = &self.identity.labels_unknown {
-            writeln!(f, "  the labels may be others: {}", failure.cause)?;
+            writeln!(f, "  the labels may be others: {}", printable::line(&failure.cause.to_string()))?;
         }
         writeln!(f, "\nsteps")?;
         for (n, step) in self.steps.iter().enumerate() {
@@ -55,7 +57,7 @@ impl fmt::Display for Plan {
         if !self.notes.is_empty() {
             writeln!(f, "\nnotes")?;
         }
-        self.notes.iter().try_for_each(|note| writeln!(f, "  - {note}"))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "  - {}", printable::line(note)))?;
         if !self.not_covered.is_empty() {
             writeln!(f, "\nnot covered (what the rules do not govern)")?;
         }
@@ -66,6 +68,7 @@ impl fmt::Display for Plan {
 impl fmt::Display for NotCovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NotCovered { gap, what, place } = self;
+        let (what, place) = (printable::line(what), printable::line(place));
         write!(f, "  {}: {what}    ({place})\n       {}", gap.name(), gap.remedy())
     }
 }

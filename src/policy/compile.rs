@@ -297,7 +297,7 @@ pub(super) fn size_of_rules<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> us
 }
 
 /// The same of a selector: itself, its conditions and their values.
-pub(super) fn parts(selector: &Selector) -> usize {
+pub(in crate::policy) fn parts(selector: &Selector) -> usize {
     1 + selector.requirements.iter().map(|requirement| 1 + requirement.values.len()).sum::<usize>()
 }
 

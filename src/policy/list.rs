@@ -15,6 +15,7 @@ use std::net::IpAddr;
 
 use crate::net::{AddrRange, Cidr, CidrError, Family, Origin, Packet, PortRange, Service, Transport};
 use crate::policy::group::Group;
+use crate::printable;
 
 /// Most entries one list may have. Above it, 100,000 prefixes with room to spare, an input is a mistake.
 pub const MAX_ENTRIES: usize = 200_000;
@@ -91,9 +92,9 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.entry.is_empty() {
-            f.write_str(&self.message)
+            f.write_str(&printable::line(&self.message))
         } else {
-            write!(f, "entry {:?}: {}", self.entry, self.message)
+            write!(f, "entry {:?}: {}", self.entry, printable::line(&self.message))
         }
     }
 }

@@ -13,6 +13,7 @@ use super::verdict::{Flow, Judge, Judgement, Peer, Why};
 use super::why::Placed;
 use super::world::Pod;
 use crate::net::{Direction, Family, Payload, PortRange};
+use crate::printable;
 
 /// What a rule lacks beyond this is no near miss.
 const FAR: u32 = 12;
@@ -50,7 +51,8 @@ struct Gap {
 
 impl Gap {
     fn of(distance: u32, lack: String) -> Gap {
-        Gap { lacks: vec![lack], distance }
+        // It may cite labels of the inventory, which nobody checked.
+        Gap { lacks: vec![printable::line(&lack).into_owned()], distance }
     }
 
     fn and(mut self, other: Gap) -> Gap {

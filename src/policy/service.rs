@@ -3,6 +3,8 @@
 //! A packet to a virtual address does not say who will get it, so a port of one is let through where every endpoint behind
 //! it is. One with nobody behind it is an address like any other, and not told of here.
 
+use std::collections::BTreeSet;
+
 use super::compile::size_of_rules;
 use super::lookup::World;
 use super::model::Policies;
@@ -71,12 +73,13 @@ impl Inventory {
 
     /// Whether a pod of this namespace and with these labels stands behind a virtual address by its labels alone.
     pub fn is_selected_by_service(&self, namespace: &str, labels: &super::model::Labels) -> bool {
-        let listed = |name: &str| self.slices.iter().any(|slice| slice.namespace == namespace && slice.service == name);
+        let slices = self.slices.iter().filter(|slice| slice.namespace == namespace);
+        let listed: BTreeSet<&str> = slices.map(|slice| slice.service.as_str()).collect();
         self.services.iter().any(|service| {
             service.namespace == namespace
                 && !service.addresses.is_empty()
                 && service.selector.as_ref().is_some_and(|selector| selector.selects(labels))
-                && !listed(&service.name)
+                && !listed.contains(service.name.as_str())
         })
     }
 }

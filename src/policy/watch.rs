@@ -172,8 +172,17 @@ impl WatchedGroup {
     /// Everything that stands in the set when these pods are all there are.
     pub fn members(&self, holders: &Holders<'_>) -> Vec<Member> {
         let mut members = BTreeSet::new();
+        // Most peers mean one namespace alone, and are not asked about the others.
+        let (mut of_one, mut of_any): (BTreeMap<&str, Vec<&WatchedPeer>>, Vec<&WatchedPeer>) = Default::default();
         for peer in &self.peers {
-            for (identity, addresses) in holders.asked_by(peer).filter(|(identity, _)| peer.selects(identity)) {
+            match &peer.namespaces {
+                Namespaces::Own(namespace) => of_one.entry(namespace).or_default().push(peer),
+                Namespaces::Selected(_) => of_any.push(peer),
+            }
+        }
+        for (identity, addresses) in &holders.by_identity {
+            let asked = of_one.get(identity.namespace.as_str()).into_iter().flatten().chain(&of_any);
+            for peer in asked.filter(|peer| peer.selects(identity)) {
                 addresses.iter().for_each(|address| peer.members(identity, *address, &mut members));
             }
         }
@@ -191,6 +200,8 @@ pub struct Holders<'a> {
     by_identity: BTreeMap<&'a Identity, Vec<IpAddr>>,
     /// How many of them each namespace has.
     in_namespace: BTreeMap<&'a str, usize>,
+    /// Every address with who has it, ascending.
+    by_address: Vec<(IpAddr, &'a Identity)>,
     /// Addresses that several pods have.
     shared: BTreeMap<IpAddr, Vec<&'a Identity>>,
 }
@@ -218,27 +229,15 @@ impl<'a> Holders<'a> {
         each.sort_by_key(|(address, _)| *address);
         let same = each.chunk_by(|(one, _), (other, _)| one == other).filter(|same| same.len() > 1);
         holders.shared = same.map(|same| (same[0].0, same.iter().map(|(_, identity)| *identity).collect())).collect();
+        holders.by_address = each;
         holders
     }
 
-    /// Those that `peer` may mean. An identity begins with its namespace, so those of one stand together.
-    fn asked_by(&self, peer: &WatchedPeer) -> impl Iterator<Item = (&'a Identity, &[IpAddr])> {
-        let own = match &peer.namespaces {
-            Namespaces::Own(namespace) => Some(namespace.clone()),
-            Namespaces::Selected(_) => None,
-        };
-        let first = Identity { namespace: own.clone().unwrap_or_default(), ..Identity::default() };
-        let meant = move |identity: &Identity| own.as_ref().is_none_or(|own| *own == identity.namespace);
-        let asked = self.by_identity.range::<Identity, _>(first..).take_while(move |(identity, _)| meant(identity));
-        asked.map(|(identity, addresses)| (*identity, addresses.as_slice()))
-    }
-
-    /// Who has `address`.
+    /// Who has `address`; replicas more than once.
     fn of(&self, address: IpAddr) -> impl Iterator<Item = &'a Identity> {
-        self.by_identity
-            .iter()
-            .filter(move |(_, addresses)| addresses.contains(&address))
-            .map(|(identity, _)| *identity)
+        let from = self.by_address.partition_point(|(other, _)| *other < address);
+        let there = self.by_address[from..].iter().take_while(move |(other, _)| *other == address);
+        there.map(|(_, identity)| *identity)
     }
 }
 

@@ -7,7 +7,7 @@ use super::flow::{Answer, Pair, Ways};
 use super::lookup::End;
 use super::model::{Action, ClusterPolicy, NetworkPolicy, Rule};
 use super::verdict::{Cited, Judgement, Why};
-use super::world::Pod;
+use super::world::{Pod, Service};
 use crate::net::{Direction, Family, Origin};
 use crate::printable;
 
@@ -45,7 +45,15 @@ impl fmt::Display for ClusterPolicy {
 /// `shop/web`.
 impl fmt::Display for Pod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        // Of the inventory nobody checked the names.
+        write!(f, "{}/{}", printable::line(&self.namespace), printable::line(&self.name))
+    }
+}
+
+/// `shop/db`.
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", printable::line(&self.namespace), printable::line(&self.name))
     }
 }
 
@@ -130,13 +138,8 @@ impl Answer<'_> {
             Ways::Pairs(pairs, chosen) => write_pairs(text, pairs, *chosen, from, to),
             Ways::Service(service, endpoints) => {
                 let denied: Vec<_> = endpoints.iter().filter(|(_, answer)| !answer.allowed()).collect();
-                let _ = write!(
-                    text,
-                    "service {}/{} with {} behind the port, ",
-                    service.namespace,
-                    service.name,
-                    counted(endpoints.len(), "endpoint")
-                );
+                let _ =
+                    write!(text, "service {service} with {} behind the port, ", counted(endpoints.len(), "endpoint"));
                 let told = match denied.first() {
                     None => {
                         text.push_str("all allowed");

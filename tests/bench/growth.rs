@@ -360,7 +360,31 @@ fn shapes() -> Vec<Shape> {
         shape("policies: exceptions of one block", 10_000, |n| manifests(policy(&format!("  podSelector: {{}}\n  ingress: [{{from: [{{ipBlock: {{cidr: 10.0.0.0/8, except: [{}]}}}}]}}]", each(n, |n| format!("{}/32, ", address(2 * n + 1))))))),
         shape("policies: warnings", 1_000, |n| manifests(each(n, |n| format!("apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: q{n}}}\nspec: {{tier: Admin, priority: 1, subject: {{namespaces: {{matchLabels: {{a: b{n}}}}}}}}}\n---\n")))),
         shape("policies: unknown fields", 12_500, |n| manifests(policy(&each(n, |n| format!("  x{n}: 1\n"))))),
-        shape("policies: services and slices", 500, |n| manifests(pods(n) + &each(n, |n| format!("apiVersion: v1\nkind: Service\nmetadata: {{namespace: s, name: v{n}}}\nspec: {{clusterIP: {}, selector: {{app: a{}}}, ports: [{{port: 1}}]}}\n---\n", address(0x10_0000 + n), n % 50)))),
+shape("policies: addresses of one pod", 5_000, |n| {
+            let ips = each(n, |n| format!("{{ip: {}}}, ", address(n + 1)));
+            manifests(format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, status: {{podIPs: [{ips}]}}}}"))
+        }),
+        shape("policies: addresses of one node", 5_000, |n| {
+            let all = each(n, |n| format!("{{type: InternalIP, address: {}}}, ", address(n + 1)));
+            manifests(format!("{{apiVersion: v1, kind: Node, metadata: {{name: n}}, status: {{addresses: [{all}]}}}}"))
+        }),
+        shape("policies: addresses of one service", 5_000, |n| {
+            let ips = each(n, |n| format!("{}, ", address(n + 1)));
+            manifests(format!("{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{clusterIPs: [{ips}]}}}}"))
+        }),
+        shape("policies: that select nobody among pods", 500, |n| {
+            let idle = |n| {
+                format!("{POLICY}metadata: {{namespace: s, name: q{n}}}\nspec: {{podSelector: {{matchLabels: {{x: y}}}}}}\n---\n")
+            };
+            manifests(pods(n) + &each(n, idle))
+        }),
+        shape("policies: in namespaces of nobody", 500, |n| {
+            let of = |n| {
+                format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: n{n}}}}}\n---\n{POLICY}metadata: {{namespace: m{n}, name: q}}\nspec: {{podSelector: {{}}}}\n---\n")
+            };
+            manifests(each(n, of))
+        }),
+                shape("policies: services and slices", 500, |n| manifests(pods(n) + &each(n, |n| format!("apiVersion: v1\nkind: Service\nmetadata: {{namespace: s, name: v{n}}}\nspec: {{clusterIP: {}, selector: {{app: a{}}}, ports: [{{port: 1}}]}}\n---\n", address(0x10_0000 + n), n % 50)))),
     ]);
     all.extend([
         shape("compile: policies", 500, |n| compiled(pods(2) + &policies(n))),

@@ -59,12 +59,8 @@ pub(super) fn node(object: &mut Fields<'_>, meta: Meta<'_>) -> Option<Node> {
         .into_iter()
         // Host names stand among them.
         .filter_map(|item| cidr::parse_address(item.fields()?.required("address")?.string()?));
-    let mut distinct: Vec<IpAddr> = Vec::new();
-    for address in addresses {
-        if !distinct.contains(&address) {
-            distinct.push(address);
-        }
-    }
+    let mut seen = BTreeSet::new();
+    let distinct = addresses.filter(|address| seen.insert(*address)).collect();
     Some(Node {
         name: meta.name.to_owned(),
         labels: meta.labels,
@@ -91,14 +87,14 @@ pub(super) fn pod<'a>(
     for container in items(spec.as_mut(), "initContainers") {
         ports_of(&container, true, &mut ports, declared);
     }
-    let mut addresses: Vec<IpAddr> = Vec::new();
+    let (mut addresses, mut seen) = (Vec::new(), BTreeSet::new());
     let mut places = Vec::new();
     let listed = items(status.as_mut(), "podIPs");
     let listed = listed.into_iter().filter_map(|item| item.fields().and_then(|mut fields| fields.required("ip")));
     let single = status.as_mut().and_then(|status| given(status, "podIP"));
     for place in listed.chain(single) {
         let Some(address) = cidr::address(&place) else { continue };
-        if !addresses.contains(&address) {
+        if seen.insert(address) {
             addresses.push(address);
             places.push(place);
         }
@@ -156,12 +152,9 @@ pub(super) fn service(object: &mut Fields<'_>, meta: &Meta<'_>) -> Option<Servic
     let mut balancer = status.as_mut().and_then(|status| below(status, "loadBalancer"));
     let points = items(balancer.as_mut(), "ingress");
     places.extend(points.into_iter().filter_map(|point| given(&mut point.fields()?, "ip")));
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in places.iter().filter_map(cidr::address) {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
+    let mut seen = BTreeSet::new();
+    let mut addresses: Vec<IpAddr> =
+        places.iter().filter_map(cidr::address).filter(|address| seen.insert(*address)).collect();
     if kind.is_some_and(|kind| kind == "ExternalName") {
         addresses.clear();
     }

@@ -22,6 +22,7 @@ pub use collect::{
     Collector, MAX_CIDRS, MAX_ENDPOINTS, MAX_FILES, MAX_FOLDER, MAX_MANIFESTS, MAX_OBJECTS, MAX_POLICIES, MAX_RULES,
     Outcome,
 };
+pub use warnings::MAX_COMPARISONS;
 
 use std::collections::BTreeSet;
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Manifests;
 use crate::error::Finding;
 use crate::net::Origin;
+use crate::policy::compile::parts;
 use crate::policy::model::{Labels, NetworkPolicy, Tier};
 
 /// The warnings.
@@ -51,7 +52,8 @@ fn equal_priorities(manifests: &Manifests) -> Vec<Finding> {
 /// A namespace whose labels nobody knows is selected by its name alone. Only where some Namespace object is there: without
 /// any it is plain that none was meant to be.
 fn unknown_namespaces(manifests: &Manifests) -> Vec<Finding> {
-    let known: Vec<&str> = manifests.inventory.namespaces.iter().map(|namespace| namespace.name.as_str()).collect();
+    let known: BTreeSet<&str> =
+        manifests.inventory.namespaces.iter().map(|namespace| namespace.name.as_str()).collect();
     if known.is_empty() {
         return Vec::new();
     }
@@ -61,7 +63,6 @@ fn unknown_namespaces(manifests: &Manifests) -> Vec<Finding> {
     for (namespace, origin) in policies.chain(pods) {
         used.entry(namespace).or_insert(origin);
     }
-    let known: BTreeSet<&str> = known.into_iter().collect();
     used.into_iter()
         .filter(|(namespace, _)| !known.contains(namespace))
         .map(|(namespace, origin)| {
@@ -71,6 +72,10 @@ fn unknown_namespaces(manifests: &Manifests) -> Vec<Finding> {
         .collect()
 }
 
+/// Most conditions of policies times pods that are compared to find policies that select nobody. Those behind are not looked at:
+/// every start would wait for it.
+pub const MAX_COMPARISONS: usize = 20_000_000;
+
 /// Policies that select none of the pods that were read. Only where pods of their namespace were read at all: on a host the
 /// folder need not hold those that are started there.
 fn idle(manifests: &Manifests) -> Vec<Finding> {
@@ -78,8 +83,11 @@ fn idle(manifests: &Manifests) -> Vec<Finding> {
     for pod in manifests.inventory.pods.iter().filter(|pod| !pod.host_network) {
         pods.entry(&pod.namespace).or_default().insert(&pod.labels);
     }
-    let selects = |policy: &&NetworkPolicy| {
-        pods.get(policy.namespace.as_str()).is_none_or(|all| all.iter().any(|labels| policy.pods.selects(labels)))
+    let mut compared = 0usize;
+    let mut selects = |policy: &&NetworkPolicy| {
+        let Some(all) = pods.get(policy.namespace.as_str()) else { return true };
+        compared = compared.saturating_add(all.len().saturating_mul(parts(&policy.pods)));
+        compared > MAX_COMPARISONS || all.iter().any(|labels| policy.pods.selects(labels))
     };
     let idle = manifests.policies.network.iter().filter(|policy| !selects(policy));
     idle.map(|policy| {
