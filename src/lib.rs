@@ -90,6 +90,14 @@
 //! poststart goes the same way, verifies the table instead of loading it, and brings sysctls about again. poststop forgets.
 //! createRuntime may come again without a poststop, and once for every container that shares a namespace: a table that
 //! carries the plan's digest and reads back equal stays, since a replacement costs an RCU grace period.
+//!
+//! # When it goes wrong
+//!
+//! A hook may be killed between any two of these steps, and any call may fail. Then the start has failed, and whoever comes
+//! next puts right what was left: the same start again, the start or stop of anybody else, `netlatch reload`. What makes
+//! that so is kept where it is done: rules in one batch, a roster that says that it is unfinished ([`registry`]), records of
+//! those who run replaced as a whole, and nothing believed of the kernel that it has not said. tests/fault_*.rs kill and
+//! fail debug builds at every point there is ([`kernel::checkpoint`]); release builds have no such points.
 #![forbid(unsafe_code)]
 
 pub mod cli;

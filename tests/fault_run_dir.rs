@@ -154,8 +154,7 @@ fn a_run_dir_that_cannot_be_written_is_named() {
 
 #[test]
 fn a_run_dir_that_is_none_of_ours_is_refused_and_left_alone() {
-    let stranger = Uid::from_raw(65533);
-    let changes: [(&str, &dyn Fn(&Path)); 6] = [
+    let changes: [(&str, &Change); 6] = [
         ("a file", &|dir| fs::write(dir, "").unwrap()),
         ("a link", &|dir| {
             fs::create_dir(dir.with_extension("elsewhere")).unwrap();
@@ -165,7 +164,7 @@ fn a_run_dir_that_is_none_of_ours_is_refused_and_left_alone() {
         ("a pipe", &|dir| mkfifo(dir, Mode::S_IRWXU).unwrap()),
         ("another user's", &|dir| {
             fs::create_dir(dir).unwrap();
-            chown(dir, Some(stranger), None).unwrap();
+            chown(dir, Some(Uid::from_raw(65533)), None).unwrap();
         }),
         ("everybody's", &|dir| {
             fs::create_dir(dir).unwrap();
@@ -189,8 +188,11 @@ fn a_run_dir_that_is_none_of_ours_is_refused_and_left_alone() {
     }
 }
 
+/// Puts something where a file or directory belongs.
+type Change = dyn Fn(&Path);
+
 /// What may be in a file's place.
-fn broken(whole: &[u8]) -> Vec<(&'static str, Box<dyn Fn(&Path)>)> {
+fn broken(whole: &[u8]) -> Vec<(&'static str, Box<Change>)> {
     let whole = whole.to_vec();
     let half = whole[..whole.len() / 2].to_vec();
     let mut changed = whole.clone();
@@ -341,7 +343,7 @@ fn a_file_where_a_folder_belongs_is_named() {
 fn a_lock_that_is_no_file_is_named() {
     let scene = Scene::new(true);
     let lock = scene.run_dir().join("lock");
-    let changes: [(&str, &dyn Fn(&Path)); 3] = [
+    let changes: [(&str, &Change); 3] = [
         ("a directory", &|path| fs::create_dir(path).unwrap()),
         ("a link", &|path| symlink("/dev/null", path).unwrap()),
         ("a pipe", &|path| mkfifo(path, Mode::S_IRWXU).unwrap()),

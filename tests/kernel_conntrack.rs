@@ -68,7 +68,11 @@ fn table(egress: &str, ingress: &str) -> Table {
 
 /// Puts the table in force.
 fn load(namespace: &Namespace, table: &Table) {
-    inside(namespace, |inside| Tables::open(inside, deadline()).unwrap().install(table, None).map(drop).unwrap());
+    inside(namespace, |inside| {
+        let mut tables = Tables::open(inside, deadline()).unwrap();
+        let present = tables.comment().unwrap();
+        tables.install(table, present.as_deref()).map(drop).unwrap();
+    });
 }
 
 fn flows(namespace: &Namespace) -> Vec<Flow> {

@@ -1,7 +1,8 @@
 //! What the process does to itself before it looks at its input, and how it waits.
 //!
 //! The environment is never read: a hook inherits that of an engine, a daemon or, at the wrong stage, of the
-//! container's image (CVE-2025-23266).
+//! container's image (CVE-2025-23266). (Builds with debug assertions read one variable, for tests:
+//! [`checkpoint`](crate::kernel::checkpoint).)
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};

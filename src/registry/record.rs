@@ -343,4 +343,27 @@ mod tests {
         assert_eq!(failure.exit_code(), 40);
         assert!(failure.to_string().contains("others may write it"), "{failure}");
     }
+
+    #[test]
+    fn a_record_is_replaced_as_a_whole_and_forgotten_with_what_was_left_of_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::at(&dir.path().join("run"));
+        let long = Record { annotations: [("a".to_owned(), "b".repeat(10_000))].into(), ..record("a", 1) };
+        registry.put(&long).unwrap();
+        let path = registry.path("containers", "a");
+        let open = fs::File::open(&path).unwrap();
+        let length = open.metadata().unwrap().len();
+        let short = record("a", 1);
+        registry.put(&short).unwrap();
+        assert_eq!(registry.record("a"), Some(short));
+        // Whoever has it open still has the old one: nothing was written over it.
+        assert_eq!(open.metadata().unwrap().len(), length);
+        fs::write(next(&path), "{").unwrap();
+        assert_eq!(registry.records().len(), 1);
+        registry.put(&long).unwrap();
+        assert_eq!(registry.record("a").unwrap().annotations, long.annotations);
+        fs::write(next(&path), "{").unwrap();
+        registry.forget("a").unwrap();
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
 }
