@@ -248,7 +248,10 @@ fn the_hosts_side_loads_reads_back_and_goes() {
             let mut tables = HostTables::open(deadline()).unwrap();
             tables.install(&table).unwrap();
             tables.verify(&table).unwrap();
-            assert_eq!(tables.names(), Ok(vec!["netlatch-web__1_px".to_owned()]));
+            let all = vec![("netlatch-web__1_px".to_owned(), table.comment.clone())];
+            assert_eq!(tables.all(), Ok(all));
+            assert_eq!(tables.comment(&table.name), Ok(Some(table.comment.clone())));
+            assert_eq!(tables.comment("netlatch-x"), Ok(None));
             let listed = nft(&["list", "ruleset"], "");
             assert!(listed.contains("hook ingress devices = { p0, p1 }"), "{listed}");
             nft(&["-f", "-"], "insert rule netdev netlatch-web__1_px from_ingress accept");

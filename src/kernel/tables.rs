@@ -112,14 +112,22 @@ impl HostTables {
         self.tables.remove_named(name, DOING)
     }
 
-    /// The names of all such tables.
+    /// All such tables: name and comment.
     ///
     /// # Errors
     /// [`Cause::Netlink`].
-    pub fn names(&mut self) -> Result<Vec<String>, Failure> {
+    pub fn all(&mut self) -> Result<Vec<(String, String)>, Failure> {
         let mut held = Held::empty(TABLE, TableFamily::Netdev);
         self.tables.ask(&Ask::Tables, &mut held)?;
-        Ok(held.into_names().into_iter().filter(|name| is_host_tables(name)).collect())
+        Ok(held.into_tables().into_iter().filter(|(name, _)| is_host_tables(name)).collect())
+    }
+
+    /// The comment of the table of a name; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Cause::Netlink`].
+    pub fn comment(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        self.tables.comment_of(name, TableFamily::Netdev)
     }
 }
 
@@ -269,7 +277,11 @@ impl<'i> Tables<'i> {
     /// # Errors
     /// [`Cause::Netlink`].
     pub fn comment(&mut self) -> Result<Option<String>, Failure> {
-        let mut held = Held::empty(TABLE, TableFamily::Inet);
+        self.comment_of(TABLE, TableFamily::Inet)
+    }
+
+    fn comment_of(&mut self, name: &str, family: TableFamily) -> Result<Option<String>, Failure> {
+        let mut held = Held::empty(name, family);
         match self.ask(&Ask::Table, &mut held) {
             Ok(()) => Ok(held.comment().map(str::to_owned)),
             Err(failure) if is_absent(&failure) => Ok(None),

@@ -41,6 +41,7 @@ fn at(ino: u64, container: Container) -> Arrival {
         addresses: vec![format!("10.0.0.{ino}").parse().unwrap()],
         table: Some("netlatch 0 plan 1".into()),
         watch: Some(Watch::default()),
+        outside: None,
     }
 }
 
