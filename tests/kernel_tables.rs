@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use netlatch::error::Failure;
-use netlatch::kernel::netns::unshared;
+use netlatch::kernel::netns::{Own, unshared};
 use netlatch::kernel::process::Deadline;
 use netlatch::kernel::tables::{HostTables, Installed, Tables};
 use netlatch::net::{Direction, Origin};
@@ -245,7 +245,7 @@ fn the_hosts_side_loads_reads_back_and_goes() {
         loaded += 1;
         in_own_namespace(move || {
             let _inside = unshared().unwrap();
-            let mut tables = HostTables::open(deadline()).unwrap();
+            let mut tables = HostTables::open(&Own::read().unwrap(), deadline()).unwrap();
             tables.install(&table).unwrap();
             tables.verify(&table).unwrap();
             let all = vec![("netlatch-web__1_px".to_owned(), table.comment.clone())];
@@ -269,7 +269,7 @@ fn the_hosts_side_loads_reads_back_and_goes() {
 fn nothing_else_of_the_hosts_can_be_touched() {
     in_own_namespace(|| {
         let _inside = unshared().unwrap();
-        let mut tables = HostTables::open(deadline()).unwrap();
+        let mut tables = HostTables::open(&Own::read().unwrap(), deadline()).unwrap();
         let world = &worlds()[2];
         let good = host_table(world).unwrap();
         for table in [

@@ -136,7 +136,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let procfs = Procfs::open()?;
     let facts = facts(inputs, &procfs, None, deadline)?;
     let own = Own::read()?;
-    let mut side = Side::open(inputs, None, deadline)?;
+    let mut side = Side::open(inputs, None, &own, deadline)?;
     if let Some(side) = &mut side {
         side.sweep(registry, deadline);
     }
@@ -189,7 +189,7 @@ fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(
     let before = registry.record(&inputs.state.id);
     let facts = facts(inputs, &procfs, before.as_ref(), deadline)?;
     let own = Own::read()?;
-    let side = Side::open(inputs, before.as_ref(), deadline)?;
+    let side = Side::open(inputs, before.as_ref(), &own, deadline)?;
     let inside = match join(inputs, &own) {
         Ok(Some(inside)) => inside,
         Ok(None) => return Ok(()),

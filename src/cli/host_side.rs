@@ -17,7 +17,7 @@ use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::host_end::HostSide;
 use crate::kernel::link::own_addresses;
-use crate::kernel::netns::Inside;
+use crate::kernel::netns::{Inside, Own};
 use crate::kernel::process::Deadline;
 use crate::kernel::tables::HostTables;
 use crate::nft::build::{container_of, host_side, host_table, owned};
@@ -39,16 +39,21 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// Opens the sockets in the namespace this thread is in; `None` where no rules of the container stand there.
+    /// Opens the sockets; `None` where no rules of the container stand there.
     ///
     /// # Errors
-    /// [`Cause::Netlink`].
-    pub(super) fn open(inputs: &Inputs, before: Option<&Record>, deadline: &Deadline) -> Result<Option<Side>, Failure> {
+    /// As [`HostSide::open`] and [`HostTables::open`].
+    pub(super) fn open(
+        inputs: &Inputs,
+        before: Option<&Record>,
+        own: &Own,
+        deadline: &Deadline,
+    ) -> Result<Option<Side>, Failure> {
         let recorded = before.is_some_and(|record| record.outside.is_some());
         if !recorded && !may_stand_outside(&inputs.settings, inputs.bundle.as_ref()) {
             return Ok(None);
         }
-        Ok(Some(Side { ends: HostSide::open()?, tables: HostTables::open(*deadline)? }))
+        Ok(Some(Side { ends: HostSide::open(own)?, tables: HostTables::open(own, *deadline)? }))
     }
 
     /// Takes away the tables of containers that ended without a poststop. No start depends on that.
@@ -226,7 +231,7 @@ impl Drop for Standing {
 /// As [`HostTables::remove`].
 pub(super) fn withdraw(id: &str, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
     let name = host_table(id)?;
-    let mut tables = HostTables::open(*deadline)?;
+    let mut tables = HostTables::open(&Own::read()?, *deadline)?;
     // Asked without the lock first: most containers have none.
     if tables.comment(&name)?.is_none() {
         return Ok(());

@@ -96,6 +96,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     Procfs::open()?;
     let wanted = Wanted { config, manifests: &manifests, host: host_addresses(&deadline)? };
     let own = Own::read()?;
+    let mut host = HostTables::open(&own, deadline)?;
     let registry = Registry::at(run_dir);
     if registry.records()?.is_empty() && !registry.roster_exists() {
         return print("no container runs under netlatch\n").map(|()| Outcome::Done);
@@ -118,9 +119,6 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
 
     let planned = plan_all(&registry, &wanted, &peers.roster)?;
     let again = peers.unsettled || peers.roster.subjects.iter().any(|subject| subject.behind);
-    // While this thread is on the host, where their socket is to be.
-    let nobody = planned.iter().all(|planned| planned.outside.is_empty());
-    let mut host = if nobody { None } else { Some(HostTables::open(deadline)?) };
     for Planned { index, record, rules, .. } in &planned {
         let subject = Rc::make_mut(&mut peers.roster.subjects[*index]);
         subject.table = rules.table.as_ref().map(|table| Shared::new(table.comment.clone()));
@@ -147,7 +145,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     for planned in &planned {
         let Planned { index, record, .. } = planned;
         let subject = &peers.roster.subjects[*index];
-        let said = match bring_about(subject, planned, &own, again, host.as_mut(), &mut peers.closing, deadline) {
+        let said = match bring_about(subject, planned, &own, again, &mut host, &mut peers.closing, deadline) {
             Ok(said) => said,
             Err(failure) => {
                 let said = format!("failed: {failure}");
@@ -218,14 +216,12 @@ fn bring_about(
     planned: &Planned,
     own: &Own,
     again: bool,
-    host: Option<&mut HostTables>,
+    host: &mut HostTables,
     closing: &mut Closing,
     deadline: Deadline,
 ) -> Result<String, Failure> {
     let Some(inside) = subject.visit(own)? else { return Ok("has ended".to_owned()) };
-    if let Some(host) = host {
-        planned.outside.iter().try_for_each(|(outside, table)| at_the_host(host, outside, table.as_ref()))?;
-    }
+    planned.outside.iter().try_for_each(|(outside, table)| at_the_host(host, outside, table.as_ref()))?;
     let table = planned.rules.table.as_ref();
     let mut tables = Tables::open(&inside, deadline)?;
     let present = tables.comment()?;

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::link::Links;
-use crate::kernel::netns::Inside;
+use crate::kernel::netns::{Inside, Own};
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::{BUFFER, Socket};
 use crate::nft::build::HOST_TABLE;
@@ -71,11 +71,12 @@ pub struct HostTables {
 }
 
 impl HostTables {
-    /// Opens the socket in the namespace that this thread is in. It stays there when the thread joins another.
+    /// Opens the socket on the host, before this thread joins another namespace.
     ///
     /// # Errors
-    /// [`Cause::Netlink`].
-    pub fn open(deadline: Deadline) -> Result<HostTables, Failure> {
+    /// [`Cause::Netlink`]; [`Cause::Internal`] for a thread that is elsewhere already.
+    pub fn open(own: &Own, deadline: Deadline) -> Result<HostTables, Failure> {
+        own.still_here()?;
         Ok(HostTables { tables: Tables::on(None, deadline)? })
     }
 
