@@ -31,7 +31,7 @@ impl Pair {
             let hook = scope.spawn(|| {
                 self.host.enter();
                 let own = Own::read().unwrap();
-                let mut side = HostSide::open().unwrap();
+                let mut side = HostSide::open(&own).unwrap();
                 let inside = enter(&Target::Process(self.container.pid()), &own).unwrap();
                 work(&mut side, &inside, &Deadline::after(DEADLINE))
             });
@@ -313,6 +313,18 @@ fn a_containers_own_addresses_are_all_but_loopbacks() {
     let own = pair.hook(|_, inside, deadline| link::own_addresses(inside, deadline)).unwrap();
     let expected = ["169.254.3.4", "192.0.2.7", "198.51.100.1", "2001:db8::7", "fe80::7"];
     assert_eq!(own.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_socket_of_the_hosts_is_not_opened_elsewhere() {
+    let pair = Pair::new();
+    pair.hook(|_, inside, _| {
+        // What this thread took for its own before it joined the container.
+        let own = pair.host.within(|| Own::read().unwrap());
+        let failure = HostSide::open(&own).unwrap_err();
+        assert_eq!(failure.exit_code(), 63, "{failure}");
+        assert!(failure.to_string().contains(&inside.id().to_string()), "{failure}");
+    });
 }
 
 #[test]

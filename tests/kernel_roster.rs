@@ -309,6 +309,7 @@ fn record(id: &str, pid: i32) -> Record {
         annotations: BTreeMap::new(),
         bundle: None,
         watch: None,
+        outside: None,
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use judge::{listing, nft, table};
 
 use netlatch::error::Failure;
-use netlatch::kernel::netns::unshared;
+use netlatch::kernel::netns::{Own, unshared};
 use netlatch::kernel::process::Deadline;
 use netlatch::kernel::tables::{HostTables, Installed, Tables};
 use netlatch::net::{Direction, Origin};
@@ -216,10 +216,13 @@ fn the_hosts_side_loads_reads_back_and_goes() {
         loaded += 1;
         in_own_namespace(move || {
             let _inside = unshared().unwrap();
-            let mut tables = HostTables::open(deadline()).unwrap();
+            let mut tables = HostTables::open(&Own::read().unwrap(), deadline()).unwrap();
             tables.install(&table).unwrap();
             tables.verify(&table).unwrap();
-            assert_eq!(tables.names(), Ok(vec!["netlatch-web__1_px".to_owned()]));
+            let all = vec![("netlatch-web__1_px".to_owned(), table.comment.clone())];
+            assert_eq!(tables.all(), Ok(all));
+            assert_eq!(tables.comment(&table.name), Ok(Some(table.comment.clone())));
+            assert_eq!(tables.comment("netlatch-x"), Ok(None));
             let listed = nft(&["list", "ruleset"], "");
             assert!(listed.contains("hook ingress devices = { p0, p1 }"), "{listed}");
             nft(&["-f", "-"], "insert rule netdev netlatch-web__1_px from_ingress accept");
@@ -237,7 +240,7 @@ fn the_hosts_side_loads_reads_back_and_goes() {
 fn nothing_else_of_the_hosts_can_be_touched() {
     in_own_namespace(|| {
         let _inside = unshared().unwrap();
-        let mut tables = HostTables::open(deadline()).unwrap();
+        let mut tables = HostTables::open(&Own::read().unwrap(), deadline()).unwrap();
         let world = &worlds()[2];
         let good = host_table(world).unwrap();
         for table in [

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::hook::{anchor, complete, join, present, record, told};
+use super::host_side::{Side, Standing, withdraw};
 use super::load::{self, ConfigFile, Inputs};
 use super::peers::{Peers, has_any};
 use crate::error::{Cause, Failure};
@@ -32,7 +33,7 @@ pub(super) struct Stay<'a> {
 }
 
 /// createRuntime: the container is among the peers of those that run before it runs itself.
-pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result<(), Failure> {
+pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Option<Side>) -> Result<(), Failure> {
     let Stay { inputs, registry, facts, own, deadline } = *stay;
     let Met { mut peers, inside, addresses } = meet(stay, inside)?;
     let (inventory, netns) = (&inputs.manifests.inventory, inside.id());
@@ -56,14 +57,16 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     checkpoint::step("entered")?;
 
     let elsewhere = inventory.peers();
-    let (plan, kept) = {
+    let (plan, kept, standing) = {
         let plan = plan(stay, &peers, netns, &elsewhere)?;
+        let raise = |side: Side| side.raise(&plan, inputs.state.pid, &inside, &peers.lock, deadline);
+        let standing = side.map(raise).transpose()?;
         let mut tables = Tables::open(&inside, *deadline)?;
         let present = present(&plan, inputs, &mut tables, &inside, registry)?;
         let kept = present == Present::Kept;
         let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
         told(&plan, &report);
-        (plan, kept)
+        (plan, kept, standing)
     };
     if !kept {
         arrival.table = plan.table().map(|table| table.comment.clone());
@@ -74,13 +77,18 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result
     }
     record.table = plan.table().map(|table| table.comment.clone());
     record.watch.clone_from(&arrival.watch);
+    record.outside = standing.as_ref().and_then(Standing::outside).cloned();
     record.namespace_labels = Some(arrival.identity.namespace_labels.clone());
     peers.enter(arrival);
     drop(inside);
     // Where somebody lived before there are flows, too: that of a peer that is gone has to end there as well.
     let is_new = peers.known(netns, record.cookie).is_none();
     peers.recording = Some(record);
-    peers.settle(own, &inputs.manifests, (!kept && is_new).then_some(netns))
+    peers.settle(own, &inputs.manifests, (!kept && is_new).then_some(netns))?;
+    if let Some(standing) = standing {
+        standing.keep();
+    }
+    Ok(())
 }
 
 /// A container that has met its peers.
@@ -141,7 +149,7 @@ fn plan(stay: &Stay<'_>, peers: &Peers<'_>, netns: NamespaceId, elsewhere: &[Els
 }
 
 /// poststart: addresses that came since (docker, user namespaces) are made known.
-pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result<(), Failure> {
+pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Option<Side>) -> Result<(), Failure> {
     let Stay { inputs, registry, own, deadline, .. } = *stay;
     let Met { mut peers, inside, addresses } = meet(stay, inside)?;
     let (inventory, netns) = (&inputs.manifests.inventory, inside.id());
@@ -152,6 +160,9 @@ pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside) -> Result<
     peers.found_at(netns, &addresses);
     let elsewhere = inventory.peers();
     let plan = plan(stay, &peers, netns, &elsewhere)?;
+    if let Some(side) = side {
+        side.verify(&plan, Some(&record), &inside, deadline)?;
+    }
     let mut tables = complete(inputs, registry, procfs, &plan, &inside, Some(&record), deadline)?;
     if let (Some(table), Some(tables)) = (plan.table(), tables.as_mut()) {
         tables.reconcile(table)?;
@@ -178,7 +189,13 @@ pub(super) fn forget(
     registry: &Registry,
     deadline: &Deadline,
 ) -> Result<(), Failure> {
-    if registry.record(id).is_some_and(|record| is_of_another(&record, began, ON_THE_WAY_OUT)) {
+    let record = registry.record(id);
+    // Without nf_tables, or without leave to use it, there is nothing to take away.
+    withdraw(id, registry, deadline).unwrap_or_else(|failure| match &record {
+        Some(Record { outside: Some(_), .. }) => log::warn!("{failure}"),
+        Some(_) | None => log::debug!("{failure}"),
+    });
+    if record.is_some_and(|record| is_of_another(&record, began, ON_THE_WAY_OUT)) {
         log::info!("container {id}: another has its id by now and stays");
         return Ok(());
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::among::{self, Stay};
+use super::host_side::{Side, Standing};
 use super::load::{self, ConfigFile, Inputs};
 use super::{Outcome, finish};
 use crate::error::{Cause, Failure};
@@ -136,20 +137,31 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let procfs = Procfs::open()?;
     let facts = facts(inputs, &procfs, None, deadline)?;
     let own = Own::read()?;
+    let mut side = Side::open(inputs, None, &own, deadline)?;
+    if let Some(side) = &mut side {
+        side.sweep(registry, deadline);
+    }
     let Some(inside) = join(inputs, &own)? else { return Ok(()) };
     if inputs.has_policies() || registry.roster_exists() {
-        return among::protect(&Stay { inputs, registry, facts: &facts, own: &own, deadline }, procfs, inside);
+        return among::protect(&Stay { inputs, registry, facts: &facts, own: &own, deadline }, procfs, inside, side);
     }
     capability::keep_only(&capability::AFTER_JOIN)?;
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
     // A namespace that the runtime makes for this container holds no other yet.
-    let shared = inputs.bundle.as_ref().is_none_or(|bundle| bundle.network != Some(NetworkNamespace::New));
+    let shared =
+        side.is_some() || inputs.bundle.as_ref().is_none_or(|bundle| bundle.network != Some(NetworkNamespace::New));
     let alone = if shared { Some(registry.lock(deadline)?) } else { None };
+    let standing = match (side, &alone) {
+        (Some(side), Some(lock)) => Some(side.raise(&plan, inputs.state.pid, &inside, lock, deadline)?),
+        (None, _) | (_, None) => None,
+    };
     let mut tables = Tables::open(&inside, *deadline)?;
     let present = present(&plan, inputs, &mut tables, &inside, registry)?;
     checkpoint::step("decided")?;
     let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
-    let without_peers = registry.put_alone(&record(inputs, plan.table(), &facts, &inside)?)?;
+    let mut record = record(inputs, plan.table(), &facts, &inside)?;
+    record.outside = standing.as_ref().and_then(Standing::outside).cloned();
+    let without_peers = registry.put_alone(&record)?;
     drop(alone);
     if !without_peers {
         // The first policies came while this container was on its way without any. Once, and only then.
@@ -157,7 +169,11 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
         return Err(Failure::new("protect the container", Cause::Overtaken(problem)));
     }
     told(&plan, &report);
-    checkpoint::step("end")
+    checkpoint::step("end")?;
+    if let Some(standing) = standing {
+        standing.keep();
+    }
+    Ok(())
 }
 
 pub(super) fn told(plan: &Plan, report: &Report) {
@@ -183,6 +199,7 @@ fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(
     let before = registry.record(&inputs.state.id);
     let facts = facts(inputs, &procfs, before.as_ref(), deadline)?;
     let own = Own::read()?;
+    let side = Side::open(inputs, before.as_ref(), &own, deadline)?;
     let inside = match join(inputs, &own) {
         Ok(Some(inside)) => inside,
         Ok(None) => return Ok(()),
@@ -194,10 +211,13 @@ fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(
         Err(failure) => return Err(failure),
     };
     if inputs.has_policies() || registry.roster_exists() {
-        return among::verify(&Stay { inputs, registry, facts: &facts, own: &own, deadline }, procfs, inside);
+        return among::verify(&Stay { inputs, registry, facts: &facts, own: &own, deadline }, procfs, inside, side);
     }
     capability::keep_only(&capability::AFTER_JOIN)?;
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
+    if let Some(side) = side {
+        side.verify(&plan, before.as_ref(), &inside, deadline)?;
+    }
     complete(inputs, registry, procfs, &plan, &inside, before.as_ref(), deadline).map(|_| ())
 }
 
@@ -365,6 +385,7 @@ pub(super) fn record(
         annotations: deciding(inputs),
         bundle: inputs.state.bundle.clone(),
         watch: None,
+        outside: None,
     })
 }
 

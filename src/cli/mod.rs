@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod explain;
 pub mod hook;
+mod host_side;
 mod last_error;
 mod load;
 mod peers;

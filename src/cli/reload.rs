@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::hook::host_addresses;
+use super::host_side::table_of;
 use super::load::{self, ConfigFile, Loaded};
 use super::peers::Peers;
 use super::{Outcome, print};
@@ -24,16 +25,16 @@ use crate::kernel::netns::Own;
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, Deadline};
 use crate::kernel::socket::Closing;
-use crate::kernel::tables::{Installed, Tables};
+use crate::kernel::tables::{HostTables, Installed, Tables};
 use crate::live;
 use crate::nft::ruleset::Table;
 use crate::oci::Requests;
-use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules};
+use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules, stands_outside};
 use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::{Holders, Identity};
 use crate::printable;
-use crate::registry::{Container, Record, Registry, Roster, Shared, Subject};
+use crate::registry::{Container, Outside, Record, Registry, Roster, Shared, Subject};
 use crate::settings::{Config, Settings};
 use crate::sysctl::devconf::Source;
 
@@ -96,6 +97,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     Procfs::open()?;
     let wanted = Wanted { config, manifests: &manifests, host: host_addresses(&deadline)? };
     let own = Own::read()?;
+    let mut host = HostTables::open(&own, deadline)?;
     let registry = Registry::at(run_dir);
     if registry.records()?.is_empty() && !registry.roster_exists() {
         return print("no container runs under netlatch\n").map(|()| Outcome::Done);
@@ -118,7 +120,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
 
     let planned = plan_all(&registry, &wanted, &peers.roster)?;
     let again = peers.unsettled || peers.roster.subjects.iter().any(|subject| subject.behind);
-    for Planned { index, record, rules, host } in &planned {
+    for Planned { index, record, rules, host, .. } in &planned {
         let subject = Rc::make_mut(&mut peers.roster.subjects[*index]);
         subject.table = rules.table.as_ref().map(|table| Shared::new(table.comment.clone()));
         subject.watch = (!rules.watch.is_empty()).then(|| Shared::new(rules.watch.clone()));
@@ -148,9 +150,10 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     peers.roster.share();
     let unfinished = registry.begin(&peers.lock, &peers.roster)?;
     let (mut failed, mut behind) = (None, Vec::new());
-    for Planned { index, record, rules, .. } in &planned {
+    for planned in &planned {
+        let Planned { index, record, .. } = planned;
         let subject = &peers.roster.subjects[*index];
-        let said = match bring_about(subject, rules.table.as_ref(), &own, again, &mut peers.closing, deadline) {
+        let said = match bring_about(subject, planned, &own, again, &mut host, &mut peers.closing, deadline) {
             Ok(said) => said,
             Err(failure) => {
                 let said = format!("failed: {failure}");
@@ -183,9 +186,12 @@ struct Planned {
     index: usize,
     /// The record that decides about it.
     record: Record,
+    /// The rules in its namespace.
     rules: Rules,
     /// The host's addresses, where the rules name them.
     host: Vec<IpAddr>,
+    /// Those at the host's side, for each of its containers that have such; `None` where nothing is denied any more.
+    outside: Vec<(Outside, Option<Table>)>,
 }
 
 fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result<Vec<Planned>, Failure> {
@@ -199,7 +205,16 @@ fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result
         let of =
             |failure: Failure| Failure::new(format!("{} for container {}", failure.doing, record.id), failure.cause);
         let (rules, host) = wanted.rules(subject, &record, &pods, &world).map_err(of)?;
-        planned.push(Planned { index, record, rules, host });
+        let mut outside = Vec::new();
+        for container in &subject.containers {
+            let Some(other) = registry.look_up(&container.id)? else { continue };
+            let Some(stands) = &other.outside else { continue };
+            let (its, _) = wanted.rules(subject, &other, &pods, &world).map_err(of)?;
+            let filter = its.filter.as_ref().map(stands_outside).transpose().map_err(of)?;
+            let table = filter.map(|filter| table_of(filter, stands)).transpose().map_err(of)?.flatten();
+            outside.push((stands.clone(), table));
+        }
+        planned.push(Planned { index, record, rules, host, outside });
     }
     Ok(planned)
 }
@@ -208,13 +223,16 @@ fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result
 /// these are looked for where nothing changed as well: who was here before may not have come to that.
 fn bring_about(
     subject: &Subject,
-    table: Option<&Table>,
+    planned: &Planned,
     own: &Own,
     again: bool,
+    host: &mut HostTables,
     closing: &mut Closing,
     deadline: Deadline,
 ) -> Result<String, Failure> {
     let Some(inside) = subject.visit(own)? else { return Ok("has ended".to_owned()) };
+    planned.outside.iter().try_for_each(|(outside, table)| at_the_host(host, outside, table.as_ref()))?;
+    let table = planned.rules.table.as_ref();
     let mut tables = Tables::open(&inside, deadline)?;
     let present = tables.comment()?;
     let Some(table) = table else {
@@ -242,4 +260,11 @@ fn bring_about(
     let ended =
         if rejudged.ended > 0 { format!(", {} established flows ended", rejudged.ended) } else { String::new() };
     Ok(said + &ended)
+}
+
+/// Puts a table at the host's side. One that is as it should be stays, with the flows that it remembers.
+fn at_the_host(host: &mut HostTables, outside: &Outside, table: Option<&Table>) -> Result<(), Failure> {
+    let Some(table) = table else { return host.remove(&outside.table) };
+    let is_same = host.comment(&table.name)?.as_deref() == Some(&table.comment) && host.verify(table).is_ok();
+    if is_same { Ok(()) } else { host.install(table) }
 }

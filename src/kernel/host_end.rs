@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, fstat};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::error::{Cause, Failure};
-use crate::kernel::netns::{Inside, NamespaceId};
+use crate::kernel::netns::{Inside, NamespaceId, Own};
 use crate::kernel::process::Deadline;
 use crate::kernel::rtnetlink::{LINK_HEADER, Reply, Request, Route, get_link, get_links, refused, unreadable};
 use crate::nft::wire::uapi::LOOPBACK_IFINDEX;
@@ -64,8 +64,13 @@ pub struct HostSide {
 }
 
 impl HostSide {
-    /// Opens a socket of the namespace this thread is in.
-    pub fn open() -> Result<HostSide, Failure> {
+    /// Opens a socket of the host's namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::Netlink`]; [`Cause::Internal`] for a thread that is elsewhere already.
+    pub fn open(own: &Own) -> Result<HostSide, Failure> {
+        own.still_here()?;
         Ok(HostSide { route: Route::open()? })
     }
 

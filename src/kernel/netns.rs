@@ -86,6 +86,16 @@ impl Own {
         Ok(Own { thread, init })
     }
 
+    /// Refuses a thread that has joined another namespace since: a socket it opens would be that one's.
+    pub(crate) fn still_here(&self) -> Result<(), Failure> {
+        const DOING: &str = "open a socket of the host's";
+        let id = own_id().map_err(|cause| Failure::new(DOING, cause))?;
+        if id == self.thread {
+            return Ok(());
+        }
+        Err(Failure::new(DOING, Cause::Internal(format!("this thread is in {id}, and the host's is {}", self.thread))))
+    }
+
     /// Refuses what is not a container's. `moment` says when the comparison was made.
     fn refuse(&self, id: NamespaceId, moment: &str) -> Result<(), Cause> {
         if id == self.thread {

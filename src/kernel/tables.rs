@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::link::Links;
-use crate::kernel::netns::Inside;
+use crate::kernel::netns::{Inside, Own};
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::{BUFFER, Socket};
 use crate::nft::build::HOST_TABLE;
@@ -73,11 +73,12 @@ pub struct HostTables {
 }
 
 impl HostTables {
-    /// Opens the socket in the namespace that this thread is in. It stays there when the thread joins another.
+    /// Opens the socket on the host, before this thread joins another namespace.
     ///
     /// # Errors
-    /// [`Cause::Netlink`].
-    pub fn open(deadline: Deadline) -> Result<HostTables, Failure> {
+    /// [`Cause::Netlink`]; [`Cause::Internal`] for a thread that is elsewhere already.
+    pub fn open(own: &Own, deadline: Deadline) -> Result<HostTables, Failure> {
+        own.still_here()?;
         Ok(HostTables { tables: Tables::on(None, deadline)? })
     }
 
@@ -114,14 +115,22 @@ impl HostTables {
         self.tables.remove_named(name, DOING)
     }
 
-    /// The names of all such tables.
+    /// All such tables: name and comment.
     ///
     /// # Errors
     /// [`Cause::Netlink`].
-    pub fn names(&mut self) -> Result<Vec<String>, Failure> {
+    pub fn all(&mut self) -> Result<Vec<(String, String)>, Failure> {
         let mut held = Held::empty(TABLE, TableFamily::Netdev);
         self.tables.ask(&Ask::Tables, &mut held)?;
-        Ok(held.into_names().into_iter().filter(|name| is_host_tables(name)).collect())
+        Ok(held.into_tables().into_iter().filter(|(name, _)| is_host_tables(name)).collect())
+    }
+
+    /// The comment of the table of a name; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Cause::Netlink`].
+    pub fn comment(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        self.tables.comment_of(name, TableFamily::Netdev)
     }
 }
 
@@ -273,7 +282,11 @@ impl<'i> Tables<'i> {
     /// # Errors
     /// [`Cause::Netlink`].
     pub fn comment(&mut self) -> Result<Option<String>, Failure> {
-        let mut held = Held::empty(TABLE, TableFamily::Inet);
+        self.comment_of(TABLE, TableFamily::Inet)
+    }
+
+    fn comment_of(&mut self, name: &str, family: TableFamily) -> Result<Option<String>, Failure> {
+        let mut held = Held::empty(name, family);
         match self.ask(&Ask::Table, &mut held) {
             Ok(()) => Ok(held.comment().map(str::to_owned)),
             Err(failure) if is_absent(&failure) => Ok(None),

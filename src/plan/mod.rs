@@ -119,12 +119,7 @@ pub fn plan(
         outside = check_bundle(bundle, settings, &writes, &mut notes)?;
         not_covered = uncovered(bundle, settings);
     }
-    let host_side = filter.clone().filter(|_| outside);
-    if let Some(group) = host_side.as_ref().and_then(follows) {
-        let problem =
-            format!("{group} selects peers that come and go, which only rules in the container's namespace follow");
-        return Err(Failure::new("protect a container that holds CAP_NET_ADMIN", Cause::HostSide(problem)));
-    }
+    let host_side = filter.as_ref().filter(|_| outside).map(stands_outside).transpose()?.cloned();
     let (layers, policies) = filter.map(|filter| (filter.layers, filter.policies)).unwrap_or_default();
     notes.extend(left_alone.iter().map(|left| format!("{} is left alone: {}", left.name, left.reason)));
 
@@ -133,6 +128,24 @@ pub fn plan(
     let steps = std::iter::once(first).chain(sysctls).chain([Step::RaiseLoopback]).collect();
     let (id, identity) = (state.id.clone(), settings.identity.clone());
     Ok(Plan { id, identity, steps, host_side, layers, policies, watch, notes, not_covered })
+}
+
+/// Whether the rules of a container may have to stand at the host's end of its links too: [`plan`] decides, but what that
+/// takes has to be opened before the container's namespace is joined.
+pub fn may_stand_outside(settings: &Settings, bundle: Option<&Bundle>) -> bool {
+    let holds = bundle.is_some_and(|bundle| bundle.holds_capability("CAP_NET_ADMIN").is_some());
+    holds && settings.net_admin.value == NetAdmin::HostSide
+}
+
+/// The filter, where it can be enforced at the host's end of a container's links.
+///
+/// # Errors
+/// [`Cause::HostSide`] where it follows who comes and goes.
+pub fn stands_outside(filter: &Filter) -> Result<&Filter, Failure> {
+    let Some(group) = follows(filter) else { return Ok(filter) };
+    let problem =
+        format!("{group} selects peers that come and go, which only rules in the container's namespace follow");
+    Err(Failure::new("protect a container that holds CAP_NET_ADMIN", Cause::HostSide(problem)))
 }
 
 /// The origin of a group of peers, where a filter has one.

@@ -129,6 +129,20 @@ pub(super) fn inhabitants(netns: NamespaceId) -> impl Iterator<Item = Target> {
     processes.flat_map(threads).filter(move |thread| thread.namespace() == Ok(netns))
 }
 
+/// Whether no process of this host is in `netns`: a look at every thread. Who cannot be looked at may be, but for pid 1: its
+/// network is the host's, and in a nested runtime it may not be looked at.
+pub(super) fn is_deserted(netns: NamespaceId) -> bool {
+    let Ok(numbers) = fs::read_dir("/proc") else { return false };
+    let processes =
+        numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(|pid: &i32| *pid != 1);
+    processes.flat_map(threads).all(|thread| match thread.namespace() {
+        Ok(id) => id != netns,
+        // It ended meanwhile, or is a zombie.
+        Err(Errno::ENOENT | Errno::ESRCH) => true,
+        Err(_) => false,
+    })
+}
+
 /// What /proc/PID/stat says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {

@@ -14,6 +14,7 @@
 
 mod alive;
 mod faults;
+mod owner;
 mod record;
 mod roster;
 mod shared;
@@ -21,7 +22,8 @@ mod stored;
 
 pub use alive::{Anchor, started};
 pub use faults::{Fault, MAX_ERRORS};
-pub use record::Record;
+pub use owner::Owner;
+pub use record::{Outside, Record};
 pub use roster::{Arrival, Container, Loaded, Reaped, Roster, Subject, Unfinished};
 pub use shared::Shared;
 

@@ -81,6 +81,23 @@ pub struct Record {
     /// Whom its named sets follow.
     #[serde(default)]
     pub watch: Option<Watch>,
+    /// What stands at the host's end of its links.
+    #[serde(default)]
+    pub outside: Option<Outside>,
+}
+
+/// The rules at the host's end of a container's links: what they were made for, at createRuntime. A container that can undo
+/// its own rules can also take devices and addresses of its own choice later, and those do not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// The table's name, in the host's namespace.
+    pub table: String,
+    /// Whose it is, as its comment says.
+    pub whose: String,
+    /// The devices it hangs on.
+    pub devices: Vec<String>,
+    /// The addresses the container may send from.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Record {
@@ -106,7 +123,7 @@ impl Record {
     }
 
     /// Whether what it tells of is still there.
-    fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         let netns = NamespaceId { dev: self.netns.0, ino: self.netns.1 };
         self.anchor().map_or_else(|| self.is_hidden(), |anchor| anchor.holds(netns))
     }
@@ -281,6 +298,7 @@ mod tests {
             annotations: BTreeMap::new(),
             bundle: None,
             watch: None,
+            outside: None,
         }
     }
 
@@ -359,7 +377,7 @@ mod tests {
         // Whoever has it open still has the old one: nothing was written over it.
         assert_eq!(open.metadata().unwrap().len(), length);
         fs::write(next(&path), "{").unwrap();
-        assert_eq!(registry.records().len(), 1);
+        assert_eq!(registry.records().unwrap().len(), 1);
         registry.put(&long).unwrap();
         assert_eq!(registry.record("a").unwrap().annotations, long.annotations);
         fs::write(next(&path), "{").unwrap();

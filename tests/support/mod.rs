@@ -20,6 +20,7 @@ pub(crate) mod host;
 pub(crate) mod link;
 pub(crate) mod live;
 pub(crate) mod namespace;
+pub(crate) mod outside;
 pub(crate) mod play;
 pub(crate) mod probe;
 pub(crate) mod random_policy;

@@ -68,6 +68,17 @@ impl Namespace {
         format!("/proc/{}/ns/net", self.holder.id())
     }
 
+    /// Ends its process, as a container ends. The namespace goes with it, unless others are in there.
+    pub(crate) fn end(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.pid());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("the holder can be killed");
+        // It stays a zombie until this is dropped, as behind a runtime's back.
+        let stat = format!("/proc/{pid}/stat");
+        while !std::fs::read_to_string(&stat).expect("a zombie").contains(") Z ") {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
     /// Runs `work` inside. Sockets made there stay there; `/proc/sys/net` and child processes follow the thread.
     pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {

@@ -58,10 +58,15 @@ impl World {
         World { ctr, far, sniffer, tcp, udp }
     }
 
-    /// Gives both ends of an existing eth0 pair their addresses.
-    fn between(ctr: Namespace, far: Namespace) -> World {
-        far.ip_batch(FAR_ADDRESSES);
-        ctr.ip_batch(CTR_ADDRESSES);
+    /// Gives the eth0 of both their addresses. They are a pair, or bridged.
+    pub(crate) fn between(ctr: Namespace, far: Namespace) -> World {
+        World::linked(ctr, far, CTR_ADDRESSES, FAR_ADDRESSES)
+    }
+
+    /// The same with other addresses: commands of `ip`.
+    pub(crate) fn linked(ctr: Namespace, far: Namespace, ctr_addresses: &str, far_addresses: &str) -> World {
+        far.ip_batch(far_addresses);
+        ctr.ip_batch(ctr_addresses);
         let sniffer = Sniffer::new(&far);
         let (tcp, udp) = serve(&far);
         World { ctr, far, sniffer, tcp, udp }

@@ -69,6 +69,23 @@ pub fn host_table(id: &str) -> Result<String, Failure> {
     Ok(name)
 }
 
+/// The id of the container that a table of that name is of.
+pub fn container_of(table: &str) -> Option<String> {
+    let mut rest = table.strip_prefix(HOST_TABLE)?;
+    let mut id = String::with_capacity(rest.len());
+    while let Some((before, escaped)) = rest.split_once('_') {
+        id.push_str(before);
+        id.push(match escaped.chars().next()? {
+            '_' => '_',
+            'p' => '+',
+            _ => return None,
+        });
+        rest = &escaped[1..];
+    }
+    id.push_str(rest);
+    Some(id)
+}
+
 /// `NFT_NAME_MAXLEN` less the closing NUL.
 const NAME_LIMIT: usize = 255;
 
@@ -346,4 +363,23 @@ fn errors(family: Family) -> Vec<Rule> {
     let about = || Match::KnownInner(family, flows(Direction::Egress, family));
     let accept = |kind| rule(vec![kind, about()], Verdict::Accept, "ICMP errors of flows that were let through");
     types.into_iter().map(accept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tables_name_says_whose_it_is() {
+        for (id, name) in [("web.1-a", "netlatch-web.1-a"), ("a_b+c", "netlatch-a__b_pc"), ("_p+_", "netlatch-__p_p__")]
+        {
+            assert_eq!(host_table(id).unwrap(), name);
+            assert_eq!(container_of(name).as_deref(), Some(id));
+        }
+        for name in ["netlatch", "filter", "netlatch-a_b", "netlatch-a_", "netlatch-_\u{e9}"] {
+            assert_eq!(container_of(name), None, "{name}");
+        }
+        assert!(host_table(&"a".repeat(247)).is_err());
+        assert!(host_table(&"a".repeat(246)).is_ok());
+    }
 }

@@ -46,7 +46,7 @@ mod layers;
 mod policies;
 
 pub use guard::{LATE_DEVICES, guard};
-pub use host_side::{HOST_TABLE, OWN, host_side, host_table};
+pub use host_side::{HOST_TABLE, OWN, container_of, host_side, host_table};
 
 use crate::error::{Cause, Failure};
 use crate::net::{AddrRange, Direction, Family, Transport};
@@ -318,6 +318,12 @@ pub fn signed(table: Table, guard: Option<Table>) -> Table {
         guard.comment.clone_from(&table.comment);
     }
     table
+}
+
+/// A table at the host's side, signed, with whose it is: no other table in the same place tells.
+pub fn owned(table: Table, whose: &str) -> Table {
+    let comment = format!("{} {whose}", table_comment(table.digest()));
+    Table { comment, ..table }
 }
 
 /// The comment a table carries: who made it and a digest of what it is to be.

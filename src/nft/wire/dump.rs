@@ -11,7 +11,7 @@ use crate::netlink::Message;
 pub enum Ask<'a> {
     /// The table itself. Answered with one message, or `ENOENT`.
     Table,
-    /// All tables of its family, whatever their names; see [`Held::into_names`].
+    /// All tables of its family, whatever their names; see [`Held::into_tables`].
     Tables,
     /// Its chains. The kernel dumps those of all tables of the family.
     Chains,
@@ -67,7 +67,7 @@ impl Held {
     pub fn adopt(&mut self, ask: &Ask<'_>, answer: Held) {
         match ask {
             Ask::Table => (self.comment, self.flags) = (answer.comment, answer.flags),
-            Ask::Tables => self.names = answer.names,
+            Ask::Tables => self.tables = answer.tables,
             Ask::Chains => self.chains = answer.chains,
             Ask::Rules => self.rules = answer.rules,
             Ask::Sets => {
@@ -97,7 +97,7 @@ impl Held {
             return;
         }
         if message.kind & 0xff == NFT_MSG_NEWTABLE {
-            self.names.push(text(NFTA_TABLE_NAME).to_owned());
+            self.tables.push((text(NFTA_TABLE_NAME).to_owned(), comment_of(attrs, NFTA_TABLE_USERDATA)));
         }
         if text(NFTA_TABLE_NAME) != self.name {
             return;

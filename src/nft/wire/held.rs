@@ -103,8 +103,8 @@ impl HeldSet {
 pub struct Held {
     pub(super) name: String,
     pub(super) family: TableFamily,
-    /// The names of tables that a dump told of.
-    pub(super) names: Vec<String>,
+    /// The tables that a dump told of: name and comment.
+    pub(super) tables: Vec<(String, String)>,
     pub(super) comment: Option<String>,
     /// `NFTA_TABLE_FLAGS`: none are ours. `NFT_TABLE_F_DORMANT` unhooks every chain and leaves the listing as it was.
     pub(super) flags: u32,
@@ -118,7 +118,7 @@ impl Held {
     /// Nothing, of the table of a name and a family.
     pub fn empty(name: &str, family: TableFamily) -> Held {
         let (chains, sets, rules) = (Vec::new(), Vec::new(), Vec::new());
-        Held { name: name.to_owned(), family, names: Vec::new(), comment: None, flags: 0, chains, sets, rules }
+        Held { name: name.to_owned(), family, tables: Vec::new(), comment: None, flags: 0, chains, sets, rules }
     }
 
     /// What the kernel should hold once `table` is loaded, its companion left out. `links` are the devices that are there:
@@ -139,7 +139,7 @@ impl Held {
         Held {
             name: table.name.clone(),
             family: table.family,
-            names: Vec::new(),
+            tables: Vec::new(),
             comment: Some(comment(&table.comment)),
             flags: 0,
             chains: table.chains.iter().map(chain).collect(),
@@ -171,9 +171,9 @@ impl Held {
         self.sets.pop().unwrap_or_default()
     }
 
-    /// The names of the tables that [`Ask::Tables`](super::dump::Ask::Tables) was answered with.
-    pub fn into_names(self) -> Vec<String> {
-        self.names
+    /// Name and comment of the tables that [`Ask::Tables`](super::dump::Ask::Tables) was answered with.
+    pub fn into_tables(self) -> Vec<(String, String)> {
+        self.tables
     }
 
     /// How many elements the largest set has.

@@ -94,6 +94,7 @@ fn record(id: &str) -> Record {
         annotations: [("io.netlatch.egress".to_owned(), "none".to_owned())].into(),
         bundle: Some("/bundle".into()),
         watch: Some(Watch::default()),
+        outside: None,
     }
 }
 
