@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod explain;
 pub mod hook;
+mod inspect;
 mod last_error;
 mod load;
 mod peers;
@@ -43,7 +44,7 @@ pub fn run(args: &[OsString]) -> u8 {
 pub(crate) enum Outcome {
     /// Done.
     Done,
-    /// `check`: there are findings.
+    /// Not what one would wish: `check` has findings, `inspect` and `last-error` nothing to show.
     Found,
 }
 
