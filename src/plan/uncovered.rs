@@ -112,10 +112,10 @@ impl Gap {
             Gap::HostCapabilities => "drop them, or run the container in a user namespace",
             Gap::NetAdmin => "drop it, or take `net-admin: allow` out of the configuration file",
             Gap::RawSockets => "nothing has to be done; drop CAP_NET_RAW where nobody pings from inside",
-            Gap::AfXdp => "drop CAP_NET_RAW, or deny family 44 in the seccomp profile",
+            Gap::AfXdp => "drop CAP_NET_RAW, or deny family 44 as for af-vsock",
             Gap::AfVsock => {
-                "deny family 40 by AppArmor or SELinux, or in the seccomp profile: socket(2) by \
-                 SCMP_CMP_MASKED_EQ with mask 0xffffffff, socketcall(2) and io_uring_setup(2) whole"
+                "deny family 40 by AppArmor or SELinux; or by a seccomp profile without 32-bit architectures, by \
+                 SCMP_CMP_MASKED_EQ with mask 0xffffffff, and deny io_uring_setup(2) there"
             }
             Gap::IoUring => "deny io_uring_setup(2) in the seccomp profile",
             Gap::EngineSocket => "take the mount away; read-only does not help, for connecting writes nothing",
@@ -309,7 +309,7 @@ impl Looking<'_> {
             Some(Passage::HighBits) => {
                 "the seccomp profile compares 64 bits and lets 2^32 + 40 pass, which the kernel takes for 40"
             }
-            Some(Passage::SocketCall) => "the seccomp profile denies socket(2) and not socketcall(2)",
+            Some(Passage::SocketCall) => "the seccomp profile lets the socketcall(2) of 32-bit programs pass",
         };
         self.say(Gap::AfVsock, "linux.seccomp", || {
             format!(
