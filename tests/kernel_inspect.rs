@@ -7,9 +7,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::container::{Dialect, binary, hook_in};
+use support::namespace::run_with_input;
 use support::probe::udp_send;
 use support::{Container, Namespace};
 use tempfile::TempDir;
@@ -227,6 +230,8 @@ fn audit_shows_what_would_have_been_denied_as_an_entry_of_a_list() {
     host.start(&container);
     for to in ["192.0.2.7:53", "198.51.100.1:5000", "[2001:db8:77::5]:123"] {
         send(&namespace, to, 1);
+        // The kernel counts the time to expire in ticks.
+        thread::sleep(Duration::from_millis(50));
     }
     let said = host.json(&container.id);
     let remembered = |name: &str| -> Vec<String> {
@@ -383,6 +388,39 @@ fn what_is_not_covered_comes_from_the_bundle() {
     let said = host.json(&container.id);
     assert!(said["notes"][0].as_str().unwrap().contains("config.json"), "{said:#}");
     assert!(names(&said).is_empty());
+}
+
+#[test]
+fn a_start_says_in_one_line_of_the_log_what_somebody_asked_for() {
+    let (host, namespace) = (Host::new(), Namespace::new());
+    let container = Container::of(&namespace).with("egress", "10.0.0.0/8");
+    let config = |mounts: Value| json!({"ociVersion": "1.0.2", "mounts": mounts, "linux": {"namespaces": [{"type": "pid"}, {"type": "network"}]}});
+    // Without the host's /dev there is no system log, and what is said goes into a file.
+    let start = || {
+        let file = host.dir.path().join("config.yaml");
+        fs::write(&file, &host.config).expect("the configuration is written");
+        let script = "mount -t tmpfs none /dev && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(binary()).args(["createRuntime", "--config"]).arg(file);
+        command.arg("--run-dir").arg(host.run_dir());
+        let output = run_with_input(&mut command, container.state(Dialect::Runc).to_string().as_bytes());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read_to_string(host.run_dir().join("log")).unwrap_or_default()
+    };
+    assert_eq!(start(), "", "AF_VSOCK is everybody's");
+    let many: Vec<Value> = (0..300)
+        .map(|n| json!({"destination": format!("/{n}"), "type": "bind", "source": "/run/docker.sock"}))
+        .collect();
+    container.write_config(&config(json!(many)));
+    let log = start();
+    let id = &container.id;
+    assert!(
+        log.ends_with(&format!(
+            ": container {id}: its rules do not cover engine-socket; `netlatch inspect {id}` says more\n"
+        )),
+        "{log}"
+    );
+    assert_eq!(log.lines().count(), 1, "{log}");
 }
 
 #[test]

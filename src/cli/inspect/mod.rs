@@ -113,7 +113,7 @@ enum Compared {
     /// They differ, in words.
     Differs(Vec<String>),
     /// It cannot be told.
-    NotCompared(String),
+    Unknown(String),
 }
 
 /// A link, as it is now.
@@ -141,6 +141,9 @@ struct Looking {
 
 /// Answers.
 pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
+    process::lock_down()?;
+    // Before the records, which others cannot read: who may not know must not be told that there are none.
+    capability::require(&capability::REQUIRED, "look into a container's network")?;
     let registry = Registry::at(&question.run_dir);
     let mut records = registry.records();
     if let Some(id) = &question.id {
@@ -150,8 +153,6 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
             return Ok(Outcome::Found);
         }
     }
-    process::lock_down()?;
-    capability::require(&capability::REQUIRED, "look into a container's network")?;
     let looking = Looking::begin(registry, question.config.clone())?;
     let reports: Vec<Report> = records.into_iter().map(|record| looking.report(record)).collect();
     match (&question.id, question.output) {
@@ -204,7 +205,7 @@ impl Looking {
         let mut tables = Tables::open(&inside, self.deadline)?;
         let listing = tables.listing()?;
         let compared = match (expected, &listing) {
-            (Err(why), _) => Compared::NotCompared(why),
+            (Err(why), _) => Compared::Unknown(why),
             (Ok(None), None) => Compared::Equal,
             (Ok(None), Some(_)) => Compared::Differs(vec!["there is a table, and nothing asks for one".to_owned()]),
             (Ok(Some(table)), _) => match tables.compare(&table)? {
@@ -296,7 +297,7 @@ fn verdict(running: &Running) -> &'static str {
         (Some(_), _) => match &running.compared {
             Compared::Equal => "as recorded",
             Compared::Differs(_) => "differ",
-            Compared::NotCompared(_) => "as recorded, not compared",
+            Compared::Unknown(_) => "as recorded, not compared",
         },
     }
 }

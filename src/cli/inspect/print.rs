@@ -60,9 +60,7 @@ pub(super) fn text(report: &Report) -> String {
                         .iter()
                         .for_each(|one| line(out, "", &format!("differs from what a start would load: {one}")));
                 }
-                Compared::NotCompared(why) => {
-                    line(out, "", &format!("not compared with what a start would load: {why}"))
-                }
+                Compared::Unknown(why) => line(out, "", &format!("not compared with what a start would load: {why}")),
             }
             if let Some(listing) = &running.listing {
                 tables(out, listing);
@@ -249,7 +247,7 @@ pub(super) fn json(report: &Report) -> Value {
     let (compared, details) = match &running.compared {
         Compared::Equal => ("equal", Vec::new()),
         Compared::Differs(differences) => ("differs", differences.clone()),
-        Compared::NotCompared(why) => ("not-compared", vec![why.clone()]),
+        Compared::Unknown(why) => ("not-compared", vec![why.clone()]),
     };
     let of_kernel = running.listing.as_ref();
     let more = [

@@ -57,7 +57,7 @@ impl Seccomp {
     /// lost theirs on the way (`x86_rule_add`, `abi_rule_add` in libseccomp).
     fn lets_socketcall(&self) -> bool {
         let first = First::Exactly(SYS_SOCKET);
-        let about_it = |rule: &Rule| rule.names(Call::Socket) || rule.names(Call::SocketCall);
+        let about_it = |rule: &Rule| rule.names(Call::Socket) || rule.names(Call::Multiplexed);
         let mut rules = self.rules.iter().filter(|rule| about_it(rule));
         if self.default_permits {
             let sure = |rule: &Rule, arg: &Arg| arg.always(first) || rule.names(Call::Socket) && arg.index == 0;
@@ -82,7 +82,8 @@ impl Seccomp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     Socket,
-    SocketCall,
+    /// socketcall(2).
+    Multiplexed,
     IoUringSetup,
 }
 
@@ -261,7 +262,7 @@ impl Visitor<'_> for OneName {
     fn visit_str<E>(self, name: &str) -> Result<Name, E> {
         Ok(Name(match name {
             "socket" => Some(Call::Socket),
-            "socketcall" => Some(Call::SocketCall),
+            "socketcall" => Some(Call::Multiplexed),
             "io_uring_setup" => Some(Call::IoUringSetup),
             _ => None,
         }))

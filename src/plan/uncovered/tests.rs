@@ -336,7 +336,7 @@ fn device(path: &str, major: i64, minor: i64) -> (Vec<&'static str>, Vec<&'stati
     node["linux"]["devices"] = json!([{"path": "/dev/null2", "type": "c", "major": 1, "minor": 3},
         {"path": path, "type": "c", "major": major, "minor": minor}]);
     let rule = json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rw"});
-    let ruled = and(holding(runc_spec(), &["CAP_MKNOD"]), "/linux/resources/devices", &[rule.clone()]);
+    let ruled = and(holding(runc_spec(), &["CAP_MKNOD"]), "/linux/resources/devices", std::slice::from_ref(&rule));
     // A rule alone makes no node.
     assert_eq!(names(&and(runc_spec(), "/linux/resources/devices", &[rule])), ["af-vsock"]);
     (names(&node), names(&ruled))
@@ -425,4 +425,14 @@ fn a_bundle_of_the_greatest_length_is_looked_at_in_bearable_time() {
     let said = of(&config);
     assert_eq!(said.iter().map(|one| one.gap.name()).collect::<Vec<_>>(), ["engine-socket"]);
     assert!(said[0].place.len() < 100, "{}", said[0].place);
+}
+
+#[test]
+fn the_log_has_one_line_about_what_somebody_asked_for() {
+    assert_eq!(grave(&of(&podman_like())), None);
+    assert_eq!(grave(&of(&docker_like())).as_deref(), Some("af-xdp"));
+    let mounts = vec![bind("/run/docker.sock"); 500];
+    assert_eq!(grave(&of(&and(docker_like(), "/mounts", &mounts))).as_deref(), Some("engine-socket, af-xdp"));
+    let everything = Gap::ALL.map(|gap| NotCovered { gap, what: String::new(), place: String::new() });
+    assert!(grave(&everything).is_some_and(|line| line.len() < 250));
 }
