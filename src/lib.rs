@@ -18,6 +18,7 @@
 //! | layer | one set of rules; **a packet passes only if every layer of its direction lets it**: [`nft::filter::Layer`] |
 //! | table | our picture of the nftables table: [`nft::ruleset::Table`] |
 //! | plan | the ordered steps, a plain value that can be printed, compared and applied: [`plan::Plan`] |
+//! | not covered | what a container can do that no rule governs, told from its bundle: [`plan::uncovered`] |
 //! | flow | what the kernel tracks of a connection, and lets pass unasked once it began: [`conntrack::Flow`] |
 //! | origin | where a value was written; it goes with the value into the kernel and back: [`net::Origin`] |
 //! | inside | the proof that this thread is in a namespace that is not the host's: [`kernel::netns::Inside`] |

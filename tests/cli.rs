@@ -13,6 +13,7 @@ use std::thread;
 
 use netlatch::error::{EXIT_INTERNAL, EXITS};
 use netlatch::oci::state::MAX_STATE;
+use netlatch::plan::uncovered::{Gap, Weight};
 use serde_json::{Value, json};
 use support::container::binary;
 
@@ -484,8 +485,10 @@ fn help_man_page_and_readme_show_the_exit_codes_of_the_table() {
     let rows: Vec<&str> =
         section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| code")).collect();
     let row = |code: u8, meaning: &str, remedy: &str| format!("| {code} | {meaning} | {remedy} |");
-    let mut expected =
-        vec![row(0, "done", ""), row(1, "check: something was found; last-error: nothing is recorded", "")];
+    let mut expected = vec![
+        row(0, "done", ""),
+        row(1, "check: something was found; inspect: no such container runs; last-error: nothing is recorded", ""),
+    ];
     expected.extend(EXITS.iter().chain([&EXIT_INTERNAL]).map(|exit| row(exit.code, exit.meaning, exit.remedy)));
     assert_eq!(rows, expected);
 }
@@ -503,4 +506,97 @@ fn readme_describes_every_annotation_and_every_key_of_the_configuration() {
     assert!(errors.is_empty(), "{errors:?}");
     let shown = format!("{:?}", config.expect("a configuration"));
     assert!(!shown.contains(": None") && !shown.contains("sysctls: []"), "every key: {shown}");
+}
+
+#[test]
+fn readme_lists_what_no_rule_covers_as_the_code_does() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
+    let section = readme.split("### What no rule covers\n").nth(1).expect("a section What no rule covers");
+    let rows =
+        section.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with("| "));
+    let ends: Vec<(&str, &str)> = rows
+        .map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            assert_eq!(cells.len(), 4, "{row}");
+            (cells[0], cells[3])
+        })
+        .collect();
+    let names: Vec<String> = Gap::ALL.iter().map(|gap| format!("`{}`", gap.name())).collect();
+    let wanted: Vec<(&str, &str)> =
+        names.iter().map(String::as_str).zip(Gap::ALL.iter().map(|gap| gap.remedy())).collect();
+    assert_eq!(ends, wanted);
+    // Those that the log passes over are named in the text.
+    for gap in Gap::ALL.iter().filter(|gap| gap.weight() != Weight::Grave) {
+        let text = section.split("|---").next().unwrap_or_default();
+        assert!(text.contains(&format!("`{}`", gap.name())), "{}", gap.name());
+    }
+}
+
+/// A state whose bundle lies in `place`, with this config.json.
+fn with_bundle(place: &Place, config: &Value) -> Value {
+    place.write("config.json", &config.to_string());
+    let mut state = asking("egress", "10.0.0.0/8");
+    state["bundle"] = json!(place.path(""));
+    state
+}
+
+#[test]
+fn plan_lists_what_its_rules_do_not_cover() {
+    let place = Place::new();
+    let hostile = "/run/user/\u{1b}[2J\u{202e}/bus";
+    let state = with_bundle(
+        &place,
+        &json!({
+            "mounts": [{"destination": "/x", "type": "bind", "source": hostile}],
+            "linux": {"namespaces": [{"type": "network"}, {"type": "pid"}]},
+        }),
+    );
+    let text = done(&place.plan("text", &state));
+    let (_, section) = text.split_once("\nnot covered (what the rules do not govern)\n").expect("the section");
+    let names: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split_once(": ").filter(|_| !line.starts_with("   ")))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["engine-socket", "af-vsock"], "{section}");
+    assert!(!text.contains(['\u{1b}', '\u{202e}']) && section.contains("(mounts[0])"), "{section:?}");
+
+    let json: Value = serde_json::from_str(&done(&place.plan("json", &state))).expect("JSON");
+    let keys = ["name", "remedy", "weight", "what", "where"];
+    let listed = json["not-covered"].as_array().expect("an array");
+    assert!(listed.iter().all(|one| one.as_object().unwrap().keys().eq(keys)), "{json:#}");
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["weight"], &listed[0]["where"]),
+        (&json!("engine-socket"), &json!("grave"), &json!("mounts[0]"))
+    );
+
+    // Without a bundle that is what there is to say; without rules there is nothing to cover.
+    let mut missing = state.clone();
+    missing["bundle"] = json!("/nowhere");
+    assert!(done(&place.plan("text", &missing)).contains("\n  bundle-missing: "));
+    let mut nothing = state;
+    nothing["annotations"] = json!({});
+    assert!(!done(&place.plan("text", &nothing)).contains("not covered"));
+    assert!(done(&place.plan("nft", &nothing)).is_empty());
+}
+
+#[test]
+fn what_cannot_be_understood_in_a_bundle_stops_a_plan() {
+    let place = Place::new();
+    for (part, named) in [
+        (json!({"mounts": [{"destination": 7}]}), "expected a string"),
+        (json!({"mounts": {}}), "expected a sequence"),
+        (json!({"linux": {"devices": [{"path": "/dev/x", "major": "10"}]}}), "expected i64"),
+        (json!({"linux": {"resources": {"devices": [{"type": "c"}]}}}), "missing field `allow`"),
+        (json!({"linux": {"seccomp": {"syscalls": [{"names": "socket"}]}}}), "names of system calls"),
+        (json!({"linux": {"seccomp": {"syscalls": [{"names": [1]}]}}}), "the name of a system call"),
+        (
+            json!({"linux": {"seccomp": {"syscalls": [{"names": ["socket"], "args": [{"index": 0}]}]}}}),
+            "missing field `value`",
+        ),
+        (json!({"process": {"noNewPrivileges": "yes"}}), "expected a boolean"),
+    ] {
+        let line = refused(&place.plan("text", &with_bundle(&place, &part)), 13);
+        assert!(line.contains(named), "{part}: {line}");
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{Outcome, check, explain, last_error, plan, print, reach, reload};
+use super::{Outcome, check, explain, inspect, last_error, plan, print, reach, reload};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -86,6 +86,9 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
         run_dir: PathBuf,
     },
+    /// Show what the kernel holds of a container now, what it has denied, and what no rule covers
+    #[command(after_help = inspect::HELP)]
+    Inspect(inspect::Question),
     /// Print why the last start failed
     #[command(name = "last-error")]
     LastError {
@@ -119,7 +122,7 @@ struct StageOptions {
 fn exits() -> String {
     let rows = EXITS.iter().chain([&EXIT_INTERNAL]).map(|exit| format!("  {}  {}\n", exit.code, exit.meaning));
     format!(
-        "Exit codes:\n   0  done\n   1  check: something was found; last-error: nothing is recorded\n{}",
+        "Exit codes:\n   0  done\n   1  check: something was found; inspect: no such container runs; last-error: nothing is recorded\n{}",
         rows.collect::<String>()
     )
 }
@@ -152,6 +155,7 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         Command::Reach { paths, probes: None, output } => reach::tables(&paths, output),
         Command::Explain(question) => explain::run(&question),
         Command::Reload { config, run_dir } => reload::run(config, &run_dir),
+        Command::Inspect(question) => inspect::run(&question),
         Command::LastError { id, run_dir } => last_error::run(&run_dir, id.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

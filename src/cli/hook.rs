@@ -24,7 +24,7 @@ use crate::nft::ruleset::{TABLE, Table};
 use crate::oci::annotations::PREFIX;
 use crate::oci::state::MAX_STATE;
 use crate::oci::{NetworkNamespace, State, annotations};
-use crate::plan::uncovered::Weight;
+use crate::plan::uncovered::grave;
 use crate::plan::{Facts, Plan, needs_host_addresses, plan};
 use crate::registry::{Anchor, Fault, RUN_DIR, Record, Registry, boot_ms};
 use crate::settings::HostNetwork;
@@ -180,14 +180,8 @@ pub(super) fn told(plan: &Plan, report: &Report) {
     for note in &plan.notes {
         log::warn!("container {}: {note}", plan.id);
     }
-    let grave: Vec<&str> =
-        plan.not_covered.iter().filter(|one| one.gap.weight() == Weight::Grave).map(|one| one.gap.name()).collect();
-    if !grave.is_empty() {
-        log::warn!(
-            "container {}: its rules do not cover: {} (`netlatch inspect` says more)",
-            plan.id,
-            grave.join(", ")
-        );
+    if let Some(names) = grave(&plan.not_covered) {
+        log::warn!("container {}: its rules do not cover {names}; `netlatch inspect {}` says more", plan.id, plan.id);
     }
     let table = if report.table.is_some() { "rules in place" } else { "no rules of its own" };
     log::info!("container {}: protected, {table}, {} sysctls set", plan.id, report.sysctls.len());

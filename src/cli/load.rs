@@ -40,7 +40,12 @@ impl ConfigFile {
 
 /// config.json; `None` where it is missing, for the bundle is a hint (containers/crun#2025).
 pub(super) fn bundle(state: &State) -> Result<Option<Bundle>, Failure> {
-    state.bundle.as_ref().map_or(Ok(None), |dir| specification(&dir.join("config.json")))
+    state.bundle.as_deref().map_or(Ok(None), bundle_in)
+}
+
+/// The config.json in a bundle's directory.
+pub(super) fn bundle_in(dir: &Path) -> Result<Option<Bundle>, Failure> {
+    specification(&dir.join("config.json"))
 }
 
 /// A config.json, believed or an error; `None` where it is missing.

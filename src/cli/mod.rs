@@ -6,6 +6,7 @@ mod check;
 mod explain;
 pub mod hook;
 mod host_side;
+mod inspect;
 mod last_error;
 mod load;
 mod peers;
@@ -46,7 +47,7 @@ pub fn run(args: &[OsString]) -> u8 {
 pub(crate) enum Outcome {
     /// Done.
     Done,
-    /// `check`: there are findings.
+    /// Not what one would wish: `check` has findings, `inspect` and `last-error` nothing to show.
     Found,
 }
 

@@ -57,6 +57,13 @@ pub struct Link {
     pub flags: LinkFlags,
 }
 
+impl Link {
+    /// Whether it is administratively up.
+    pub fn is_up(&self) -> bool {
+        self.flags.contains(LinkFlags::Up)
+    }
+}
+
 /// An address of a namespace's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {

@@ -169,7 +169,7 @@ impl Listing {
         }
     }
 
-    /// Everything that its counters have counted: denials, for nothing else is counted.
+    /// Everything that its counters have counted: what was denied, or would have been in audit.
     pub fn counted(&self) -> Counted {
         let rules = self.chains.iter().flat_map(|chain| &chain.rules).filter_map(|rule| rule.counted);
         rules.fold(Counted::default(), |sum, one| Counted {

@@ -29,7 +29,8 @@ pub enum Passage {
     /// The filter compares the 64 bits of a register where the kernel takes 32 (`SYSCALL_DEFINE3(socket, int, family, ...)`),
     /// and lets the family pass with a bit set above those.
     HighBits,
-    /// socket(2) is filtered, and socketcall(2) is not: 32-bit programs, and all on some architectures.
+    /// socket(2) is filtered, and socketcall(2) is not: 32-bit programs, and all on some architectures. libseccomp gives
+    /// socketcall(2) every rule for socket(2) too, without its condition on the family, which is behind a pointer there.
     SocketCall,
     /// socket(2) is filtered, and io_uring is not: `IORING_OP_SOCKET` makes sockets without a system call (Linux 5.19).
     IoUring,
@@ -43,12 +44,26 @@ impl Seccomp {
             Some(Passage::Permitted)
         } else if filter.lets(Call::Socket, First::LowBits(family)) {
             Some(Passage::HighBits)
-        } else if filter.multiplexes && filter.lets(Call::SocketCall, First::Anything) {
+        } else if filter.multiplexes && filter.lets_socketcall() {
             Some(Passage::SocketCall)
         } else if filter.lets(Call::IoUringSetup, First::Anything) {
             Some(Passage::IoUring)
         } else {
             None
+        }
+    }
+
+    /// Whether socketcall(2) makes sockets. Its first argument says what is to be done, and the rules for socket(2) have
+    /// lost theirs on the way (`x86_rule_add`, `abi_rule_add` in libseccomp).
+    fn lets_socketcall(&self) -> bool {
+        let first = First::Exactly(SYS_SOCKET);
+        let about_it = |rule: &Rule| rule.names(Call::Socket) || rule.names(Call::Multiplexed);
+        let mut rules = self.rules.iter().filter(|rule| about_it(rule));
+        if self.default_permits {
+            let sure = |rule: &Rule, arg: &Arg| arg.always(first) || rule.names(Call::Socket) && arg.index == 0;
+            !rules.any(|rule| !rule.permits && rule.args.iter().all(|arg| sure(rule, arg)))
+        } else {
+            rules.any(|rule| rule.permits && (rule.names(Call::Socket) || rule.may_match(first)))
         }
     }
 
@@ -67,9 +82,13 @@ impl Seccomp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     Socket,
-    SocketCall,
+    /// socketcall(2).
+    Multiplexed,
     IoUringSetup,
 }
+
+/// include/uapi/linux/net.h.
+const SYS_SOCKET: u32 = 1;
 
 /// What is known of a call's first argument.
 #[derive(Clone, Copy, Debug)]
@@ -243,7 +262,7 @@ impl Visitor<'_> for OneName {
     fn visit_str<E>(self, name: &str) -> Result<Name, E> {
         Ok(Name(match name {
             "socket" => Some(Call::Socket),
-            "socketcall" => Some(Call::SocketCall),
+            "socketcall" => Some(Call::Multiplexed),
             "io_uring_setup" => Some(Call::IoUringSetup),
             _ => None,
         }))
@@ -369,17 +388,42 @@ mod tests {
     }
 
     #[test]
-    fn socketcall_and_io_uring_make_what_socket_does_not() {
+    fn io_uring_makes_what_socket_does_not() {
         let masked = rule(&["socket"], "ERRNO", json!([arg("MASKED_EQ", 0xffff_ffff, 40)]));
         assert_eq!(passage(profile("ALLOW", vec![masked.clone()])), Some(Passage::IoUring));
-        let mut both = profile("ALLOW", vec![masked, rule(&["io_uring_setup"], "KILL", json!([]))]);
-        assert_eq!(passage(both.clone()), None);
-        both["architectures"] = json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]);
-        assert_eq!(passage(both.clone()), Some(Passage::SocketCall));
-        both["syscalls"].as_array_mut().unwrap().push(rule(&["socketcall"], "ERRNO", json!([])));
-        assert_eq!(passage(both), None);
-        let rings = rule(&["io_uring_setup", "socketcall"], "ALLOW", json!([]));
-        assert_eq!(passage(profile("ERRNO", vec![rings])), Some(Passage::IoUring));
+        let no_ring = rule(&["io_uring_setup"], "KILL", json!([]));
+        assert_eq!(passage(profile("ALLOW", vec![masked, no_ring])), None);
+        let ring = rule(&["io_uring_setup"], "ALLOW", json!([]));
+        assert_eq!(passage(profile("ERRNO", vec![ring])), Some(Passage::IoUring));
+    }
+
+    /// Each of these was run: int 0x80 in a container of runc.
+    #[test]
+    fn socketcall_passes_where_any_condition_on_the_family_lets_socket_pass() {
+        let on_x86 = |default: &str, rules: Vec<Value>| {
+            let mut profile = profile(default, rules);
+            profile["architectures"] = json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]);
+            passage(profile)
+        };
+        let allow = |args: Value| rule(&["socket"], "ALLOW", args);
+        assert_eq!(on_x86("ERRNO", vec![]), None);
+        for two in [arg("EQ", 2, 0), arg("MASKED_EQ", 0xffff_ffff, 2)] {
+            assert_eq!(on_x86("ERRNO", vec![allow(json!([two]))]), Some(Passage::SocketCall), "{two}");
+        }
+        assert_eq!(on_x86("ERRNO", vec![rule(&["socketcall"], "ALLOW", json!([]))]), Some(Passage::SocketCall));
+        let bind_alone = rule(&["socketcall"], "ALLOW", json!([arg("EQ", 2, 0)]));
+        assert_eq!(on_x86("ERRNO", vec![bind_alone]), None);
+
+        let no_ring = || rule(&["io_uring_setup"], "ERRNO", json!([]));
+        let masked = arg("MASKED_EQ", 0xffff_ffff, 40);
+        let deny = |names: &[&str], args: Value| rule(names, "ERRNO", args);
+        assert_eq!(on_x86("ALLOW", vec![deny(&["socket"], json!([masked])), no_ring()]), None);
+        let of_one_type = json!([masked, {"index": 1, "value": 1, "op": "SCMP_CMP_EQ"}]);
+        let denies = |args: Value| vec![deny(&["socket"], args), deny(&["socketcall"], json!([])), no_ring()];
+        assert_eq!(on_x86("ALLOW", denies(json!([masked]))), None);
+        assert_eq!(on_x86("ALLOW", denies(of_one_type)), Some(Passage::Permitted));
+        // Without 32-bit programs nothing of it matters.
+        assert_eq!(passage(profile("ERRNO", vec![allow(json!([arg("EQ", 2, 0)]))])), None);
     }
 
     proptest::proptest! {
