@@ -80,7 +80,7 @@ const REJECT: &str = "reject_packet";
 /// # Errors
 /// [`Cause::Limit`] when port ranges and addresses multiply past half a million, and where the table is larger than
 /// [`MAX_TABLE_RULES`] or [`MAX_ELEMENTS`].
-/// [`Cause::Internal`](crate::error::Cause::Internal) where a group's member has a port and the group a service, or neither.
+/// [`Cause::Internal`] where a group's member has a port and the group a service, or neither.
 pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
     let mut builder =
         Builder { families: filter.families(), sets: Vec::new(), chains: Vec::new(), transports: Vec::new() };
