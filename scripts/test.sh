@@ -150,7 +150,7 @@ podman_lacks() {
 }
 
 runtime_tier() { # TIER PREFIX WHY_NOT: the tests whose name starts so, of the files that start real containers
-    local files=(--test runtimes --test hooks_d)
+    local files=(--test runtimes --test runtimes_capability --test hooks_d --test fault_runtime)
     if [ -z "$3" ]; then
         tier "$1" as_root cargo test -q --no-fail-fast "${files[@]}" -- --ignored "$2"
     else
@@ -190,7 +190,7 @@ tier unit cargo test -q --lib
 pure=()
 for file in tests/*.rs; do
     case $(basename "$file" .rs) in
-    kernel* | packet* | hostile* | runtimes* | host* | cases | validation) ;;
+    kernel* | packet* | hostile* | fault* | runtimes* | host* | cases | validation) ;;
     *) pure+=("$(basename "$file" .rs)") ;;
     esac
 done
@@ -216,11 +216,20 @@ fi
 mapfile -t kernel < <(tests 'kernel*')
 mapfile -t packets < <(tests 'packet*')
 mapfile -t hostile < <(tests 'hostile*')
+mapfile -t faults < <(tests 'fault*')
 if [ -z "$lacks" ]; then
-    [ ${#kernel[@]} -eq 0 ] || tier kernel as_root cargo test -q --no-fail-fast "${kernel[@]}" -- --include-ignored
+    # Files of other users, devices and mounts of procfs are beyond the root of a user namespace.
+    beyond=()
+    if [ "${root[*]:-}" = false ]; then
+        beyond=(--skip as_the_hosts_root_)
+        not_run kernel-root "needs root" "$(cat tests/kernel*.rs | grep -c '^fn as_the_hosts_root_')"
+    fi
+    [ ${#kernel[@]} -eq 0 ] ||
+        tier kernel as_root cargo test -q --no-fail-fast "${kernel[@]}" -- --include-ignored "${beyond[@]}"
     tier packets as_root cargo test -q --no-fail-fast "${packets[@]}"
     # Every bypass, first against rules that do not know it, then against ours.
     [ ${#hostile[@]} -eq 0 ] || tier hostile as_root cargo test -q --no-fail-fast "${hostile[@]}"
+    [ ${#faults[@]} -eq 0 ] || tier fault as_root cargo test -q --no-fail-fast "${faults[@]}"
     # The same cases once more, with a network namespace and a start for each pod and real packets for each expectation.
     if [ -f "$cases/index.json" ]; then
         tier cluster as_root cargo test -q --test packet_policy_cases -- --ignored every_case
@@ -232,6 +241,17 @@ else
     not_run kernel "$lacks"
     not_run packets "$lacks"
     not_run hostile "$lacks"
+    not_run fault "$lacks"
+fi
+
+# What makes a program fail in tests is no part of what is installed. (The debug build shows that the name is found.)
+triple=$(rustc -vV | sed -n 's/^host: //p')
+release=target/$triple/release/netlatch
+if [ -f "$release" ] && [ "$release" -nt src/kernel/checkpoint.rs ]; then
+    unarmed() { grep -q NETLATCH_FAULT "target/$triple/debug/netlatch" && ! grep -q NETLATCH_FAULT "$release"; }
+    tier release unarmed
+else
+    not_run release "no release build that is newer than src/kernel/checkpoint.rs: cargo build --release"
 fi
 
 if [ "${root[*]:-}" = false ]; then

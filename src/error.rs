@@ -11,6 +11,8 @@ use std::fmt;
 
 use nix::errno::Errno;
 
+use crate::printable;
+
 /// A thing that was not done, and what stopped it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -34,7 +36,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}; {}", self.doing, self.cause, self.cause.remedy())
+        let text = format!("cannot {}: {}; {}", self.doing, self.cause, self.cause.remedy());
+        f.write_str(&printable::line(&text))
     }
 }
 
@@ -55,14 +58,14 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file)?;
+        write!(f, "{}:", printable::line(&self.file))?;
         if let Some((line, column)) = self.position {
             write!(f, "{line}:{column}:")?;
         }
         if !self.at.is_empty() {
-            write!(f, " {}:", self.at)?;
+            write!(f, " {}:", printable::line(&self.at))?;
         }
-        write!(f, " {}", self.message)
+        write!(f, " {}", printable::line(&self.message))
     }
 }
 

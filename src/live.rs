@@ -110,12 +110,15 @@ pub fn updates(
 
 /// What changes in the sets of virtual addresses, where pods that stand behind one by their labels come or go. The policies
 /// are those of now: a container whose rules are older has an answer of their age until `netlatch reload`.
+///
+/// # Errors
+/// [`Cause::Limit`](crate::error::Cause::Limit) where services and policies have grown past what can be asked.
 pub fn service_updates(
     before: &Roster,
     after: &Roster,
     manifests: &Manifests,
     but: Option<NamespaceId>,
-) -> Vec<(usize, Update)> {
+) -> Result<Vec<(usize, Update)>, Failure> {
     let inventory = &manifests.inventory;
     let (old, new) = (not_in(after, before), not_in(before, after));
     let behind = |subject: &Subject, other: &BTreeMap<NamespaceId, &Subject>| {
@@ -124,24 +127,28 @@ pub fn service_updates(
     };
     let came = new.values().any(|subject| behind(subject, &old));
     if !came && !old.values().any(|subject| behind(subject, &new)) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let (old, new) = (world(before, inventory), world(after, inventory));
     let update = |(index, subject): (usize, &Rc<Subject>)| {
         let watch = subject.watch.as_ref().filter(|watch| watch.services && Some(subject.netns) != but)?;
         let pod = pod(subject);
-        let (old, new) = (ports(&manifests.policies, &old, &pod), ports(&manifests.policies, &new, &pod));
+        let of = |world| ports(&manifests.policies, world, &pod);
+        let (old, new) = match of(&old).and_then(|old| Ok((old, of(&new)?))) {
+            Ok(both) => both,
+            Err(failure) => return Some(Err(failure)),
+        };
         let sets = [
             (SERVICES_ACCEPTED, Action::Accept, old.accepted, new.accepted),
             (SERVICES_DENIED, Action::Deny, old.denied, new.denied),
         ];
         let differences = sets.map(|(set, action, old, new)| Difference {
             set: set.to_owned(),
-            add: new.iter().filter(|member| !old.contains(member)).copied().collect(),
-            remove: old.iter().filter(|member| !new.contains(member)).copied().collect(),
+            add: new.iter().filter(|member| old.binary_search(member).is_err()).copied().collect(),
+            remove: old.iter().filter(|member| new.binary_search(member).is_err()).copied().collect(),
             action,
         });
-        Some((index, self::update(watch, &differences)?))
+        Some(Ok((index, self::update(watch, &differences)?)))
     };
     after.subjects.iter().enumerate().filter_map(update).collect()
 }
@@ -158,7 +165,7 @@ pub fn service_sets(
     subject: &Subject,
 ) -> Result<(), Failure> {
     if watch.services {
-        let Ports { accepted, denied } = ports(policies, world, &pod(subject));
+        let Ports { accepted, denied } = ports(policies, world, &pod(subject))?;
         for (set, members) in [(SERVICES_ACCEPTED, accepted), (SERVICES_DENIED, denied)] {
             table.sets.extend(members::sets(set, families(watch), true, &members)?);
         }

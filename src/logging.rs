@@ -10,10 +10,12 @@ use std::path::PathBuf;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use crate::printable;
+
 /// syslog(3)'s datagram socket; journald listens on it too.
 const SOCKET: &str = "/dev/log";
 /// The file's greatest size; then it becomes `log.1`, whose predecessor goes.
-const FILE_LIMIT: u64 = 1 << 20;
+pub const MAX_LOG: u64 = 1 << 20;
 /// facility daemon (3).
 const FACILITY: u8 = 3 << 3;
 
@@ -42,7 +44,8 @@ impl Log for Sink {
         if !noteworthy && !std::path::Path::new(SOCKET).exists() {
             return;
         }
-        let line = printable(&record.args().to_string());
+        let message = record.args().to_string();
+        let line = printable::line(&message);
         let pid = std::process::id();
         let sent = self.send(&format!("<{}>netlatch[{pid}]: {line}", FACILITY | severity(record.level()))).is_some();
         if !sent && noteworthy {
@@ -66,7 +69,7 @@ impl Sink {
         if dir.is_some_and(|dir| dir.is_ok_and(|dir| !is_ours(&dir))) {
             return Err(ErrorKind::PermissionDenied.into());
         }
-        if fs::symlink_metadata(&self.file).is_ok_and(|meta| meta.len() > FILE_LIMIT) {
+        if fs::symlink_metadata(&self.file).is_ok_and(|meta| meta.len() > MAX_LOG) {
             fs::rename(&self.file, self.file.with_extension("1"))?;
         }
         let mut options = OpenOptions::new();
@@ -96,24 +99,5 @@ const fn severity(level: Level) -> u8 {
         Level::Warn => 4,
         Level::Info => 6,
         Level::Debug | Level::Trace => 7,
-    }
-}
-
-/// One line without control and bidirectional characters: messages hold strings that others chose.
-pub fn printable(text: &str) -> String {
-    let safe = |c: char| match c {
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => true,
-        c => c.is_control(),
-    };
-    text.chars().map(|c| if safe(c) { '\u{fffd}' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::printable;
-
-    #[test]
-    fn what_could_move_a_terminal_is_replaced() {
-        assert_eq!(printable("a\nb\u{1b}[31m\u{202e}c\u{2028}é"), "a\u{fffd}b\u{fffd}[31m\u{fffd}c\u{fffd}é");
     }
 }

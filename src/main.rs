@@ -8,7 +8,6 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{OsString, c_char, c_int};
 
-use netlatch::error::Cause;
 use nix::libc;
 
 /// Called by the C runtime. The arguments reach `std::env::args_os` by themselves (glibc passes them to `.init_array`).
@@ -38,8 +37,12 @@ fn prepare() {
             }
         }
     }
-    // SAFETY: SIG_IGN is a valid disposition; no handler is installed.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // A file that may not grow (RLIMIT_FSIZE) and a pipe without a reader are errors of a write, with a line of their own,
+    // and no reason to be killed.
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: SIG_IGN is a valid disposition; no handler is installed.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
     populate_heap();
 }
 
@@ -95,13 +98,11 @@ fn or_end(block: *mut u8) -> *mut u8 {
 
 #[cold]
 fn end_without_memory() -> ! {
-    // Says the code and the remedy; makes nothing on the heap.
-    let exit = Cause::Limit(String::new()).exit();
-    let line = ["netlatch: cannot go on: memory has run out (ENOMEM); ", exit.remedy, "\n"];
+    let (line, code) = netlatch::cli::without_memory();
     for part in line {
         // SAFETY: the bytes of a string that outlives the call. Nothing could be done about an error.
         unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
     }
     // SAFETY: ends the process, running nothing of it.
-    unsafe { libc::_exit(exit.code.into()) }
+    unsafe { libc::_exit(code.into()) }
 }

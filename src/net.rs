@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable;
+
 /// An IP family. Every rule exists for both or for neither (see the crate documentation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -526,10 +528,10 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Builtin(name) => write!(f, "built-in {name}"),
-            Origin::File { path, line, at } if at.is_empty() => write!(f, "{path}:{line}"),
-            Origin::File { path, line, at } => write!(f, "{path}:{line} {at}"),
-            Origin::Annotation { key } => write!(f, "annotation {key}"),
-            Origin::Bundle { at } => write!(f, "config.json {at}"),
+            Origin::File { path, line, at } if at.is_empty() => write!(f, "{}:{line}", printable::line(path)),
+            Origin::File { path, line, at } => write!(f, "{}:{line} {at}", printable::line(path)),
+            Origin::Annotation { key } => write!(f, "annotation {}", printable::line(key)),
+            Origin::Bundle { at } => write!(f, "config.json {}", printable::line(at)),
         }
     }
 }

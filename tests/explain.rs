@@ -305,7 +305,7 @@ fn the_rule_that_allows_is_told_with_its_place_at_both_ends() {
          egress of shop/web to shop/db (10.1.0.2), TCP 5432: allowed, no policy isolates it and no rule denies it\n  \
          ruleset: agrees, nothing is filtered\n\n\
          ingress of shop/db from shop/web (10.1.0.1), TCP 5432: allowed by NetworkPolicy shop/db spec.ingress[0] (policy.yaml:5)\n  \
-         ruleset: agrees, chain input, rule \"every layer let it pass\"\n"
+         ruleset: agrees, chain ingress_network, rule \"policy.yaml:5 spec.ingress[0].from[0]\"\n"
     );
 }
 
@@ -350,7 +350,7 @@ fn a_service_is_explained_by_its_endpoints() {
     place.write("policy.yaml", &policy("shop", "web", "podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: db}}}]}]"));
     let said = place.explain("shop/web 10.96.0.1 --port 8000");
     assert!(said.starts_with("allowed: "), "{said}");
-    assert!(said.contains("ruleset: agrees, chain output, rule"), "{said}");
+    assert!(said.contains("ruleset: agrees, chain egress_service, rule \"services, by their endpoints\""), "{said}");
 }
 
 #[test]
@@ -427,7 +427,7 @@ fn a_container_is_asked_every_layer_of_its_own() {
         "{said}"
     );
     assert!(said.contains("\n  baseline: allowed by \"*\" (config.yaml:2 egress[0])\n"), "{said}");
-    assert!(said.contains("\n  annotation: allowed by \"192.0.2.0/24:443\" (annotation io.netlatch.egress)\n  ruleset: agrees, chain output"), "{said}");
+    assert!(said.contains("\n  annotation: allowed by \"192.0.2.0/24:443\" (annotation io.netlatch.egress)\n  ruleset: agrees, chain egress, rule \"annotation io.netlatch.egress: 192.0.2.0/24:443\""), "{said}");
 
     let said = explain("--to 192.0.2.9 --port 443");
     assert!(

@@ -6,10 +6,11 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use support::container::{Dialect, hook_in};
 use support::game::{ALLOWED, Arena, Ear, FORBIDDEN, LIST, NAIVE, at, datagram, own, play};
-use support::link::{Way, send_frame};
+use support::link::{Way, send_frame, send_frame_as};
 use support::wire::{self, ACK, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP};
-use support::{Outcome, probe, raw};
+use support::{Container, Namespace, Outcome, World, probe, raw};
 
 /// LOOPBACK_IFINDEX, include/net/flow.h.
 const LOOPBACK: u32 = 1;
@@ -73,19 +74,26 @@ fn a_frame_that_carries_no_ip_does_not_leave() {
         Tagged,
         /// ARP with something behind it.
         Arp,
+        /// IP that its sender calls ARP: what rules ask for is what the socket's address says.
+        Announced,
     }
     let types = [0x88b5, 0x88cc, 0x8863, 0x8864, 0x888e, 0x88e5, 0x4305, 0x8847, 0x0000, 0xffff].map(Dress::Type);
-    let games: Vec<Dress> = types.into_iter().chain([Dress::Llc, Dress::Tagged, Dress::Arp]).collect();
+    let games: Vec<Dress> =
+        types.into_iter().chain([Dress::Llc, Dress::Tagged, Dress::Arp, Dress::Announced]).collect();
     play(NAIVE, &[("egress", LIST)], &games, |arena, dress, marker| {
         let ((index, mac), far_mac) = (arena.eth0, arena.far_mac);
         let payload = marker.times(44);
         let to = forbidden(53)[0];
+        let packet = wire::udp(own_end(to, 53), to, &payload);
         let frame = match dress {
+            Dress::Announced => {
+                let frame = wire::ethernet(mac, far_mac, ETH_P_IP, &packet);
+                return arena.with_net_raw(|| send_frame_as(index, ETH_P_ARP, &frame));
+            }
             Dress::Type(kind) => wire::ethernet(mac, far_mac, *kind, &payload),
             // Null SAPs, unnumbered information; the length stands where others have the type.
             Dress::Llc => wire::ethernet(mac, far_mac, 47, &[&[0, 0, 3][..], &payload].concat()),
             Dress::Tagged => {
-                let packet = wire::udp(own_end(to, 53), to, &payload);
                 let tag = [&[0, 7][..], &ETH_P_IP.to_be_bytes(), &packet].concat();
                 wire::ethernet(mac, far_mac, ETH_P_8021Q, &tag)
             }
@@ -209,11 +217,11 @@ fn neighbours_are_found_with_an_empty_cache_while_packet_sockets_are_closed() {
 fn an_interface_that_comes_later_is_closed_to_packet_sockets_too() {
     // Docker, and podman with a user namespace, attach the network after createRuntime.
     for locked in [false, true] {
-        let ctr = support::Namespace::new();
+        let ctr = Namespace::new();
         if locked {
-            support::Container::of(&ctr).with("egress", LIST).lock();
+            Container::of(&ctr).with("egress", LIST).lock();
         }
-        let arena = Arena::around(support::World::around(ctr));
+        let arena = Arena::around(World::around(ctr));
         if !locked {
             arena.world.ctr.nft_load(NAIVE);
         }
@@ -226,6 +234,42 @@ fn an_interface_that_comes_later_is_closed_to_packet_sockets_too() {
             assert_eq!(arrived, !locked, "{to} (sender: {sent:?})");
         }
     }
+}
+
+#[test]
+fn an_interface_that_comes_later_under_a_strange_name_is_closed_to_packet_sockets_by_poststart() {
+    // Ordinary packets are filtered under any name. Whether packet sockets are, before poststart, depends on the name.
+    let ctr = Namespace::new();
+    let container = Container::of(&ctr).with("egress", LIST);
+    let dir = tempfile::tempdir().unwrap();
+    let hook = |stage| {
+        let output = hook_in(&dir, stage, &container.state(Dialect::Crun), None);
+        assert!(output.status.success(), "{stage}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    hook("createRuntime");
+    let arena = Arena::around(World::around(ctr));
+    arena.world.ctr.ip_batch("link set eth0 down\nlink set eth0 name strange\nlink set strange up\n");
+    arena.world.ctr.ip_batch(
+        "addr add fd99::2/64 dev strange nodad\nroute add default via 10.9.0.1\nroute add default via fd99::1\n",
+    );
+    let ((index, mac), far_mac) = (arena.eth0, arena.far_mac);
+    let arrives = |to: SocketAddr| {
+        let marker = arena.marker();
+        let packet = wire::tcp(own_end(to, 4242), to, ACK, marker.bytes());
+        let sent = arena.with_net_raw(|| Way::Raw.send("strange", index, mac, far_mac, &packet));
+        std::thread::sleep(Duration::from_millis(60));
+        (arena.arrived(&marker) > 0, sent)
+    };
+    arena.passes_what_is_allowed();
+    arena.stops_what_is_forbidden(&FORBIDDEN);
+    for to in forbidden(80) {
+        assert!(arrives(to).0, "{to}: the limit that README names is still there");
+    }
+    hook("poststart");
+    for to in forbidden(80) {
+        assert_eq!(arrives(to), (false, Err(Errno::ENOBUFS)), "{to}");
+    }
+    arena.passes_what_is_allowed();
 }
 
 #[test]

@@ -239,6 +239,52 @@ fn who_joins_a_group_tells_nobody_of_it_over_ipv4() {
 }
 
 #[test]
+fn who_joins_a_group_tells_the_link_of_it_over_ipv6() {
+    // A limit: a switch that snoops sends neighbour solicitations only to whom a report came from, so that reports must pass, and
+    // the group in them is the process's choice. They go to ff02::16 on this link and no further: hop limit 1.
+    let group: Ipv6Addr = "ff05::6e6c:6e6c:6e6c".parse().unwrap();
+    let join = |arena: &Arena| {
+        let index = arena.eth0.0;
+        arena.with_nothing(|| {
+            let socket = UdpSocket::bind("[::]:0").unwrap();
+            let joined = socket.join_multicast_v6(&group, index);
+            (socket, joined)
+        })
+    };
+    let arena = Arena::ours(&[("egress", LIST)]);
+    let (_member, joined) = join(&arena);
+    joined.unwrap();
+    let told = |frame: &[u8]| frame.windows(16).any(|window| window == group.octets());
+    assert!(arena.hears_frame(told));
+    let further = |frame: &[u8]| {
+        told(frame) && (frame[21] != 1 || frame[38..54] != [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x16])
+    };
+    assert_eq!(arena.ear.count(further), 0);
+    // Without IPv6 there is nobody to tell.
+    let arena = Arena::ours(&[("egress", "10.9.1.1"), ("ipv6", "loopback-only")]);
+    let _member = join(&arena);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(arena.ear.count(told), 0);
+}
+
+#[test]
+fn a_source_route_by_a_forbidden_address_is_not_taken() {
+    // IP_OPTIONS. The packet goes to the first address of the route, and the rules judge that one.
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    play("", &[("egress", LIST)], &[(FORBIDDEN[0], ALLOWED[0])], |arena, (by, to), marker| {
+        let by: Ipv4Addr = by.parse().unwrap();
+        let option = [&[1, LOOSE_SOURCE_ROUTE, 7, 4][..], &by.octets()].concat();
+        let option: [u8; 8] = option.try_into().unwrap();
+        arena.with_net_raw(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            let socket = std::os::fd::OwnedFd::from(socket);
+            set(&socket, libc::IPPROTO_IP, libc::IP_OPTIONS, &option)?;
+            UdpSocket::from(socket).send_to(marker.bytes(), at(to, 53))
+        })
+    });
+}
+
+#[test]
 fn metadata_is_denied_under_a_list_that_allows_everything() {
     let everything_else = "table inet naive { chain output { type filter hook output priority 0; policy accept; \
         ip daddr 169.254.169.254 drop; }; }";

@@ -2,59 +2,26 @@
 //!
 //! Every test makes a network namespace of its own on its own thread; `nft` runs as its child and so in it.
 
+#[path = "support/judge.rs"]
+mod judge;
 // tests/support is for files with packets; this one needs its short words for policies only.
 #[path = "support/tiers.rs"]
 #[allow(dead_code)]
 mod tiers;
 
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use judge::{listing, nft, table};
 
 use netlatch::error::Cause;
 use netlatch::kernel::netns::{Inside, unshared};
 use netlatch::kernel::process::Deadline;
 use netlatch::kernel::tables::{Installed, Reconciled, Tables};
 use netlatch::net::{AddrRange, Direction, Family, Member, Service, Transport};
-use netlatch::nft::build::{build, table_comment};
 use netlatch::nft::filter::{Denial, Entry, Filter, Ipv6Traffic, Layer, Otherwise, PolicyLayer, Ruling};
 use netlatch::nft::members::{Change, changes};
 use netlatch::nft::ruleset::{Kind, Table};
 use tiers::{TCP, entry, filter, group, member, members, policy, ports, run, tier};
-
-fn table(filter: &Filter) -> Table {
-    let mut table = build(filter, String::new()).unwrap();
-    table.comment = table_comment(table.digest());
-    table
-}
-
-fn nft(args: &[&str], stdin: &str) -> String {
-    let mut child = Command::new("nft")
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("nft is installed (scripts/test.sh does it)");
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "nft {args:?}: {}\n{stdin}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// `nft -j list ruleset` with elements sorted and without the table's own handle; see tests/kernel_tables.rs.
-fn listing() -> serde_json::Value {
-    let mut listing: serde_json::Value = serde_json::from_str(&nft(&["-j", "list", "ruleset"], "")).unwrap();
-    for object in listing["nftables"].as_array_mut().unwrap() {
-        if let Some(elements) = object.pointer_mut("/set/elem").and_then(|elem| elem.as_array_mut()) {
-            elements.sort_by_key(|element| element.to_string());
-        }
-        if let Some(table) = object.get_mut("table").and_then(|table| table.as_object_mut()) {
-            table.remove("handle");
-        }
-    }
-    listing
-}
 
 /// The elements of one set as nft lists them, sorted.
 fn elements(set: &str) -> Vec<String> {

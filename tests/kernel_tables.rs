@@ -2,16 +2,20 @@
 //!
 //! Every test makes a network namespace of its own on its own thread; `nft` runs as its child and so in it.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+#[path = "support/judge.rs"]
+mod judge;
+
+use std::process::Command;
 use std::time::Duration;
+
+use judge::{listing, nft, table};
 
 use netlatch::error::Failure;
 use netlatch::kernel::netns::{Own, unshared};
 use netlatch::kernel::process::Deadline;
 use netlatch::kernel::tables::{HostTables, Installed, Tables};
 use netlatch::net::{Direction, Origin};
-use netlatch::nft::build::{self, build, guard, signed};
+use netlatch::nft::build::{self, signed};
 use netlatch::nft::filter::{Denial, Filter, Ipv6Traffic};
 use netlatch::nft::ruleset::{Table, TableFamily};
 use netlatch::plan::layers;
@@ -44,39 +48,6 @@ fn filter(egress: &[(&str, Denial)], ingress: &[(&str, Denial)], ipv6: Ipv6Traff
         .chain(of(Direction::Ingress, ingress))
         .collect();
     Filter { ipv6, router_advertisements: false, layers, policies: Vec::new() }
-}
-
-fn table(filter: &Filter) -> Table {
-    signed(build(filter, String::new()).unwrap(), guard(filter))
-}
-
-fn nft(args: &[&str], stdin: &str) -> String {
-    let mut child = Command::new("nft")
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("nft is installed (scripts/test.sh does it)");
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "nft {args:?}: {}\n{stdin}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// `nft -j list ruleset` with the elements of sets sorted, since a hash's order depends on the kernel's seed, and
-/// without the table's own handle: our text adds and deletes the table before it makes it, so it gets the second one.
-fn listing() -> serde_json::Value {
-    let mut listing: serde_json::Value = serde_json::from_str(&nft(&["-j", "list", "ruleset"], "")).unwrap();
-    for object in listing["nftables"].as_array_mut().unwrap() {
-        if let Some(elements) = object.pointer_mut("/set/elem").and_then(|elem| elem.as_array_mut()) {
-            elements.sort_by_key(|element| element.to_string());
-        }
-        if let Some(table) = object.get_mut("table").and_then(|table| table.as_object_mut()) {
-            table.remove("handle");
-        }
-    }
-    listing
 }
 
 fn install(tables: &mut Tables<'_>, table: &Table) -> Result<Installed, Failure> {
@@ -320,6 +291,27 @@ fn the_older_form_of_a_batch_replaces_a_table_too() {
             socket.send(&Batch::replace(&parts, Head::AddDeleteAdd).bytes).unwrap();
             tables.verify(&table).unwrap();
         }
+    });
+}
+
+#[test]
+fn a_table_that_somebody_has_put_there_meanwhile_is_not_replaced() {
+    in_own_namespace(|| {
+        let inside = unshared().unwrap();
+        let worlds = worlds();
+        let (ours, theirs) = (table(&worlds[2]), table(&worlds[7]));
+        let mut tables = Tables::open(&inside, deadline()).unwrap();
+        let seen = tables.comment().unwrap();
+        assert_eq!(seen, None);
+        assert_eq!(install(&mut Tables::open(&inside, deadline()).unwrap(), &theirs).unwrap(), Installed::Loaded);
+        let before = listing();
+        let failure = tables.install(&ours, seen.as_deref()).unwrap_err();
+        assert_eq!(failure.exit_code(), 43, "{failure}");
+        assert_eq!(listing(), before);
+        // The same rules serve both.
+        tables.install(&theirs, seen.as_deref()).unwrap();
+        assert_eq!(listing(), before);
+        install(&mut tables, &ours).unwrap();
     });
 }
 

@@ -4,6 +4,7 @@ mod support;
 
 use std::net::SocketAddr;
 
+use support::cluster::HOST;
 use support::container::Dialect;
 use support::live::{
     FRONT, FRONT_LABELS, Live, NOBODY_TAKES, PATIENCE, SILENCE, WEB, WEB_LABELS, WEB_TAKES_FRONT, addresses, flows,
@@ -114,4 +115,47 @@ fn reload_makes_a_missed_poststop_good() {
     live.add("nobody", 2);
     live.engine.reload(&live.cluster.host);
     live.check("after the reload", &[("nobody", false)]);
+}
+
+#[test]
+fn the_hosts_addresses_that_a_reload_brings_into_the_rules_are_still_meant_at_poststart() {
+    let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1)]);
+    live.start(WEB, WEB_LABELS);
+    let before = std::fs::read_to_string(live.engine.config()).unwrap();
+    std::fs::write(live.engine.config(), format!("{before}egress: \"*, !@host\"\n")).unwrap();
+    live.engine.reload(&live.cluster.host);
+    let rules = live.cluster.end(WEB).namespace.run("nft", &["list", "table", "inet", "netlatch"], "");
+    assert!(rules.contains(HOST[0]), "{rules}");
+    live.started(WEB);
+    // And back.
+    std::fs::write(live.engine.config(), before).unwrap();
+    live.engine.reload(&live.cluster.host);
+    live.started(WEB);
+}
+
+#[test]
+fn labels_of_a_namespace_that_a_reload_brings_are_those_of_each_container_there() {
+    let policy = WEB_TAKES_FRONT.replace(
+        "{podSelector: {matchLabels: {app: front}}}",
+        "{podSelector: {matchLabels: {app: front}}, namespaceSelector: {matchLabels: {team: x}}}",
+    );
+    let mut live = Live::new(&[&policy], &[(WEB, 1), (FRONT, 2)]);
+    live.start(WEB, WEB_LABELS);
+    let mut both = [live.container(FRONT, FRONT_LABELS), live.container(FRONT, FRONT_LABELS)];
+    both[1].id.push_str("-sidecar");
+    for container in &both {
+        container.write_config(&serde_json::json!({
+            "linux": {"namespaces": [{"type": "network", "path": live.cluster.end(FRONT).namespace.path()}]},
+        }));
+        live.engine.start(&live.cluster.host, container);
+    }
+    live.check("before the namespace has the label", &[(FRONT, false)]);
+    live.engine.write("0-shop.yaml", "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: x}}}\n");
+    live.engine.reload(&live.cluster.host);
+    live.check("when it has it", &[(FRONT, true)]);
+    // Whatever is known of them now is in their records.
+    std::fs::remove_file(live.engine.run_dir().join("roster")).unwrap();
+    live.engine.start(&live.cluster.host, &live.container("shop/web", WEB_LABELS));
+    live.engine.stop(&live.cluster.host, &both[1]);
+    live.check("after the stop of one of two", &[(FRONT, true)]);
 }

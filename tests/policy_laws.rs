@@ -4,16 +4,15 @@
 mod random;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
 
-use netlatch::net::{Cidr, Direction, Payload, Transport};
+use netlatch::net::{Direction, Payload, Transport};
 use netlatch::policy::lookup::{End, World};
 use netlatch::policy::model::*;
 use netlatch::policy::reach::{Members, Spoken, reach};
 use netlatch::policy::verdict::Judge;
-use netlatch::policy::world::{Inventory, Pod};
+use netlatch::policy::world::Pod;
 use proptest::prelude::*;
-use random::{addresses, inventory, network_policy, payloads, policies};
+use random::{addresses, in_v6, inventory, inventory_in_v6, network_policy, payloads, policies, policies_in_v6};
 
 /// Every pod, by name, and every address.
 fn ends(world: &World) -> Vec<End<'_>> {
@@ -60,40 +59,6 @@ fn turned_round(policies: &Policies) -> Policies {
         }
     }
     turned
-}
-
-/// IPv4 as a part of IPv6: each address in the last 32 bits of fd00::/96.
-fn in_v6(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => IpAddr::V6(Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(v4.to_bits()))),
-        IpAddr::V6(_) => address,
-    }
-}
-
-fn block_in_v6(block: &Cidr) -> Cidr {
-    Cidr::containing(in_v6(block.first()), block.prefix_len() + 96).unwrap()
-}
-
-fn policies_in_v6(policies: &Policies) -> Policies {
-    let mut policies = policies.clone();
-    let network = policies.network.iter_mut().flat_map(|policy| [&mut policy.ingress, &mut policy.egress]).flatten();
-    let cluster = policies.cluster.iter_mut().flat_map(|policy| [&mut policy.ingress, &mut policy.egress]);
-    for peer in network.chain(cluster).flatten().flat_map(|rule| &mut rule.peers) {
-        if let Who::Block { cidr, except } = &mut peer.who {
-            *cidr = block_in_v6(cidr);
-            except.iter_mut().for_each(|hole| *hole = block_in_v6(hole));
-        }
-    }
-    policies
-}
-
-fn inventory_in_v6(inventory: &Inventory) -> Inventory {
-    let mut inventory = inventory.clone();
-    let pods = inventory.pods.iter_mut().flat_map(|pod| &mut pod.addresses);
-    let nodes = inventory.nodes.iter_mut().flat_map(|node| &mut node.addresses);
-    let services = inventory.services.iter_mut().flat_map(|service| &mut service.addresses);
-    pods.chain(nodes).chain(services).for_each(|address| *address = in_v6(*address));
-    inventory
 }
 
 proptest! {
@@ -193,7 +158,7 @@ proptest! {
         let policies = Policies { cluster: policies_in_v6(&policies).cluster, ..policies };
         let world = World::new(inventory);
         let judge = Judge::new(&policies, &world);
-        let reach = reach(&policies, &judge, &world, &BTreeSet::new());
+        let reach = reach(&policies, &judge, &world, &BTreeSet::new()).unwrap();
         let line = |pod: &Pod| {
             let is_in = |end: &Members<'_>| matches!(end, Members::Pods(pods) if pods.iter().any(|known| known.is(pod)));
             reach.ends.iter().position(is_in).expect("every pod has a line")

@@ -206,9 +206,9 @@ pub(super) fn forget(
     capability::keep_only(&capability::WHILE_VISITING)?;
     // Pods of manifests count where an address is theirs as well. Mistakes in there are the next start's to tell, which then
     // looks at everything again.
-    let loaded = load::loaded(config, Trust::Guarded);
-    let partial = loaded.as_ref().err().map(ToString::to_string);
-    let manifests = loaded.map(|loaded| loaded.manifests).unwrap_or_default();
+    let manifests = load::policies_under(config, Trust::Guarded);
+    let partial = manifests.as_ref().err().map(ToString::to_string);
+    let manifests = manifests.unwrap_or_default();
     let mut peers = Peers::meet(registry, &manifests.inventory, |_| false, Some(id), deadline)?;
     if let Some(problem) = partial {
         log::warn!("container {id}: forgotten without a look at the policies: {problem}");

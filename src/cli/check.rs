@@ -7,7 +7,6 @@ use super::{Outcome, print};
 use crate::document::{MAX_BYTES, Place};
 use crate::error::{Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
-use crate::logging::printable;
 use crate::policy::parse::{Collector, MAX_MANIFESTS};
 use crate::settings::{self, Config, DEFAULT_FILE, DEFAULT_POLICIES};
 
@@ -27,8 +26,8 @@ pub(super) fn run(paths: &[PathBuf], strict: bool) -> Result<Outcome, Failure> {
     let (errors, warnings) = check.finish();
     let lines: String = errors
         .iter()
-        .map(|finding| format!("{}\n", printable(&finding.to_string())))
-        .chain(warnings.iter().map(|finding| format!("{} (warning)\n", printable(&finding.to_string()))))
+        .map(|finding| format!("{finding}\n"))
+        .chain(warnings.iter().map(|finding| format!("{finding} (warning)\n")))
         .collect();
     print(&lines)?;
     let found = !errors.is_empty() || strict && !warnings.is_empty();
@@ -99,7 +98,10 @@ impl Check {
     fn read(&mut self, path: &Path, limit: (usize, &'static str)) -> Option<Vec<u8>> {
         let mut read = read_regular(path, limit, Trust::Guarded);
         // The hook believes only files that nobody else may write; a draft may be anybody's.
-        if let Err(error @ (ReadError::Owner { .. } | ReadError::Writable { .. })) = read {
+        if let Err(
+            error @ (ReadError::Owner { .. } | ReadError::Writable { .. } | ReadError::Way { .. } | ReadError::Linked),
+        ) = read
+        {
             self.warnings.push(finding(path, error.to_string()));
             read = read_regular(path, limit, Trust::Any);
         }

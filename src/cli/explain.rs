@@ -4,14 +4,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::load::{self, ConfigFile, Inputs};
-use super::{Outcome, print};
+use super::{Outcome, print, print_json};
 use crate::document::shown;
 use crate::error::{Cause, Failure, Finding};
 use crate::explain::{Container, Explanation, flow};
 use crate::kernel::files::Trust;
 use crate::kernel::process::{DEADLINE, Deadline};
 use crate::live;
-use crate::logging::printable;
 use crate::net::{Direction, Origin, Payload, Transport, is_of_one_link};
 use crate::plan::{Cluster, Facts, needs_host_addresses, rules};
 use crate::policy::lookup::{End, World};
@@ -96,12 +95,8 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
         None => of_pods(question, payload)?,
     };
     match question.output {
-        Output::Text => {
-            let text = explanation.to_string();
-            let lines: String = text.lines().map(|line| printable(line) + "\n").collect();
-            print(&lines)?;
-        }
-        Output::Json => print(&format!("{:#}\n", explanation.to_json()))?,
+        Output::Text => print(&explanation.to_string())?,
+        Output::Json => print_json(&format!("{:#}\n", explanation.to_json()))?,
     }
     outcome(&explanation)
 }
@@ -140,7 +135,7 @@ fn of_pods(question: &Question, payload: Payload) -> Result<Explanation, Failure
         return Err(usage("--from and --to say which packet; with --state one of them"));
     };
     let manifests = if question.paths.is_empty() {
-        load::loaded(&ConfigFile::new(question.config.clone()), Trust::Any)?.manifests
+        load::policies_under(&ConfigFile::new(question.config.clone()), Trust::Any)?
     } else {
         load::manifests_below(&question.paths)?
     };

@@ -24,6 +24,7 @@ use crate::nft::ruleset::{TABLE, Table};
 use crate::oci::annotations::PREFIX;
 use crate::oci::state::MAX_STATE;
 use crate::oci::{NetworkNamespace, State, annotations};
+use crate::plan::uncovered::Weight;
 use crate::plan::{Facts, Plan, needs_host_addresses, plan};
 use crate::registry::{Anchor, Fault, RUN_DIR, Record, Registry, boot_ms};
 use crate::settings::HostNetwork;
@@ -178,6 +179,15 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
 pub(super) fn told(plan: &Plan, report: &Report) {
     for note in &plan.notes {
         log::warn!("container {}: {note}", plan.id);
+    }
+    let grave: Vec<&str> =
+        plan.not_covered.iter().filter(|one| one.gap.weight() == Weight::Grave).map(|one| one.gap.name()).collect();
+    if !grave.is_empty() {
+        log::warn!(
+            "container {}: its rules do not cover: {} (`netlatch inspect` says more)",
+            plan.id,
+            grave.join(", ")
+        );
     }
     let table = if report.table.is_some() { "rules in place" } else { "no rules of its own" };
     log::info!("container {}: protected, {table}, {} sysctls set", plan.id, report.sysctls.len());
@@ -398,6 +408,7 @@ fn report(stage: &str, id: &str, failure: &Failure, registry: &Registry) {
         code: failure.exit_code(),
         message: failure.to_string(),
         time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        boot_ms: boot_ms(),
     };
     registry.put_fault(&fault).unwrap_or_else(|failure| log::warn!("{failure}"));
 }

@@ -10,14 +10,15 @@ mod last_error;
 mod load;
 mod peers;
 mod plan;
-mod reach;
+pub mod reach;
 mod reload;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 
 use crate::error::{Cause, Failure};
-use crate::logging::printable;
+use crate::kernel::process;
+use crate::printable;
 
 /// Runs the program with its arguments, the name not among them, and returns its exit code.
 ///
@@ -55,7 +56,7 @@ fn finish(result: Result<Outcome, Failure>) -> u8 {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Found) => 1,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "netlatch: {}", printable(&failure.to_string()));
+            process::say(&format!("netlatch: {}\n", printable::line(&failure.to_string())));
             failure.exit_code()
         }
     }
@@ -69,8 +70,24 @@ fn give_up(at: Option<&std::panic::Location<'_>>) -> ! {
     std::process::exit(finish(Err(failure)).into())
 }
 
-/// Writes to stdout. A reader that went away (`| head`) is no failure.
+/// What is said, in parts, and the exit code where there is no memory left: made without any.
+pub fn without_memory() -> ([&'static str; 3], u8) {
+    let exit = Cause::Limit(String::new()).exit();
+    (["netlatch: cannot go on: memory has run out (ENOMEM); ", exit.remedy, "\n"], exit.code)
+}
+
+/// Writes lines to stdout. Whatever foreign text is in them is made fit here, so that no command can forget it.
 fn print(text: &str) -> Result<(), Failure> {
+    write(&printable::lines(text))
+}
+
+/// The same for JSON.
+fn print_json(text: &str) -> Result<(), Failure> {
+    write(&printable::json(text))
+}
+
+/// A reader that went away (`| head`) is no failure.
+fn write(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             let cause = Cause::Io { path: "stdout".to_owned(), errno: crate::error::errno_of(&error) };

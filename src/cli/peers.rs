@@ -151,7 +151,8 @@ impl<'r> Peers<'r> {
     /// where any may be wrong. `but` is the namespace whose table was made from the new picture, and where nobody was before.
     ///
     /// # Errors
-    /// [`Cause::RunDir`] where the roster cannot be written: nothing was changed then. A container that cannot be visited
+    /// [`Cause::RunDir`] where the roster cannot be written, [`Cause::Limit`] where services have grown past what can be asked:
+    /// nothing was changed then. A container that cannot be visited
     /// does not hold this one up: its sets stay as they were, the log says so, and the next change tries again.
     pub(super) fn settle(mut self, own: &Own, manifests: &Manifests, but: Option<NamespaceId>) -> Result<(), Failure> {
         let elsewhere = &manifests.inventory.peers();
@@ -161,7 +162,7 @@ impl<'r> Peers<'r> {
         let mut first = true;
         loop {
             let mut updates = live::updates(&self.before, &self.roster, elsewhere, but);
-            updates.extend(live::service_updates(&self.before, &self.roster, manifests, but));
+            updates.extend(live::service_updates(&self.before, &self.roster, manifests, but)?);
             let everybody = std::mem::take(&mut self.unsettled) && !self.partial;
             let whole = |subject: &Subject| (everybody && Some(subject.netns) != but) || (first && subject.behind);
             let anew = match self.partial {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::load::{self, ConfigFile, Inputs};
-use super::{Outcome, print};
+use super::{Outcome, print, print_json};
 use crate::error::{Cause, Failure};
 use crate::kernel::files::{Trust, read_regular};
 use crate::kernel::proc::Procfs;
@@ -42,7 +42,7 @@ pub(super) fn run(state: &Path, config: Option<PathBuf>, format: Format) -> Resu
     let plan = alone(&inputs, &facts)?;
     match format {
         Format::Text => print(&plan.to_string())?,
-        Format::Json => print(&format!("{:#}\n", plan.to_json()))?,
+        Format::Json => print_json(&format!("{:#}\n", plan.to_json()))?,
         // Nothing to load is an empty file, which `nft -f` takes.
         Format::Nft => print(&plan.table().map(ToString::to_string).unwrap_or_default())?,
     }

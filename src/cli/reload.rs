@@ -7,6 +7,7 @@
 //! connection tracking entries, so that their next packet is judged as a first one. TCP that begins in its middle is
 //! refused whichever side it comes from; see [`rejudge`].
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -26,13 +27,13 @@ use crate::kernel::process::{self, Deadline};
 use crate::kernel::socket::Closing;
 use crate::kernel::tables::{HostTables, Installed, Tables};
 use crate::live;
-use crate::logging::printable;
 use crate::nft::ruleset::Table;
 use crate::oci::Requests;
 use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules, stands_outside};
 use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::{Holders, Identity};
+use crate::printable;
 use crate::registry::{Container, Outside, Record, Registry, Roster, Shared, Subject};
 use crate::settings::{Config, Settings};
 use crate::sysctl::devconf::Source;
@@ -41,22 +42,22 @@ use crate::sysctl::devconf::Source;
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// What reloading works from: read once, before anything is changed.
-pub(super) struct Wanted<'a> {
-    pub(super) config: Option<Config>,
-    pub(super) manifests: &'a Manifests,
+struct Wanted<'a> {
+    config: Option<Config>,
+    manifests: &'a Manifests,
     /// This host's addresses.
-    pub(super) host: Vec<std::net::IpAddr>,
+    host: Vec<IpAddr>,
 }
 
 impl Wanted<'_> {
-    /// The rules that a subject's containers would get if they started now.
-    pub(super) fn rules(
+    /// The rules that a subject's containers would get if they started now, and the host's addresses where these name them.
+    fn rules(
         &self,
         subject: &Subject,
         record: &Record,
         pods: &Holders<'_>,
         world: &World,
-    ) -> Result<Rules, Failure> {
+    ) -> Result<(Rules, Vec<IpAddr>), Failure> {
         let requests = Requests::parse(&record.annotations)?;
         let settings = Settings::decide(self.config.clone(), requests)?;
         let named = if needs_host_addresses(&settings) { self.host.clone() } else { Vec::new() };
@@ -69,12 +70,12 @@ impl Wanted<'_> {
             world,
             subject: &live::pod(subject),
         };
-        rules(&settings, &facts, Some(&cluster))
+        Ok((rules(&settings, &facts, Some(&cluster))?, facts.host))
     }
 }
 
 /// The record that decides about a subject's rules: of the containers that asked for any, the last; else any.
-pub(super) fn deciding(registry: &Registry, subject: &Subject) -> Result<Option<Record>, Failure> {
+fn deciding(registry: &Registry, subject: &Subject) -> Result<Option<Record>, Failure> {
     let mut records = Vec::new();
     for container in &subject.containers {
         records.extend(registry.look_up(&container.id)?);
@@ -90,7 +91,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     let config = file.read(Trust::Guarded)?;
     let Loaded { manifests, warnings } = load::loaded(&file, Trust::Guarded)?;
     for warning in warnings {
-        print(&format!("{} (warning)\n", printable(&warning.to_string())))?;
+        print(&format!("{warning} (warning)\n"))?;
     }
     // Proves that /proc/sys is one, as a start does, before namespaces are joined.
     Procfs::open()?;
@@ -119,18 +120,25 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
 
     let planned = plan_all(&registry, &wanted, &peers.roster)?;
     let again = peers.unsettled || peers.roster.subjects.iter().any(|subject| subject.behind);
-    for Planned { index, record, rules, .. } in &planned {
+    for Planned { index, record, rules, host, .. } in &planned {
         let subject = Rc::make_mut(&mut peers.roster.subjects[*index]);
         subject.table = rules.table.as_ref().map(|table| Shared::new(table.comment.clone()));
         subject.watch = (!rules.watch.is_empty()).then(|| Shared::new(rules.watch.clone()));
         subject.behind = false;
-        // The record first: the roster is made from it should this be interrupted.
+        // The records first: the roster is made from them should this be interrupted.
+        for container in subject.containers.iter().filter(|container| container.id != record.id) {
+            let labels = Some(container.identity.namespace_labels.clone());
+            if let Some(own) = registry.record(&container.id).filter(|own| own.namespace_labels != labels) {
+                registry.put(&Record { namespace_labels: labels, ..own })?;
+            }
+        }
+        let own = subject.containers.iter().find(|container| container.id == record.id);
         let record = Record {
             table: rules.table.as_ref().map(|table| table.comment.clone()),
             watch: subject.watch.as_deref().cloned(),
             addresses: subject.addresses.clone(),
-            namespace_labels: Some(subject.identity.namespace_labels.clone()),
-            host: if record.host.is_empty() { Vec::new() } else { wanted.host.clone() },
+            namespace_labels: own.map(|container| container.identity.namespace_labels.clone()),
+            host: host.clone(),
             ..record.clone()
         };
         registry.put(&record)?;
@@ -154,7 +162,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
                 said
             }
         };
-        print(&format!("{}: {}\n", printable(&record.id), printable(&said)))?;
+        print(&format!("{}: {said}\n", printable::line(&record.id)))?;
     }
     if let Some(failure) = failed {
         // Whoever could not be reached is tried again by every start; the others need not be.
@@ -182,6 +190,8 @@ struct Planned {
     rules: Rules,
     /// Those at the host's side, for each of its containers that have such; `None` where nothing is denied any more.
     outside: Vec<(Outside, Option<Table>)>,
+    /// The host's addresses, where the rules name them.
+    host: Vec<IpAddr>,
 }
 
 fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result<Vec<Planned>, Failure> {
@@ -194,17 +204,17 @@ fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result
         let Some(record) = deciding(registry, subject)? else { continue };
         let of =
             |failure: Failure| Failure::new(format!("{} for container {}", failure.doing, record.id), failure.cause);
-        let rules = wanted.rules(subject, &record, &pods, &world).map_err(of)?;
+        let (rules, host) = wanted.rules(subject, &record, &pods, &world).map_err(of)?;
         let mut outside = Vec::new();
         for container in &subject.containers {
             let Some(other) = registry.look_up(&container.id)? else { continue };
             let Some(stands) = &other.outside else { continue };
-            let its = wanted.rules(subject, &other, &pods, &world).map_err(of)?;
+            let (its, _) = wanted.rules(subject, &other, &pods, &world).map_err(of)?;
             let filter = its.filter.as_ref().map(stands_outside).transpose().map_err(of)?;
             let table = filter.map(|filter| table_of(filter, stands)).transpose().map_err(of)?.flatten();
             outside.push((stands.clone(), table));
         }
-        planned.push(Planned { index, record, rules, outside });
+        planned.push(Planned { index, record, rules, outside, host });
     }
     Ok(planned)
 }

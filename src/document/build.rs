@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::{
-    Key, MAX_ALIASED, MAX_DEPTH, MAX_FINDINGS, MAX_NODES, Node, Value, Visitor, clipped, describe, scalar, shown,
+    Key, MAX_ALIASED, MAX_DEPTH, MAX_DOCUMENTS, MAX_FINDINGS, MAX_NODES, Node, Value, Visitor, clipped, describe,
+    scalar, shown,
 };
 use crate::error::Finding;
 
@@ -52,6 +53,7 @@ pub(super) struct Builder<'t, 'f> {
     /// Nodes that are held now.
     nodes: usize,
     aliased: usize,
+    documents: usize,
     /// How many items of the present document were handed out.
     items: Option<usize>,
 }
@@ -82,6 +84,7 @@ impl<'t, 'f> Builder<'t, 'f> {
             anchors: BTreeMap::new(),
             nodes: 0,
             aliased: 0,
+            documents: 0,
             items: None,
         }
     }
@@ -163,7 +166,14 @@ impl<'t, 'f> Builder<'t, 'f> {
             let (event, span) = self.next()?;
             match event {
                 Event::StreamEnd => return Ok(None),
-                Event::DocumentStart(..) => self.anchors.clear(),
+                Event::DocumentStart(..) => {
+                    self.anchors.clear();
+                    self.documents += 1;
+                    if self.documents > MAX_DOCUMENTS {
+                        let problem = format!("there are more than {MAX_DOCUMENTS} documents (MAX_DOCUMENTS)");
+                        return Err(Stop::Limit(place_at(&span.start), problem));
+                    }
+                }
                 Event::MappingStart(_, 0, tag) => {
                     let place = place_at(&span.start);
                     self.count(place, 1)?;

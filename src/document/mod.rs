@@ -32,6 +32,8 @@ pub const MAX_DEPTH: usize = 64;
 pub const MAX_NODES: usize = 500_000;
 /// Most nodes of one text that are held for anchors or copied by aliases: what an alias may cost beyond its own text.
 pub const MAX_ALIASED: usize = 10_000;
+/// Most documents of one text, empty ones too. Twice as many as there may be objects.
+pub const MAX_DOCUMENTS: usize = 200_000;
 /// Most problems told of one text. The text is hostile long before.
 pub const MAX_FINDINGS: usize = 1000;
 

@@ -99,8 +99,8 @@ impl Explanation {
     /// * `layers`, at least one, each with `layer`, `allowed`, `why` and `nearest`, and where something that was written
     ///   decided with its `file`, `line` and `at` (the path in the object); `origin` says the same in one text;
     /// * `nearest`, each with `rule`, `lacks` (clauses), `governs` (false: written for other pods), and its place as above;
-    /// * `ruleset` with `asked`; where it was, `allowed`, `agrees` and, where a rule decided, `chain` and `rule` (its comment);
-    ///   where it was not, `why`.
+    /// * `ruleset` with `asked`; where it was, `allowed`, `agrees` and, where a rule decided, `chain` and `rule` (its comment):
+    ///   of what passes the last that let it past a layer; where it was not, `why`.
     pub fn to_json(&self) -> Value {
         let (proto, port) = proto_and_port(self.payload);
         json!({

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::error::Failure;
 use crate::net::{Direction, Packet, Payload, is_of_one_link};
 use crate::nft::ruleset::Table;
+use crate::nft::verdict::Place;
 use crate::oci::{Requests, Sourced};
 use crate::plan::{Cluster, Facts, Rules, rules};
 use crate::policy::lookup::World;
@@ -40,7 +41,7 @@ pub enum Decided {
     NoTable,
     /// No rule; the base chain's policy.
     Policy,
-    /// A rule.
+    /// A rule; of what passes the last that let it past a layer, where there was one.
     Rule {
         /// Its chain.
         chain: String,
@@ -54,7 +55,10 @@ pub fn compare(specified: bool, table: Option<&Table>, packet: &Packet) -> Rules
     let (passes, by) = match table.map(|table| table.decide(packet)) {
         None => (true, Decided::NoTable),
         Some(decision) => {
-            let by = decision.rule.map_or(Decided::Policy, |(chain, rule)| Decided::Rule {
+            // Of what passes: the rule of a layer that let it, rather than the accept behind all of them.
+            let of_layers = |(chain, _): &Place<'_>| chain.starts_with(packet.direction.name());
+            let favour = decision.returned.filter(|place| decision.outcome.passes() && of_layers(place));
+            let by = favour.or(decision.rule).map_or(Decided::Policy, |(chain, rule)| Decided::Rule {
                 chain: chain.to_owned(),
                 comment: rule.comment.clone(),
             });

@@ -4,6 +4,9 @@
 //! which a rootless engine runs its hooks (`podman unshare`, `unshare -Ur`). Namespaces below it are covered by the
 //! same capabilities.
 //!
+//! Four of the five sets are reduced. The bounding set stays: it limits what exec can give, nothing is executed, and with
+//! `no_new_privs` exec could give nothing.
+//!
 //! Not supported is a runtime that an unprivileged user starts outside any user namespace (`runc run` as uid 1000): its
 //! hook holds nothing over the namespace it would have to change and ends with the names of what it lacks.
 
@@ -26,7 +29,8 @@ pub const REQUIRED: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CA
 ///   well. Seen with runc and crun, with and without user namespaces. Before anything is dropped root passes by
 ///   holding as much.
 /// * `CAP_DAC_READ_SEARCH`: a bundle below a home directory of mode 0700, Debian's default, is out of root's reach
-///   without it. (The bundles of podman's `--userns` belong to root and do not need it.)
+///   without it. So is the bundle of a container with podman's `--userns`, which belongs to the container's root and has
+///   mode 0700.
 ///
 /// Neither is [`REQUIRED`]: what fails without them says so itself.
 pub const BEFORE_JOIN: [Capability; 4] =

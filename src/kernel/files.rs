@@ -1,26 +1,33 @@
 //! Reading files that tell us what to do, and whom we believe when they do.
 
+mod way;
+
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use rustix::fs::{FileType, Mode, OFlags};
 
+use self::way::{Last, Place};
+
 /// Whose files are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Only files of root or of our own user that nobody else may write: the configuration, policies, a bundle.
+    /// Only files of root or of our own user that nobody else may write, in folders where nobody else may put another in
+    /// their place: the configuration, a bundle.
     Guarded,
+    /// As [`Trust::Guarded`], in a folder that was looked at before ([`believe_folder`]): policies.
+    Listed,
     /// Any: `check` and `plan` on somebody's draft.
     Any,
 }
 
 /// Why a file was not read. Messages follow the file's name and a colon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadError {
     /// There is none (`ENOENT`, `ENOTDIR`).
     Missing,
-    /// The last part of the path is a symbolic link.
+    /// The last part of the path is a symbolic link, or another part one of procfs.
     Symlink,
     /// A folder, device, socket or pipe.
     NotRegular,
@@ -34,6 +41,17 @@ pub enum ReadError {
         /// The permission bits.
         mode: u32,
     },
+    /// Somebody else may change what the path leads to.
+    Way {
+        /// The folder where, or a link there.
+        folder: PathBuf,
+        /// Whose it is; `None` where others may write it.
+        owner: Option<u32>,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It has another name as well, and stands where others may put such names.
+    Linked,
     /// Longer than the limit.
     TooLong {
         /// The limit in bytes.
@@ -49,7 +67,9 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ReadError::Missing => f.write_str("the file is missing (ENOENT)"),
-            ReadError::Symlink => f.write_str("is a symbolic link; name the file itself"),
+            ReadError::Symlink => {
+                f.write_str("is a symbolic link, or leads through one of /proc; name the file itself")
+            }
             ReadError::NotRegular => f.write_str("is not a regular file"),
             ReadError::Owner { uid } => {
                 write!(f, "belongs to user {uid}; only a file of root's or of our own user's is believed (chown it)")
@@ -57,6 +77,14 @@ impl fmt::Display for ReadError {
             ReadError::Writable { mode } => {
                 write!(f, "may be written by others (mode {mode:04o}) and is not believed (chmod go-w)")
             }
+            ReadError::Way { folder, owner: Some(uid), .. } => {
+                write!(f, "is reached through {}, which user {uid} may change, and is not believed", folder.display())
+            }
+            ReadError::Way { folder, owner: None, mode } => {
+                let folder = folder.display();
+                write!(f, "is reached through {folder}, which others may write (mode {mode:04o}), and is not believed")
+            }
+            ReadError::Linked => f.write_str("is a hard link in a folder of others and is not believed"),
             ReadError::TooLong { limit, name } => write!(f, "is longer than {limit} bytes ({name})"),
             ReadError::Errno(errno) => write!(f, "{errno:?}"),
         }
@@ -68,11 +96,54 @@ impl std::error::Error for ReadError {}
 /// Reads a whole regular file of at most `limit.0` bytes; `limit.1` is the limit's name for the message.
 ///
 /// The last part of `path` is not followed where it is a link, and a pipe does not block (`O_NONBLOCK` before the type
-/// is known).
+/// is known). Links before it are followed, each looked at: see the module `way`. That a file is missing is believed only
+/// where it would be.
 ///
 /// # Errors
 /// See [`ReadError`].
 pub fn read_regular(path: &Path, limit: (usize, &'static str), trust: Trust) -> Result<Vec<u8>, ReadError> {
+    let place = match trust {
+        Trust::Any | Trust::Listed => Place::default(),
+        Trust::Guarded => way::believe(folder_of(path), Last::Ours)?,
+    };
+    read(path, limit, (trust != Trust::Any).then_some(place))
+}
+
+/// Reads a bundle's config.json as [`read_regular`] with [`Trust::Guarded`] does, but that the bundle itself may belong to
+/// somebody else, whom only the file can name: podman gives the bundle of a container with a user namespace to the
+/// container's root. That owner is returned.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_of_bundle(path: &Path, limit: (usize, &'static str)) -> Result<(Vec<u8>, Option<u32>), ReadError> {
+    let folder = folder_of(path);
+    let place = way::believe(folder, Last::AnyOwner)?;
+    match read(path, limit, Some(place)) {
+        // Who owns the folder may have taken it away.
+        Err(ReadError::Missing) if place.foreign.is_some() => {
+            Err(ReadError::Way { folder: folder.to_owned(), owner: place.foreign, mode: 0 })
+        }
+        bytes => Ok((bytes?, place.foreign)),
+    }
+}
+
+/// Whether what is listed in a folder, and what is not, is root's or our own doing.
+///
+/// # Errors
+/// [`ReadError::Way`], [`ReadError::Missing`], [`ReadError::Errno`].
+pub fn believe_folder(folder: &Path) -> Result<(), ReadError> {
+    way::believe(folder, Last::Ours).map(drop)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// `place` is that of a file that has to be believed.
+fn read(path: &Path, limit: (usize, &'static str), place: Option<Place>) -> Result<Vec<u8>, ReadError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match errno(error) {
         Errno::ENOENT | Errno::ENOTDIR => ReadError::Missing,
@@ -85,9 +156,12 @@ pub fn read_regular(path: &Path, limit: (usize, &'static str), trust: Trust) -> 
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(ReadError::NotRegular);
     }
-    match trust {
-        Trust::Any => {}
-        Trust::Guarded => believe(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw())?,
+    if let Some(place) = place {
+        believe(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw())?;
+        // Another's file of that name, which its owner never meant to be read here (`fs.protected_hardlinks` 0).
+        if (place.shared || place.foreign.is_some()) && stat.st_nlink > 1 {
+            return Err(ReadError::Linked);
+        }
     }
     let (limit, name) = limit;
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);

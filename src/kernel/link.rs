@@ -25,6 +25,16 @@ const IFLA_IFNAME: u16 = 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 
+/// Most links of a namespace that are looked at. Each may be given sysctls of its own.
+pub const MAX_LINKS: usize = 10_000;
+/// Most addresses of a namespace that are looked at. A container's stand in the roster and in the sets of its peers.
+pub const MAX_ADDRESSES: usize = 10_000;
+
+pub(super) fn check_count(count: usize, (limit, name): (usize, &str)) -> Result<(), Cause> {
+    let problem = || Cause::Limit(format!("the namespace has more than {limit} of them ({name})"));
+    if count > limit { Err(problem()) } else { Ok(()) }
+}
+
 /// What the kernel says of `lo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loopback {
@@ -186,7 +196,7 @@ impl Route {
             (Loopback { up: false, v4: false, v6: false }, |found: &mut Loopback, reply: Reply<'_>| {
                 if reply.kind == RTM_NEWLINK {
                     found.up = loopback_flags(reply.payload)?.contains(LinkFlags::Up);
-                } else if let Some(address) = parse_address(reply)?
+                } else if let Some(address) = parse_address(reply.kind, reply.payload)?
                     && address.index == LOOPBACK_IFINDEX
                 {
                     found.v4 |= address.address == Ipv4Addr::LOCALHOST && address.prefix == 8;
@@ -201,7 +211,7 @@ impl Route {
         self.dump(&[get_links()], deadline, "list the links", || {
             (Vec::new(), |links: &mut Vec<Link>, reply: Reply<'_>| {
                 links.push(parse_link(reply.payload)?);
-                Ok(())
+                check_count(links.len(), (MAX_LINKS, "MAX_LINKS"))
             })
         })
     }
@@ -209,8 +219,8 @@ impl Route {
     fn addresses(&mut self, deadline: &Deadline) -> Result<Vec<Address>, Failure> {
         self.dump(&[get_addresses(0)], deadline, "list the addresses", || {
             (Vec::new(), |addresses: &mut Vec<Address>, reply: Reply<'_>| {
-                addresses.extend(parse_address(reply)?);
-                Ok(())
+                addresses.extend(parse_address(reply.kind, reply.payload)?);
+                check_count(addresses.len(), (MAX_ADDRESSES, "MAX_ADDRESSES"))
             })
         })
     }
@@ -230,7 +240,11 @@ fn loopback_flags(payload: &[u8]) -> Result<LinkFlags, Cause> {
 /// `sizeof(struct ifaddrmsg)`.
 const ADDRESS_HEADER: usize = 8;
 
-fn parse_link(payload: &[u8]) -> Result<Link, Cause> {
+/// The link that the payload of an `RTM_NEWLINK` tells of.
+///
+/// # Errors
+/// [`Cause::Netlink`] for what is no such message, [`Cause::Link`] for a link without a name that can be read.
+pub fn parse_link(payload: &[u8]) -> Result<Link, Cause> {
     let header = LinkHeader::parse(payload).map_err(unreadable)?;
     for attribute in NlasIterator::new(&payload[LINK_HEADER..]) {
         let attribute = attribute.map_err(unreadable)?;
@@ -245,14 +259,17 @@ fn parse_link(payload: &[u8]) -> Result<Link, Cause> {
     Err(Cause::Link(format!("link {} has no name", header.index)))
 }
 
-/// `None` for a message that holds no address of ours, such as another family's.
-fn parse_address(reply: Reply<'_>) -> Result<Option<Address>, Cause> {
-    if reply.kind != RTM_NEWADDR {
+/// The address that a message of this kind tells of; `None` where it holds no address of ours, such as another family's.
+///
+/// # Errors
+/// [`Cause::Netlink`] for what is no such message.
+pub fn parse_address(kind: u16, payload: &[u8]) -> Result<Option<Address>, Cause> {
+    if kind != RTM_NEWADDR {
         return Ok(None);
     }
-    let header = AddressHeader::parse(reply.payload).map_err(unreadable)?;
+    let header = AddressHeader::parse(payload).map_err(unreadable)?;
     let (mut own, mut peer) = (None, None);
-    for attribute in NlasIterator::new(&reply.payload[ADDRESS_HEADER..]) {
+    for attribute in NlasIterator::new(&payload[ADDRESS_HEADER..]) {
         let attribute = attribute.map_err(unreadable)?;
         match attribute.kind() {
             // Of a point-to-point link IFA_ADDRESS is the other end and IFA_LOCAL this one; without a peer IPv6 has
@@ -285,6 +302,15 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_has_a_most_links_and_addresses() {
+        for limit in [(MAX_LINKS, "MAX_LINKS"), (MAX_ADDRESSES, "MAX_ADDRESSES")] {
+            assert_eq!(check_count(limit.0, limit), Ok(()));
+            let cause = check_count(limit.0 + 1, limit).unwrap_err();
+            assert!(cause.exit().code == 41 && cause.to_string().contains(limit.1), "{cause}");
+        }
+    }
+
+    #[test]
     fn ipv6_on_lo_is_required_exactly_when_it_is_on() {
         let found = |up, v4, v6| Loopback { up, v4, v6 };
         assert_eq!(check_loopback(&found(true, true, true), true), Ok(()));
@@ -305,7 +331,7 @@ mod tests {
         let mut payload = vec![2, 32, 0, 0, 7, 0, 0, 0];
         payload.extend([8, 0, 1, 0, 192, 0, 2, 9]);
         payload.extend([8, 0, 2, 0, 192, 0, 2, 1]);
-        let address = parse_address(Reply { kind: RTM_NEWADDR, payload: &payload }).unwrap().unwrap();
+        let address = parse_address(RTM_NEWADDR, &payload).unwrap().unwrap();
         assert_eq!(address, Address { index: 7, address: "192.0.2.1".parse().unwrap(), prefix: 32, duplicate: false });
     }
 
@@ -315,7 +341,7 @@ mod tests {
         for (flags, duplicate) in [(0xc0, false), (0xc8, true)] {
             let mut payload = vec![10, 64, flags, 0, 7, 0, 0, 0];
             payload.extend([20, 0, 1, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-            let address = parse_address(Reply { kind: RTM_NEWADDR, payload: &payload }).unwrap().unwrap();
+            let address = parse_address(RTM_NEWADDR, &payload).unwrap().unwrap();
             assert_eq!((address.address, address.duplicate), ("2001:db8::1".parse().unwrap(), duplicate));
         }
     }
@@ -337,7 +363,7 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(payload in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = parse_link(&payload);
             let _ = loopback_flags(&payload);
-            let _ = parse_address(Reply { kind: RTM_NEWADDR, payload: &payload });
+            let _ = parse_address(RTM_NEWADDR, &payload);
         }
     }
 }

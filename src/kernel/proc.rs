@@ -17,7 +17,7 @@ use rustix::io::pread;
 use crate::error::{Cause, Failure};
 use crate::net::Family;
 use crate::sysctl::devconf::{Conf, Devconf, Present, Snapshot, Source, is_carried};
-use crate::sysctl::key::{MAX_VALUE, word};
+use crate::sysctl::key::{MAX_SYSCTL_VALUE, word};
 
 mod apply;
 
@@ -44,7 +44,7 @@ const STRICT: ResolveFlags = ResolveFlags::BENEATH
 
 /// Longer than any value that can have been written, with its newline. A value that fills it was cut off, and is an
 /// error instead.
-const BUFFER: usize = MAX_VALUE + 2;
+const BUFFER: usize = MAX_SYSCTL_VALUE + 2;
 
 /// nix prints an error by its name; rustix prints the text of strerror(3).
 fn named(errno: rustix::io::Errno) -> Errno {

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::read;
+use nix::unistd::{read, write};
 
 use crate::error::{Cause, Failure};
 
@@ -89,6 +89,32 @@ impl Deadline {
 
     fn missed(&self, doing: &str) -> Failure {
         Failure::new(doing, Cause::Deadline("the time for it has passed".into()))
+    }
+}
+
+/// How long somebody who reads stderr may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What a pipe takes at once where poll(2) says that it takes something (pipe(7), `PIPE_BUF`).
+const AT_ONCE: usize = 4096;
+
+/// Writes to stderr, and goes on without where nobody takes it: a pipe that is full and never read must not hold up the
+/// end of a process whose exit code says the same.
+pub fn say(line: &str) {
+    let (stderr, patience) = (std::io::stderr(), Deadline::after(PATIENCE));
+    let mut rest = line.as_bytes();
+    while !rest.is_empty() {
+        let mut polled = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut polled, patience.poll_timeout()) {
+            Ok(0) if patience.remaining().is_zero() => return,
+            Ok(0) | Err(Errno::EINTR) => continue,
+            // Where poll is refused, the write tells.
+            Ok(_) | Err(_) => {}
+        }
+        match write(&stderr, &rest[..rest.len().min(AT_ONCE)]) {
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::EINTR | Errno::EAGAIN) if !patience.remaining().is_zero() => {}
+            Err(_) => return,
+        }
     }
 }
 

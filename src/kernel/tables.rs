@@ -1,5 +1,7 @@
 //! The nf_tables socket: puts a table into the namespace, whole or not at all, and reads it back.
 
+mod listing;
+
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
@@ -159,8 +161,9 @@ impl<'i> Tables<'i> {
     /// left alone where it is equal; where only members of sets differ, they are put right under the same rules.
     ///
     /// # Errors
-    /// [`Cause::Refused`] with each object the kernel did not take; nothing is changed then. [`Cause::ReadBack`] where
-    /// the kernel holds something else afterwards.
+    /// [`Cause::Refused`] with each object the kernel did not take; nothing is changed then. [`Cause::Overtaken`] where
+    /// `present` is `None` and there is another table by now, which stays. [`Cause::ReadBack`] where the kernel holds
+    /// something else afterwards.
     pub fn install(&mut self, table: &Table, present: Option<&str>) -> Result<Installed, Failure> {
         const DOING: &str = "load the rules";
         let expected = self.expected(table)?;
@@ -170,7 +173,8 @@ impl<'i> Tables<'i> {
             let nothing = put_right == Reconciled::default();
             return Ok(if nothing { Installed::Unchanged } else { Installed::Reconciled(put_right) });
         }
-        let expected = self.load(table, expected)?;
+        let head = if present.is_some() { Head::Destroy } else { Head::Fresh };
+        let expected = self.load(table, expected, head)?;
         checkpoint::step("loaded")?;
         self.verify_against(&expected, DOING)?;
         self.verify_members(&expected, DOING)?;
@@ -463,12 +467,11 @@ impl<'i> Tables<'i> {
     }
 
     /// Loads a table with its companion, and returns what the kernel is to hold then.
-    fn load(&mut self, table: &Table, mut expected: Vec<Held>) -> Result<Vec<Held>, Failure> {
+    fn load(&mut self, table: &Table, mut expected: Vec<Held>, mut head: Head) -> Result<Vec<Held>, Failure> {
         const DOING: &str = "load the rules";
         // Before Linux 5.16, or without CONFIG_NETFILTER_EGRESS or CONFIG_IP_ROUTE_CLASSID.
         const GUARDING: &str = "load the guard against packet sockets, without which `net-raw: allow` would do";
         let parts: Vec<&Table> = table.parts().collect();
-        let mut head = Head::Destroy;
         let mut tried_fewer = false;
         loop {
             let both: Vec<(&Table, &Held)> = parts.iter().copied().zip(&expected).collect();
@@ -478,7 +481,18 @@ impl<'i> Tables<'i> {
                 // Kernels before 6.10 do not acknowledge the end. No error is their way to say yes; reading back follows.
                 return Ok(expected);
             }
-            if head == Head::Destroy && answers.lacks_destroy(&batch) {
+            if head == Head::Fresh && answers.found_table(&batch) {
+                // Two hooks at once, and nothing that kept one of them waiting. The same rules serve both; they are read back.
+                match self.comment()? {
+                    Some(held) if held == table.comment => return Ok(expected),
+                    Some(held) => {
+                        let problem = format!("somebody else has put a table there meanwhile ({held})");
+                        return Err(Failure::new(DOING, Cause::Overtaken(problem)));
+                    }
+                    // A guard that stayed behind alone, or a table at the host's side.
+                    None => head = Head::Destroy,
+                }
+            } else if head != Head::AddDeleteAdd && answers.lacks_destroy(&batch) {
                 head = Head::AddDeleteAdd;
             } else if !tried_fewer && answers.lacks_devices(&batch) {
                 // Before 6.16 a chain hangs on devices that are there and on no others. poststart adds those that come.

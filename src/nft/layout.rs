@@ -19,7 +19,7 @@ use crate::nft::filter::Entry;
 
 /// Most boxes one layer may come to. Nested port ranges over many addresses multiply; an input past this limit is
 /// refused where it is built, before the kernel sees it.
-pub(super) const BOX_LIMIT: usize = 500_000;
+pub const MAX_BOXES: usize = 500_000;
 
 /// Something one rule can ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) enum Peers {
 /// An entry's index, ports and peers.
 type Item<'e> = (usize, PortRange, &'e [AddrRange]);
 
-/// More than [`BOX_LIMIT`] boxes.
+/// More than [`MAX_BOXES`] boxes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooManyBoxes;
 
@@ -259,7 +259,7 @@ fn slices(items: &[Item<'_>]) -> Result<Vec<(AddrRange, Vec<AddrRange>)>, TooMan
         }
         // Counted before merging, so that the time spent is bounded too, not only what comes of it.
         work += active.iter().map(|(_, ranges)| ranges.len()).sum::<usize>();
-        if work > BOX_LIMIT {
+        if work > MAX_BOXES {
             return Err(TooManyBoxes);
         }
         let ranges = merge(active.iter().flat_map(|(_, ranges)| ranges.iter().copied()).collect());

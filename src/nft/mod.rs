@@ -14,3 +14,5 @@ pub mod ruleset;
 pub mod text;
 pub mod verdict;
 pub mod wire;
+
+pub use layout::MAX_BOXES;

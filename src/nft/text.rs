@@ -9,15 +9,15 @@ use crate::net::{AddrRange, Family};
 use crate::nft::ruleset::{Base, Chain, KeyType, Kind, Match, Rule, Set, Side, State, Statement, Table, Verdict};
 
 /// Longest comment `nft` takes (`NFTNL_UDATA_COMMENT_MAXLEN`), in bytes.
-pub const COMMENT_LIMIT: usize = 128;
+pub const MAX_COMMENT: usize = 128;
 
 /// `text` as a comment that nft can print and read back: ASCII without quotes, backslashes and control characters,
-/// at most [`COMMENT_LIMIT`] bytes.
+/// at most [`MAX_COMMENT`] bytes.
 pub fn comment(text: &str) -> String {
     let plain = |c: char| if c == ' ' || c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '?' };
     let mut comment: String = text.chars().map(plain).collect();
-    if comment.len() > COMMENT_LIMIT {
-        comment.truncate(COMMENT_LIMIT - 3);
+    if comment.len() > MAX_COMMENT {
+        comment.truncate(MAX_COMMENT - 3);
         comment.push_str("...");
     }
     comment
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn a_comment_is_what_nft_can_read_back() {
         assert_eq!(comment("a \"b\"\\\n\u{202e}c"), "a ?b????c");
-        assert_eq!(comment(&"x".repeat(500)).len(), COMMENT_LIMIT);
+        assert_eq!(comment(&"x".repeat(500)).len(), MAX_COMMENT);
     }
 
     #[test]

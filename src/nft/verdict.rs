@@ -18,11 +18,17 @@ pub struct Decision<'t> {
     /// What becomes of the packet.
     pub outcome: Outcome,
     /// The deciding rule with its chain's name; `None` where the chain's policy decided.
-    pub rule: Option<(&'t str, &'t Rule)>,
+    pub rule: Option<Place<'t>>,
+    /// The last rule that returned before: a layer or a tier lets a packet pass by returning from its chain, so that what
+    /// accepts in the end says no more than that nothing denied.
+    pub returned: Option<Place<'t>>,
 }
 
+/// A rule with its chain's name.
+pub type Place<'t> = (&'t str, &'t Rule);
+
 enum Flow<'t> {
-    Done(Decision<'t>),
+    Done(Outcome, Place<'t>),
     Next,
 }
 
@@ -40,26 +46,40 @@ impl Table {
         let Some((chain, base)) =
             self.chains.iter().find_map(|c| c.base.as_ref().filter(|b| b.hook == hook).map(|b| (c, b)))
         else {
-            return Decision { outcome: Outcome::Accept, rule: None };
+            return Decision { outcome: Outcome::Accept, rule: None, returned: None };
         };
-        match self.walk(chain, packet, 0) {
-            Flow::Done(decision) => decision,
-            Flow::Next => Decision { outcome: if base.accepts { Outcome::Accept } else { Outcome::Drop }, rule: None },
+        let mut returned = None;
+        match self.walk(chain, packet, 0, &mut returned) {
+            Flow::Done(outcome, rule) => Decision { outcome, rule: Some(rule), returned },
+            Flow::Next => {
+                let outcome = if base.accepts { Outcome::Accept } else { Outcome::Drop };
+                Decision { outcome, rule: None, returned }
+            }
         }
     }
 
-    fn walk<'t>(&'t self, chain: &'t Chain, packet: &Packet, depth: usize) -> Flow<'t> {
+    fn walk<'t>(
+        &'t self,
+        chain: &'t Chain,
+        packet: &Packet,
+        depth: usize,
+        returned: &mut Option<Place<'t>>,
+    ) -> Flow<'t> {
         for rule in &chain.rules {
             if !rule.matches.iter().all(|m| self.holds(m, packet)) {
                 continue;
             }
-            let done = |outcome| Flow::Done(Decision { outcome, rule: Some((chain.name.as_str(), rule)) });
+            let place = (chain.name.as_str(), rule);
+            let done = |outcome| Flow::Done(outcome, place);
             match &rule.verdict {
                 None => {}
                 Some(Verdict::Accept) => return done(Outcome::Accept),
                 Some(Verdict::Drop) => return done(Outcome::Drop),
                 Some(Verdict::Reject | Verdict::RejectWithReset) => return done(Outcome::Reject),
-                Some(Verdict::Return) => return Flow::Next,
+                Some(Verdict::Return) => {
+                    *returned = Some(place);
+                    return Flow::Next;
+                }
                 Some(Verdict::Jump(target) | Verdict::Goto(target)) => {
                     let goes = matches!(rule.verdict, Some(Verdict::Goto(_)));
                     // A missing target or a loop is what the kernel refuses to load; here it denies.
@@ -67,10 +87,10 @@ impl Table {
                     else {
                         return done(Outcome::Drop);
                     };
-                    match self.walk(next, packet, depth + 1) {
+                    match self.walk(next, packet, depth + 1, returned) {
                         Flow::Next if goes => return Flow::Next,
                         Flow::Next => {}
-                        decided @ Flow::Done(_) => return decided,
+                        decided @ Flow::Done(..) => return decided,
                     }
                 }
             }

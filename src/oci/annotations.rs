@@ -12,7 +12,7 @@ use crate::error::{Cause, Failure, Finding};
 use crate::net::Origin;
 use crate::policy::list::List;
 use crate::policy::names::{NamedPort, check_namespace, parse_labels, parse_ports};
-use crate::sysctl::{Devconf, Ipv6, Key, Setting};
+use crate::sysctl::{Devconf, Ipv6, Key, MAX_SYSCTLS, Setting};
 
 /// What every key of ours begins with.
 pub const PREFIX: &str = "io.netlatch.";
@@ -136,6 +136,7 @@ fn ours(key: &str) -> Option<Result<&str, ()>> {
 pub(super) struct Reader {
     pub(super) requests: Requests,
     pub(super) findings: Vec<Finding>,
+    too_many_sysctls: bool,
 }
 
 impl Reader {
@@ -236,6 +237,13 @@ impl Reader {
             Ok(sysctl) => sysctl,
             Err(error) => return self.refuse(key, error),
         };
+        if self.requests.sysctls.len() >= MAX_SYSCTLS {
+            // Told once; what comes behind is not looked at.
+            if !std::mem::replace(&mut self.too_many_sysctls, true) {
+                self.refuse(key, format!("there are more than {MAX_SYSCTLS} sysctls (MAX_SYSCTLS)"));
+            }
+            return;
+        }
         if let Some(other) = self.requests.sysctls.iter().find(|setting| setting.key == sysctl) {
             let message = format!("is the same file as {}", other.origin);
             return self.refuse(key, message);

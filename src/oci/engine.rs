@@ -33,7 +33,9 @@ use super::state::check_id;
 use crate::document::shown;
 use crate::error::{Cause, Failure, Finding};
 use crate::net::{Origin, Transport};
-use crate::policy::names::{NamedPort, check_label_key, check_label_value, check_pod_name, check_port_name};
+use crate::policy::names::{
+    MAX_LABELS, MAX_PORTS, NamedPort, check_count, check_label_key, check_label_value, check_pod_name, check_port_name,
+};
 
 type Annotations = BTreeMap<String, String>;
 
@@ -364,6 +366,10 @@ impl Reader {
             }
         };
         labels.retain(|label, _| !NOT_THE_PODS.contains(&label.as_str()));
+        if let Err(problem) = check_count(labels.len(), (MAX_LABELS, "MAX_LABELS")) {
+            self.refuse(&key, problem);
+            return None;
+        }
         for (label, value) in &labels {
             if let Err(problem) = check_label_key(label).and_then(|()| check_label_value(value)) {
                 self.refuse(&key, format!("{}: {problem}", shown(&format!("{label}={value}"))));
@@ -451,6 +457,7 @@ fn kubelet_ports(text: &str) -> Result<Vec<NamedPort>, String> {
     }
     named.sort_unstable();
     named.dedup();
+    check_count(named.len(), (MAX_PORTS, "MAX_PORTS"))?;
     Ok(named)
 }
 

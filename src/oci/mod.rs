@@ -13,7 +13,7 @@ pub mod state;
 use std::collections::BTreeMap;
 
 pub use annotations::{Annotation, Requests};
-pub use bundle::{Bundle, NetworkNamespace};
+pub use bundle::{Bundle, NetworkNamespace, PidNamespace};
 pub use engine::{contradicted_labels, sandbox_file};
 pub use request::{Mode, OnDenied, Sourced};
 pub use state::{State, Status};

@@ -127,12 +127,12 @@ fn named(entry: &crate::policy::list::Entry) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::list::ENTRY_LIMIT;
+    use crate::policy::list::MAX_ENTRIES;
 
     #[test]
     fn the_longest_list_opens_what_it_names() {
         // Compared one by one, these would take minutes.
-        let text: Vec<String> = (1..ENTRY_LIMIT as u32)
+        let text: Vec<String> = (1..MAX_ENTRIES as u32)
             .map(|n| std::net::Ipv4Addr::from_bits(0x0b00_0000 + 3 * n).to_string())
             .chain(["169.254.169.254".to_owned()])
             .collect();
@@ -148,6 +148,6 @@ mod tests {
         let layer = always_denied([Group::Metadata], &[&list], &[], Denial::Reject, &[], "test").unwrap();
         assert_eq!((layer.entries, layer.exceptions.len()), (all.entries, 1));
         let layer = always_denied([Group::Internet], &[&list], &[], Denial::Reject, &[], "test").unwrap();
-        assert!(layer.exceptions.len() > ENTRY_LIMIT / 2, "{}", layer.exceptions.len());
+        assert!(layer.exceptions.len() > MAX_ENTRIES / 2, "{}", layer.exceptions.len());
     }
 }

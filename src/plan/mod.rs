@@ -6,12 +6,14 @@
 pub mod layers;
 mod policies;
 mod print;
+pub mod uncovered;
 
 pub use policies::Cluster;
 
 use std::net::IpAddr;
 
 use self::policies::OfPolicies;
+use self::uncovered::{NotCovered, uncovered};
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Origin};
 use crate::nft::build::{build, guard, signed};
@@ -74,6 +76,8 @@ pub struct Plan {
     pub watch: Watch,
     /// What was decided otherwise, and what could not be looked at.
     pub notes: Vec<String>,
+    /// What none of this governs; empty where there is nothing to govern.
+    pub not_covered: Vec<NotCovered>,
 }
 
 impl Plan {
@@ -110,9 +114,10 @@ pub fn plan(
     let mut notes = Vec::new();
     let Rules { table, filter, watch } = rules(settings, facts, cluster)?;
     let (writes, left_alone) = sysctls(settings, facts)?;
-    let mut outside = false;
+    let (mut outside, mut not_covered) = (false, Vec::new());
     if table.is_some() || !writes.is_empty() {
         outside = check_bundle(bundle, settings, &writes, &mut notes)?;
+        not_covered = uncovered(bundle, settings);
     }
     let host_side = filter.as_ref().filter(|_| outside).map(stands_outside).transpose()?.cloned();
     let (layers, policies) = filter.map(|filter| (filter.layers, filter.policies)).unwrap_or_default();
@@ -122,7 +127,7 @@ pub fn plan(
     let sysctls = (!writes.is_empty()).then_some(Step::Sysctls(writes));
     let steps = std::iter::once(first).chain(sysctls).chain([Step::RaiseLoopback]).collect();
     let (id, identity) = (state.id.clone(), settings.identity.clone());
-    Ok(Plan { id, identity, steps, host_side, layers, policies, watch, notes })
+    Ok(Plan { id, identity, steps, host_side, layers, policies, watch, notes, not_covered })
 }
 
 /// Whether the rules of a container may have to stand at the host's end of its links too: [`plan`] decides, but what that

@@ -7,11 +7,13 @@ use crate::error::{Cause, Failure, Finding};
 use crate::net::{AddrRange, Direction, Family, Member, Origin, Service, is_of_one_link};
 use crate::nft::filter::{Denial, Entry, Group, Otherwise, PolicyLayer, Ruling, Run, Tier};
 use crate::oci::Mode;
-use crate::policy::compile::{Block, GoverningRun, GoverningTier, govern};
+use crate::policy::compile::{Block, GoverningRun, GoverningTier, MAX_PAIRS, Unsupported, govern};
 use crate::policy::lookup::World;
 use crate::policy::model::{Action, Policies};
 use crate::policy::service::{Ports, ports};
-use crate::policy::watch::{Holders, Identity, SERVICES_ACCEPTED, SERVICES_DENIED, Watch};
+use crate::policy::watch::{
+    Holders, Identity, MAX_QUESTIONS, SERVICES_ACCEPTED, SERVICES_DENIED, Watch, too_many_questions,
+};
 use crate::policy::world::{Node, Pod};
 use crate::settings::{PolicyIcmp, Settings};
 
@@ -41,6 +43,8 @@ pub(super) struct OfPolicies {
     pub(super) watch: Watch,
     /// What rules let through to an address by naming exactly that.
     pub(super) opened: Vec<Opening>,
+    /// What the selectors ask, against [`MAX_QUESTIONS`].
+    questions: usize,
 }
 
 impl OfPolicies {
@@ -52,21 +56,21 @@ impl OfPolicies {
 /// The layers of what governs `cluster.identity`. `node` are the addresses of its node.
 ///
 /// # Errors
-/// [`Cause::Policy`] for domain names.
+/// [`Cause::Policy`] for domain names, [`Cause::Limit`] for more than can be asked for in time.
 pub(super) fn of(cluster: &Cluster<'_>, settings: &Settings, node: &[IpAddr]) -> Result<OfPolicies, Failure> {
     let mut all = OfPolicies::default();
     for direction in Direction::BOTH {
         let governed = govern(cluster.policies, cluster.identity, direction, cluster.nodes)
-            .map_err(|rule| Failure::new("follow the policies", Cause::Policy(vec![unsupported(&rule.origin)])))?;
+            .map_err(|rule| Failure::new("follow the policies", unsupported(&rule)))?;
         if governed.tiers.is_empty() {
             continue;
         }
-        let services = (direction == Direction::Egress).then(|| of_services(cluster)).flatten();
+        let services = if direction == Direction::Egress { of_services(cluster)? } else { None };
         all.watch.services |= services.is_some();
         let mut tiers: Vec<Tier> = services.into_iter().collect();
         for tier in governed.tiers {
             let isolates = tier.isolates;
-            let mut tier = of_tier(tier, direction, cluster, &mut all);
+            let mut tier = of_tier(tier, direction, cluster, &mut all)?;
             if let Some(first) = tier.runs.first_mut().filter(|_| isolates) {
                 first.entries.extend(of_icmp(settings));
                 first.groups.extend((direction == Direction::Ingress).then(|| of_node(node)));
@@ -83,25 +87,43 @@ pub(super) fn of(cluster: &Cluster<'_>, settings: &Settings, node: &[IpAddr]) ->
     Ok(all)
 }
 
-fn unsupported(origin: &Origin) -> Finding {
+fn unsupported(rule: &Unsupported) -> Cause {
+    let origin = match rule {
+        Unsupported::DomainNames(origin) => origin,
+        Unsupported::Pairs(origin) => {
+            let problem = format!("with {origin} there are more than {MAX_PAIRS} pairs of a port and a part of a peer");
+            return Cause::Limit(format!("{problem} (MAX_PAIRS)"));
+        }
+    };
     let message = "domainNames are not supported yet, and govern this container; write networks or pods".to_owned();
-    match origin {
+    Cause::Policy(vec![match origin {
         Origin::File { path, line, at } => {
             Finding { file: path.clone(), position: Some((*line, 1)), at: at.clone(), message }
         }
         Origin::Builtin(_) | Origin::Annotation { .. } | Origin::Bundle { .. } => {
             Finding { file: origin.to_string(), position: None, at: String::new(), message }
         }
-    }
+    }])
 }
 
-fn of_tier(tier: GoverningTier, direction: Direction, cluster: &Cluster<'_>, all: &mut OfPolicies) -> Tier {
-    let runs = tier.runs.into_iter().map(|run| of_run(run, direction, cluster, all)).collect();
+fn of_tier(
+    tier: GoverningTier,
+    direction: Direction,
+    cluster: &Cluster<'_>,
+    all: &mut OfPolicies,
+) -> Result<Tier, Failure> {
+    let runs: Result<Vec<Run>, Failure> =
+        tier.runs.into_iter().map(|run| of_run(run, direction, cluster, all)).collect();
     let otherwise = if tier.isolates { Otherwise::Deny } else { Otherwise::Continue };
-    Tier { name: tier.name, runs, otherwise, origin: tier.origin }
+    Ok(Tier { name: tier.name, runs: runs?, otherwise, origin: tier.origin })
 }
 
-fn of_run(run: GoverningRun, direction: Direction, cluster: &Cluster<'_>, all: &mut OfPolicies) -> Run {
+fn of_run(
+    run: GoverningRun,
+    direction: Direction,
+    cluster: &Cluster<'_>,
+    all: &mut OfPolicies,
+) -> Result<Run, Failure> {
     let ruling = match run.action {
         Action::Accept => Ruling::Accept,
         Action::Deny => Ruling::Deny,
@@ -117,12 +139,18 @@ fn of_run(run: GoverningRun, direction: Direction, cluster: &Cluster<'_>, all: &
     let entry =
         |block: Block| Entry { deny: false, v4: block.v4, v6: block.v6, service: block.service, origin: block.origin };
     let groups = run.groups.into_iter().map(|(service, watched, origin)| {
+        // Before they are asked, for asking is what takes the time.
+        all.questions = all.questions.saturating_add(watched.questions(cluster.pods));
+        if all.questions > MAX_QUESTIONS {
+            return Err(too_many_questions(&origin));
+        }
         let members = watched.members(cluster.pods);
         let group = Group { set: watched.set.clone(), service, members, origin };
         all.watch.groups.push(watched);
-        group
+        Ok(group)
     });
-    Run { ruling, groups: groups.collect(), entries: run.blocks.into_iter().map(entry).collect() }
+    let groups: Result<Vec<Group>, Failure> = groups.collect();
+    Ok(Run { ruling, groups: groups?, entries: run.blocks.into_iter().map(entry).collect() })
 }
 
 /// `policy-icmp: accept`: what the API leaves undefined passes the network policies, and nothing else.
@@ -139,22 +167,22 @@ fn of_icmp(settings: &Settings) -> Option<Entry> {
 
 /// Virtual addresses of services come before every tier: what is on the packet is not who will get it. The sets follow
 /// the pods behind them.
-fn of_services(cluster: &Cluster<'_>) -> Option<Tier> {
+fn of_services(cluster: &Cluster<'_>) -> Result<Option<Tier>, Failure> {
     if !cluster.world.inventory().has_services() {
-        return None;
+        return Ok(None);
     }
-    let Ports { accepted, denied } = ports(cluster.policies, cluster.world, cluster.subject);
+    let Ports { accepted, denied } = ports(cluster.policies, cluster.world, cluster.subject)?;
     let run = |ruling, set: &str, members| {
         let origin = "services, by their endpoints".to_owned();
         let group = Group { set: set.to_owned(), service: None, members, origin };
         Run { ruling, entries: Vec::new(), groups: vec![group] }
     };
-    Some(Tier {
+    Ok(Some(Tier {
         name: "service",
         runs: vec![run(Ruling::Accept, SERVICES_ACCEPTED, accepted), run(Ruling::Deny, SERVICES_DENIED, denied)],
         otherwise: Otherwise::Continue,
         origin: "services".to_owned(),
-    })
+    }))
 }
 
 /// What comes from the pod's own node always passes the network policies (N1). A set of its own: the engine may make the
@@ -175,5 +203,69 @@ fn of_node(node: &[IpAddr]) -> Group {
         service: Some(Service::Everything),
         members,
         origin: "the container's own node".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Requests;
+    use crate::policy::model::{NetworkPolicy, Operator, Peer, Requirement, Rule, Selector, Who};
+    use crate::policy::watch::Holder;
+    use crate::policy::world::Inventory;
+
+    /// The failure of a policy whose one selector has so many values, among so many pods that it may mean.
+    fn asked(values: usize, pods: usize) -> Option<Failure> {
+        let pod = |n: usize| {
+            let labels = [("n".to_owned(), n.to_string())].into();
+            Identity { namespace: "default".into(), labels, ..Identity::default() }
+        };
+        let identities: Vec<Identity> = (0..pods).map(pod).collect();
+        let address = [IpAddr::from([10, 0, 0, 1])];
+        let holders = Holders::new(identities.iter().map(|identity| Holder { identity, addresses: &address }));
+        let values = (0..values).map(|n| format!("v{n}")).collect();
+        let requirement = Requirement { key: "n".into(), operator: Operator::In, values };
+        let who = Who::Pods {
+            namespaces: crate::policy::model::Namespaces::Own("default".into()),
+            pods: Selector { requirements: vec![requirement] },
+        };
+        let origin = Origin::Builtin("test");
+        let rule = Rule {
+            action: Action::Accept,
+            peers: vec![Peer { who, origin: origin.clone() }],
+            ports: Vec::new(),
+            name: None,
+            origin: origin.clone(),
+        };
+        let policy = NetworkPolicy {
+            namespace: "default".into(),
+            name: "p".into(),
+            pods: Selector::default(),
+            ingress: Some(vec![rule]),
+            egress: None,
+            origin,
+        };
+        let policies = Policies { network: vec![policy], cluster: Vec::new() };
+        let (identity, world) = (pod(0), World::new(Inventory::default()));
+        let subject = Pod::of_container("c", &identity, Vec::new());
+        let cluster = Cluster {
+            policies: &policies,
+            identity: &identity,
+            pods: &holders,
+            nodes: &[],
+            world: &world,
+            subject: &subject,
+        };
+        let settings = Settings::decide(None, Requests::default()).unwrap();
+        of(&cluster, &settings, &[]).err()
+    }
+
+    #[test]
+    fn selectors_ask_at_most_so_much_and_are_refused_before_they_ask() {
+        assert_eq!(asked(100, 100), None);
+        // A selector, its condition and its values are asked of each pod.
+        let failure = asked(100_000 - 2, MAX_QUESTIONS / 100_000 + 1).unwrap();
+        assert_eq!(failure.exit_code(), 41);
+        assert!(failure.to_string().contains("(MAX_QUESTIONS)"), "{failure}");
     }
 }

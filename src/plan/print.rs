@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::uncovered::NotCovered;
 use super::{Plan, Step};
 use crate::net::Origin;
 use crate::nft::filter::{Denial, Layer, Otherwise, PolicyLayer, Ruling, Run, Tier};
@@ -54,7 +55,28 @@ impl fmt::Display for Plan {
         if !self.notes.is_empty() {
             writeln!(f, "\nnotes")?;
         }
-        self.notes.iter().try_for_each(|note| writeln!(f, "  - {note}"))
+        self.notes.iter().try_for_each(|note| writeln!(f, "  - {note}"))?;
+        if !self.not_covered.is_empty() {
+            writeln!(f, "\nnot covered (what the rules do not govern)")?;
+        }
+        self.not_covered.iter().try_for_each(|one| writeln!(f, "{one}"))
+    }
+}
+
+impl fmt::Display for NotCovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NotCovered { gap, what, place } = self;
+        write!(f, "  {}: {what}    ({place})\n       {}", gap.name(), gap.remedy())
+    }
+}
+
+impl NotCovered {
+    /// As JSON: `name`, `weight`, `what`, `where`, `remedy`.
+    pub fn to_json(&self) -> Value {
+        let NotCovered { gap, what, place } = self;
+        json!({
+            "name": gap.name(), "weight": gap.weight().name(), "what": what, "where": place, "remedy": gap.remedy(),
+        })
     }
 }
 
@@ -152,7 +174,7 @@ fn layer_headline(layer: &Layer) -> String {
 }
 
 impl Plan {
-    /// The plan as JSON: `id`, `identity`, `steps`, `layers`, `policies`, `notes`.
+    /// The plan as JSON: `id`, `identity`, `steps`, `layers`, `policies`, `notes`, `not-covered`.
     pub fn to_json(&self) -> Value {
         let step = |step: &Step| match step {
             Step::ReplaceTable(table) => json!({
@@ -193,6 +215,7 @@ impl Plan {
             "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
             "policies": self.policies.iter().map(policies).collect::<Vec<_>>(),
             "notes": self.notes,
+            "not-covered": self.not_covered.iter().map(NotCovered::to_json).collect::<Vec<_>>(),
         })
     }
 }

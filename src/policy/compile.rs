@@ -6,6 +6,7 @@
 //! hundreds of policies become a few sets. What the tiers mean together is said in `verdict`, and a property test holds
 //! the two against each other.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -64,11 +65,18 @@ pub struct Block {
     pub names: Option<IpAddr>,
 }
 
-/// A rule that cannot be carried out.
+/// Most pairs of a port and a part of a peer (a range of addresses, an exception, a condition on labels) that the rules of
+/// one direction may come to. Within a rule they multiply, so that a file of a few hundred kilobytes could ask for
+/// billions; the test is made before any is written down.
+pub const MAX_PAIRS: usize = 1_000_000;
+
+/// A rule that cannot be carried out. Each with where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsupported {
-    /// Where it was written.
-    pub origin: Origin,
+pub enum Unsupported {
+    /// It has domain names: they match no address here, so an egress that relies on them would be cut off.
+    DomainNames(Origin),
+    /// With it there are more than [`MAX_PAIRS`].
+    Pairs(Origin),
 }
 
 impl NetworkPolicy {
@@ -93,14 +101,14 @@ impl ClusterPolicy {
 /// What governs `subject` in one direction. `nodes` resolve peers that are nodes.
 ///
 /// # Errors
-/// The first rule with domain names: they match no address here, so an egress that relies on them would be cut off.
+/// The first rule that cannot be carried out.
 pub fn govern(
     policies: &Policies,
     subject: &Identity,
     direction: Direction,
     nodes: &[Node],
 ) -> Result<Governed, Unsupported> {
-    let compiler = Compiler { subject, direction, nodes };
+    let compiler = Compiler { subject, direction, nodes, pairs: Cell::new(0) };
     let cluster = |tier: Tier| {
         let governing = policies.cluster.iter().filter(move |policy| policy.tier == tier && policy.governs(subject));
         governing.filter(|policy| !policy.rules(direction).is_empty()).collect::<Vec<_>>()
@@ -135,9 +143,18 @@ struct Compiler<'a> {
     subject: &'a Identity,
     direction: Direction,
     nodes: &'a [Node],
+    /// How many there are so far, against [`MAX_PAIRS`].
+    pairs: Cell<usize>,
 }
 
 impl Compiler<'_> {
+    /// Counts what `parts` of a peer times `ports` come to; a rule without ports speaks of one thing, everything.
+    fn count(&self, ports: usize, parts: usize, origin: &Origin) -> Result<(), Unsupported> {
+        let pairs = self.pairs.get().saturating_add(ports.max(1).saturating_mul(parts.max(1)));
+        self.pairs.set(pairs);
+        if pairs > MAX_PAIRS { Err(Unsupported::Pairs(origin.clone())) } else { Ok(()) }
+    }
+
     fn cluster_tier(
         &self,
         name: &'static str,
@@ -174,6 +191,7 @@ impl Compiler<'_> {
             let with_names = || services.iter().copied().chain(could_be_named(&ports)).collect::<Vec<_>>();
             let anyone = rule.peers.is_empty();
             if anyone {
+                self.count(ports.len(), 1, &rule.origin)?;
                 let everyone = |family| vec![AddrRange::everything(family)];
                 let origin = rule.origin.to_string();
                 blocks.extend(of(&services, everyone(Family::V4), everyone(Family::V6), &origin, None));
@@ -185,6 +203,7 @@ impl Compiler<'_> {
                 let origin = peer.origin.to_string();
                 match &peer.who {
                     Who::Pods { namespaces, pods } => {
+                        self.count(ports.len(), size(namespaces, pods), &peer.origin)?;
                         let meant = Pods { namespaces: namespaces.clone(), pods: pods.clone(), within: None };
                         if rule.ports.is_empty() {
                             gather(&mut gathered, Some(Spoken::Everything), &meant, Vec::new(), &origin);
@@ -193,6 +212,7 @@ impl Compiler<'_> {
                         blocks.extend(feared(with_names(), &[SELF_ASSIGNED.range()], &origin));
                     }
                     Who::Block { cidr, except } => {
+                        self.count(ports.len(), 1 + except.len(), &peer.origin)?;
                         let holes =
                             merge(except.iter().filter(|e| e.family() == cidr.family()).map(|e| e.range()).collect());
                         let ranges = subtract(&[cidr.range()], &holes);
@@ -209,6 +229,7 @@ impl Compiler<'_> {
                     Who::Nodes(selector) => {
                         let nodes = self.nodes.iter().filter(|node| selector.selects(&node.labels));
                         let addresses: Vec<IpAddr> = nodes.flat_map(|node| node.addresses.iter().copied()).collect();
+                        self.count(ports.len(), addresses.len() + self.nodes.len() * parts(selector), &peer.origin)?;
                         let of_family = |family| {
                             let own = addresses.iter().filter(|address| Family::of(**address) == family);
                             merge(own.map(|address| Cidr::host(*address).range()).collect())
@@ -216,7 +237,7 @@ impl Compiler<'_> {
                         blocks.extend(of(&services, of_family(Family::V4), of_family(Family::V6), &origin, None));
                         blocks.extend(feared(with_names(), &[SELF_ASSIGNED.range()], &origin));
                     }
-                    Who::DomainNames(_) => return Err(Unsupported { origin: peer.origin.clone() }),
+                    Who::DomainNames(_) => return Err(Unsupported::DomainNames(peer.origin.clone())),
                 }
             }
         }
@@ -252,6 +273,32 @@ impl Compiler<'_> {
         };
         rule.ports.iter().flat_map(resolve).collect()
     }
+}
+
+/// How much there is to be asked of a pod.
+pub(super) fn size(namespaces: &Namespaces, pods: &Selector) -> usize {
+    parts(pods)
+        + match namespaces {
+            Namespaces::Own(_) => 0,
+            Namespaces::Selected(selector) => parts(selector),
+        }
+}
+
+/// The same of all rules.
+pub(super) fn size_of_rules<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> usize {
+    let of_peer = |who: &Who| match who {
+        Who::Pods { namespaces, pods } => size(namespaces, pods),
+        Who::Block { except, .. } => 1 + except.len(),
+        Who::Nodes(selector) => parts(selector),
+        Who::DomainNames(names) => names.len(),
+    };
+    let of = |rule: &Rule| 1 + rule.ports.len() + rule.peers.iter().map(|peer| of_peer(&peer.who)).sum::<usize>();
+    rules.into_iter().map(of).sum()
+}
+
+/// The same of a selector: itself, its conditions and their values.
+pub(super) fn parts(selector: &Selector) -> usize {
+    1 + selector.requirements.iter().map(|requirement| 1 + requirement.values.len()).sum::<usize>()
 }
 
 /// What is asked beside a set of addresses.
@@ -538,7 +585,7 @@ mod tests {
         let mut policy = cluster(1, vec![]);
         policy.egress = vec![names];
         let policies = Policies { network: vec![], cluster: vec![policy] };
-        assert_eq!(govern(&policies, &web(), Direction::Egress, &[]), Err(Unsupported { origin: here() }));
+        assert_eq!(govern(&policies, &web(), Direction::Egress, &[]), Err(Unsupported::DomainNames(here())));
         assert!(govern(&policies, &web(), Direction::Ingress, &[]).unwrap().tiers.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use crate::net::{AddrRange, Cidr, Family, bits_of, merge, subtract};
 
@@ -36,7 +37,7 @@ impl Group {
     /// The addresses of `family`, merged. `host` are the host's own, read before its namespace was left.
     pub fn ranges(self, family: Family, host: &[IpAddr]) -> Vec<AddrRange> {
         match self {
-            Group::Internet => internet(family),
+            Group::Internet => INTERNET[usize::from(family == Family::V6)].clone(),
             Group::Private => blocks(PRIVATE, family),
             Group::Host => merge(host.iter().filter(|a| Family::of(**a) == family).map(|a| single(*a)).collect()),
             Group::Metadata => merge(metadata().filter(|a| Family::of(*a) == family).map(single).collect()),
@@ -45,8 +46,12 @@ impl Group {
 
     /// Whether `addr` belongs to the group.
     pub fn contains(self, addr: IpAddr, host: &[IpAddr]) -> bool {
-        let bits = bits_of(addr);
-        self.ranges(Family::of(addr), host).iter().any(|r| r.first <= bits && bits <= r.last)
+        let (bits, family) = (bits_of(addr), Family::of(addr));
+        let within = |ranges: &[AddrRange]| ranges.iter().any(|r| r.first <= bits && bits <= r.last);
+        match self {
+            Group::Internet => within(&INTERNET[usize::from(family == Family::V6)]),
+            Group::Private | Group::Host | Group::Metadata => within(&self.ranges(family, host)),
+        }
     }
 }
 
@@ -129,6 +134,9 @@ const GLOBAL_UNICAST: &[&str] = &["0.0.0.0/0", "2000::/3"];
 const NAT64_WELL_KNOWN: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 /// RFC 8215's prefix for translators inside one network, in its /96 form.
 const NAT64_LOCAL: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0);
+
+/// By family, IPv4 first. Made once: a list may name the group in each of its entries.
+static INTERNET: LazyLock<[Vec<AddrRange>; 2]> = LazyLock::new(|| Family::BOTH.map(internet));
 
 fn internet(family: Family) -> Vec<AddrRange> {
     let unicast = subtract(&blocks(GLOBAL_UNICAST, family), &blocks(NOT_GLOBAL, family));

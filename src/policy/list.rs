@@ -17,7 +17,7 @@ use crate::net::{AddrRange, Cidr, CidrError, Family, Origin, Packet, PortRange, 
 use crate::policy::group::Group;
 
 /// Most entries one list may have. Above it, 100,000 prefixes with room to spare, an input is a mistake.
-pub const ENTRY_LIMIT: usize = 200_000;
+pub const MAX_ENTRIES: usize = 200_000;
 
 /// Who stands at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,8 +123,8 @@ impl List {
         let mut count = 0usize;
         for (text, origin) in entries {
             count += 1;
-            if count > ENTRY_LIMIT {
-                let message = format!("more than {ENTRY_LIMIT} entries");
+            if count > MAX_ENTRIES {
+                let message = format!("more than {MAX_ENTRIES} entries (MAX_ENTRIES)");
                 problems.push(Problem { entry: String::new(), origin, message });
                 break;
             }

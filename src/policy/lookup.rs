@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
+use super::compile::parts;
 use super::model::Labels;
 use super::world::{
     EndpointSlice, Inventory, NAMESPACE_NAME_LABEL, Node, Pod, Service, ServicePort, TargetPort, only_its_name,
@@ -192,6 +193,18 @@ impl World {
                 port: *port,
             })
         })
+    }
+
+    /// How much is looked at to find what stands behind one port of a service, at most.
+    pub fn questions(&self, service: &Service) -> usize {
+        let pods = self.pods.get(&service.namespace).map_or(0, BTreeMap::len);
+        let selected = service.selector.as_ref().map_or(0, |selector| parts(selector).saturating_mul(pods));
+        let slices = self.slices.get(&service.namespace).and_then(|services| services.get(&service.name));
+        let of_slice = |index: &usize| {
+            let EndpointSlice { ports, addresses, .. } = &self.inventory.slices[*index];
+            (1 + addresses.len()).saturating_mul(1 + ports.len())
+        };
+        slices.map_or(selected, |slices| slices.iter().map(of_slice).fold(0, usize::saturating_add))
     }
 
     /// An empty selector of a service is none (core/v1, `ServiceSpec.Selector`): its endpoints are written by hand.

@@ -112,6 +112,19 @@ pub fn check_port_name(name: &str) -> Result<(), String> {
     Err("a port's name has 1 to 15 of a-z, 0-9 and single -, among them a letter, and no - at an end".to_owned())
 }
 
+/// Most labels of one container. They go into its record and into the roster, which every start reads.
+pub const MAX_LABELS: usize = 1000;
+/// Most named ports of one container, for the same reason.
+pub const MAX_PORTS: usize = 1000;
+
+/// What is wrong with that many of a container's labels or ports.
+///
+/// # Errors
+/// A message with the limit and its name.
+pub fn check_count(count: usize, (limit, name): (usize, &str)) -> Result<(), String> {
+    if count > limit { Err(format!("there are {count}, and at most {limit} are taken ({name})")) } else { Ok(()) }
+}
+
 /// Parses `app=web,tier=front`.
 ///
 /// # Errors
@@ -133,6 +146,7 @@ pub fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, Vec<String>>
             }
         }
     }
+    problems.extend(check_count(labels.len(), (MAX_LABELS, "MAX_LABELS")).err());
     if problems.is_empty() { Ok(labels) } else { Err(problems) }
 }
 
@@ -153,6 +167,7 @@ pub fn parse_ports(text: &str) -> Result<Vec<NamedPort>, Vec<String>> {
             }
         }
     }
+    problems.extend(check_count(ports.len(), (MAX_PORTS, "MAX_PORTS")).err());
     if problems.is_empty() { Ok(ports.into_values().collect()) } else { Err(problems) }
 }
 

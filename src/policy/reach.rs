@@ -16,10 +16,14 @@ use super::lookup::World;
 use super::model::{Action, Labels, Policies, Port, Rule, Who};
 use super::verdict::{Flow, Judge, Peer, selects};
 use super::world::Pod;
-use crate::net::{Cidr, Direction, Family, Payload, PortRange, SELF_ASSIGNED, Transport, bits_of};
+use crate::error::{Cause, Failure};
+use crate::net::{AddrRange, Cidr, Direction, Family, Payload, PortRange, SELF_ASSIGNED, Transport, bits_of, merge};
 
 /// Most blocks of the world outside that are looked at. They are lines for people to read.
 pub const MAX_BLOCKS: usize = 64;
+/// Most answers: ends that policies tell apart, times themselves, times what is spoken that they tell apart. A bit each, in
+/// tables of which as many may differ.
+pub const MAX_ANSWERS: usize = 2_000_000_000;
 
 /// Everything there is to know.
 #[derive(Debug)]
@@ -97,12 +101,15 @@ pub enum Spoken {
 }
 
 /// Asks about everyone and everything. `declared` are ports that are worth showing though no policy mentions them.
+///
+/// # Errors
+/// [`Cause::Limit`] where more than [`MAX_ANSWERS`] would come of it.
 pub fn reach<'w>(
     policies: &Policies,
     judge: &Judge<'_>,
     world: &'w World,
     declared: &BTreeSet<(Transport, u16)>,
-) -> Reach<'w> {
+) -> Result<Reach<'w>, Failure> {
     let (outside, blocks_left_out) = outside(policies, world);
     let mut ends = Vec::new();
     let mut known = Vec::new();
@@ -122,9 +129,12 @@ pub fn reach<'w>(
     // One that has no address yet is still judged once.
     known.iter_mut().filter(|end| end.addresses.is_empty()).for_each(|end| end.addresses.push(None));
     let asked = everything_spoken(policies, world, declared);
+    check_answers(known.len(), 1)?;
     let halves = Direction::BOTH.map(|direction| Half::ask(judge, direction, &known, &asked));
     let mut tables: BTreeMap<Matrix, Vec<Spoken>> = BTreeMap::new();
-    for same in told_apart(&asked, &halves) {
+    let apart = told_apart(&asked, &halves);
+    check_answers(known.len(), apart.len())?;
+    for same in apart {
         let mut reaches = Matrix::new(known.len());
         for (from, source) in known.iter().enumerate() {
             for (to, destination) in known.iter().enumerate() {
@@ -146,7 +156,14 @@ pub fn reach<'w>(
         })
         .collect();
     tables.sort_by(|a, b| a.spoken.cmp(&b.spoken));
-    Reach { ends, tables, blocks_left_out }
+    Ok(Reach { ends, tables, blocks_left_out })
+}
+
+fn check_answers(ends: usize, spoken: usize) -> Result<(), Failure> {
+    let answers = ends.saturating_mul(ends).saturating_mul(spoken);
+    let problem =
+        || format!("{ends} ends and {spoken} ways to speak come to more than {MAX_ANSWERS} answers (MAX_ANSWERS)");
+    if answers > MAX_ANSWERS { Err(Failure::new("tell who reaches whom", Cause::Limit(problem()))) } else { Ok(()) }
 }
 
 /// A representative of ends that are alike.
@@ -422,11 +439,17 @@ fn everything_spoken(
             .chain([1, 1 << 16])
             .collect();
         let cuts: Vec<u32> = cuts.into_iter().collect();
+        let span = |range: &PortRange| AddrRange { first: range.first().into(), last: range.last().into() };
+        let merged = merge(ranges.iter().map(span).collect());
+        let is_mentioned = |port: u16| {
+            let at = merged.partition_point(|range| range.last < port.into());
+            merged.get(at).is_some_and(|range| range.first <= port.into())
+        };
         for pair in cuts.windows(2) {
             let (Ok(first), Ok(last)) = (u16::try_from(pair[0]), u16::try_from(pair[1] - 1)) else { continue };
             let payload = Payload::Transport { protocol: transport, port: first };
             match PortRange::new(first, last) {
-                Some(range) if ranges.iter().any(|mentioned| mentioned.contains(first)) => {
+                Some(range) if is_mentioned(first) => {
                     spoken.push((Spoken::Ports(transport, range), payload));
                 }
                 _ => other = Some((Spoken::OtherPorts(transport), payload)),
@@ -458,6 +481,15 @@ fn joined(spoken: Vec<Spoken>) -> Vec<Spoken> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_have_a_most() {
+        assert_eq!(check_answers(1000, MAX_ANSWERS / 1_000_000), Ok(()));
+        for (ends, spoken) in [(1000, MAX_ANSWERS / 1_000_000 + 1), (usize::MAX, 1)] {
+            let failure = check_answers(ends, spoken).unwrap_err();
+            assert!(failure.exit_code() == 41 && failure.to_string().contains("(MAX_ANSWERS)"), "{failure}");
+        }
+    }
 
     #[test]
     fn ranges_that_touch_are_one_and_transports_stay_apart() {

@@ -3,10 +3,13 @@
 //! A packet to a virtual address does not say who will get it, so a port of one is let through where every endpoint behind
 //! it is. One with nobody behind it is an address like any other, and not told of here.
 
+use super::compile::size_of_rules;
 use super::lookup::World;
 use super::model::Policies;
 use super::verdict::Judge;
+use super::watch::{MAX_QUESTIONS, too_many_questions};
 use super::world::{Inventory, Pod};
+use crate::error::Failure;
 use crate::net::{Direction, Member, Payload};
 
 /// Ports of virtual addresses with somebody behind them, sorted, none twice.
@@ -19,15 +22,31 @@ pub struct Ports {
 }
 
 /// What `subject` may send to, asked of the specification.
-pub fn ports(policies: &Policies, world: &World, subject: &Pod) -> Ports {
+///
+/// # Errors
+/// [`Cause::Limit`](crate::error::Cause::Limit) where that would take too long: each endpoint of each port is put to each
+/// rule.
+pub fn ports(policies: &Policies, world: &World, subject: &Pod) -> Result<Ports, Failure> {
     let judge = Judge::new(policies, world);
+    let governing = judge.governing(Direction::Egress, subject);
+    let network = governing.network.iter().filter_map(|policy| policy.rules(Direction::Egress));
+    let cluster = governing.admin.iter().chain(&governing.baseline).map(|policy| policy.rules(Direction::Egress));
+    let each = 1 + size_of_rules(network.chain(cluster).flatten());
+    let mut questions = 0usize;
+    let mut count = |more: usize| {
+        questions = questions.saturating_add(more);
+        if questions > MAX_QUESTIONS { Err(too_many_questions("the services")) } else { Ok(()) }
+    };
     let mut found = Ports::default();
     for service in &world.inventory().services {
         let all = service.addresses.iter().flat_map(|address| service.ports.iter().map(move |port| (*address, port)));
         for (address, port) in all {
-            if world.endpoints(address, port.transport, port.port).is_empty() {
+            count(world.questions(service))?;
+            let endpoints = world.endpoints(address, port.transport, port.port).len();
+            if endpoints == 0 {
                 continue;
             }
+            count(endpoints.saturating_mul(each))?;
             let payload = Payload::Transport { protocol: port.transport, port: port.port };
             let member = Member { address, port: Some((port.transport, port.port)) };
             if judge.packet(Direction::Egress, subject, address, payload) {
@@ -41,7 +60,7 @@ pub fn ports(policies: &Policies, world: &World, subject: &Pod) -> Ports {
         members.sort_unstable();
         members.dedup();
     }
-    found
+    Ok(found)
 }
 
 impl Inventory {

@@ -9,6 +9,7 @@ use super::model::{Action, ClusterPolicy, NetworkPolicy, Rule};
 use super::verdict::{Cited, Judgement, Why};
 use super::world::Pod;
 use crate::net::{Direction, Family, Origin};
+use crate::printable;
 
 /// Most policies that one sentence names.
 const NAMED: usize = 3;
@@ -20,8 +21,8 @@ pub struct Placed<'a>(pub &'a Origin);
 impl fmt::Display for Placed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Origin::File { path, line, at } if at.is_empty() => write!(f, "({path}:{line})"),
-            Origin::File { path, line, at } => write!(f, "{at} ({path}:{line})"),
+            Origin::File { path, line, at } if at.is_empty() => write!(f, "({}:{line})", printable::line(path)),
+            Origin::File { path, line, at } => write!(f, "{at} ({}:{line})", printable::line(path)),
             other @ (Origin::Builtin(_) | Origin::Annotation { .. } | Origin::Bundle { .. }) => write!(f, "({other})"),
         }
     }

@@ -1,17 +1,15 @@
 //! Why starts failed.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Registry, read_limited};
+use super::{Registry, boot_ms, read_limited};
 use crate::error::{Cause, Failure};
 
 /// How many failures are kept; the oldest go first.
-const ERRORS_KEPT: usize = 128;
+pub const MAX_ERRORS: usize = 128;
 
 /// Why a start failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +22,11 @@ pub struct Fault {
     pub code: u8,
     /// The line that went to stderr.
     pub message: String,
-    /// Seconds since 1970, by the host's clock.
+    /// Seconds since 1970, by the host's clock. To be shown, and nothing else: that clock may be set.
     pub time: u64,
+    /// Milliseconds of `CLOCK_BOOTTIME`, which tell the last failure from those before it.
+    #[serde(default)]
+    pub boot_ms: u64,
 }
 
 impl Registry {
@@ -38,56 +39,101 @@ impl Registry {
         let doing = "keep the reason for the failure";
         let bytes = serde_json::to_vec(fault).map_err(|e| Failure::new(doing, Cause::Internal(e.to_string())))?;
         self.write("errors", name, &bytes).map_err(|cause| Failure::new(doing, cause))?;
-        let kept = self.faults_by_age();
-        for (_, path) in kept.iter().rev().skip(ERRORS_KEPT) {
-            let _ = fs::remove_file(path);
+        if self.recorded_faults().count() > MAX_ERRORS {
+            for old in self.faults_by_age().iter().rev().skip(MAX_ERRORS) {
+                let _ = fs::remove_file(&old.path);
+            }
         }
         Ok(())
     }
 
     /// Why the last start of `id`, or of any container, failed.
     pub fn fault(&self, id: Option<&str>) -> Option<Fault> {
-        let path = match id {
-            Some(id) => self.path("errors", id),
-            None => self.faults_by_age().pop()?.1,
-        };
-        serde_json::from_slice(&read_limited(&path).ok()?).ok()
+        match id {
+            Some(id) => read(&self.path("errors", id)),
+            None => self.faults_by_age().pop()?.fault,
+        }
     }
 
-    /// Oldest first.
-    fn faults_by_age(&self) -> Vec<((i64, i64), PathBuf)> {
-        let Ok(entries) = fs::read_dir(self.dir.join("errors")) else { return Vec::new() };
-        let aged = |entry: io::Result<fs::DirEntry>| {
-            let entry = entry.ok().filter(|entry| entry.path().extension().is_some_and(|e| e == "json"))?;
-            let meta = entry.metadata().ok()?;
-            Some(((meta.mtime(), meta.mtime_nsec()), entry.path()))
-        };
-        let mut all: Vec<_> = entries.filter_map(aged).collect();
-        all.sort_unstable();
+    fn recorded_faults(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let entries = fs::read_dir(self.dir.join("errors")).into_iter().flatten();
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+    }
+
+    /// Oldest first. What is of a time that is still to come was kept before the machine was started, and what cannot be
+    /// read was kept by nobody.
+    fn faults_by_age(&self) -> Vec<Kept> {
+        let now = boot_ms();
+        let kept = |path: PathBuf| Kept { fault: read(&path), path };
+        let mut all: Vec<Kept> = self.recorded_faults().map(kept).collect();
+        all.sort_by_cached_key(|kept| kept.fault.as_ref().map(|f| (f.boot_ms <= now, f.boot_ms, f.time, f.id.clone())));
         all
     }
+}
+
+/// A file, and what it says if it can be read.
+struct Kept {
+    path: PathBuf,
+    fault: Option<Fault>,
+}
+
+fn read(path: &Path) -> Option<Fault> {
+    serde_json::from_slice(&read_limited(path).ok()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_newest_failures_are_kept_and_the_last_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::at(&dir.path().join("run"));
-        let fault = |n: usize| Fault {
+    fn fault(n: usize) -> Fault {
+        Fault {
             id: format!("c{n}"),
             stage: "createRuntime".into(),
             code: 15,
             message: n.to_string(),
             time: 0,
-        };
-        for n in 0..ERRORS_KEPT + 5 {
-            registry.put_fault(&fault(n)).unwrap();
+            boot_ms: boot_ms(),
         }
-        assert_eq!(registry.fault(None).unwrap().id, format!("c{}", ERRORS_KEPT + 4));
-        assert_eq!(registry.fault(Some("c50")).unwrap(), fault(50));
-        assert_eq!(registry.faults_by_age().len(), ERRORS_KEPT);
+    }
+
+    #[test]
+    fn the_newest_failures_are_kept_and_the_last_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::at(&dir.path().join("run"));
+        for n in 0..MAX_ERRORS + 5 {
+            registry.put_fault(&Fault { boot_ms: n as u64, ..fault(n) }).unwrap();
+        }
+        assert_eq!(registry.fault(None).unwrap().id, format!("c{}", MAX_ERRORS + 4));
+        assert_eq!(registry.fault(Some("c50")).unwrap().message, "50");
+        assert_eq!(registry.recorded_faults().count(), MAX_ERRORS);
+        assert!(registry.fault(Some("c4")).is_none());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_hides_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::at(&dir.path().join("run"));
+        // All others were kept in what the clock says now is the future, by their files' times as well.
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1 << 30);
+        for n in 0..MAX_ERRORS {
+            registry.put_fault(&Fault { time: u64::MAX, boot_ms: 1, ..fault(n) }).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(registry.path("errors", &format!("c{n}"))).unwrap();
+            file.set_modified(later).unwrap();
+        }
+        let now = Fault { id: "now".into(), ..fault(0) };
+        registry.put_fault(&now).unwrap();
+        assert_eq!(registry.fault(Some("now")), Some(now.clone()));
+        assert_eq!(registry.fault(None), Some(now));
+    }
+
+    #[test]
+    fn what_an_earlier_boot_has_left_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::at(&dir.path().join("run"));
+        registry.put_fault(&fault(1)).unwrap();
+        registry.put_fault(&Fault { boot_ms: u64::MAX, ..fault(2) }).unwrap();
+        fs::write(registry.path("errors", "torn"), "{").unwrap();
+        assert_eq!(registry.fault(None).unwrap().id, "c1");
     }
 }

@@ -21,7 +21,7 @@ mod shared;
 mod stored;
 
 pub use alive::{Anchor, started};
-pub use faults::Fault;
+pub use faults::{Fault, MAX_ERRORS};
 pub use owner::Owner;
 pub use record::{Outside, Record};
 pub use roster::{Arrival, Container, Loaded, Reaped, Roster, Subject, Unfinished};
@@ -50,7 +50,7 @@ const LOCK_RETRY: (Duration, Duration) = (Duration::from_micros(100), Duration::
 /// How often what is in the way of a new file is taken away: two hooks of one container may write at once.
 const WRITE_TRIES: usize = 8;
 /// A record is some hundred bytes, or as long as what its container follows takes; a longer file is nobody's.
-const RECORD_LIMIT: u64 = 64 << 20;
+pub const MAX_RECORD: u64 = 64 << 20;
 
 /// What lies where a file of ours belongs is no way elsewhere, and no pipe that waits for somebody at its other end.
 const PLAIN: i32 = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
@@ -196,7 +196,7 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     if !meta.is_file() {
         return Err(Errno::EINVAL.into());
     }
-    if meta.len() > RECORD_LIMIT {
+    if meta.len() > MAX_RECORD {
         return Err(ErrorKind::FileTooLarge.into());
     }
     // On the file itself, which tells its length, so that one read takes it whole.

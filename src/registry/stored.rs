@@ -194,9 +194,9 @@ impl Rest<'_> {
         self.take(length as usize)
     }
 
-    /// `count` of what `each` reads. Nothing is as short as a byte, so that a wrong count reserves no more than the file.
+    /// `count` of what `each` reads. A wrong count reserves no more than what most hosts have.
     fn list<T>(&mut self, count: u32, mut each: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let mut list = Vec::with_capacity((self.file.len() - self.at).min(count as usize));
+        let mut list = Vec::with_capacity((count as usize).min(4096));
         for _ in 0..count {
             list.push(each(self)?);
         }

@@ -9,7 +9,7 @@ use crate::net::Origin;
 use crate::oci::{Annotation, Mode, OnDenied, Sourced};
 use crate::policy::group::Group;
 use crate::policy::list::{List, Problem};
-use crate::sysctl::{AllowList, Devconf, Ipv6, Key, Pattern, Setting, disagreements, ipv6};
+use crate::sysctl::{AllowList, Devconf, Ipv6, Key, MAX_SYSCTLS, Pattern, Setting, disagreements, ipv6};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/netlatch/config.yaml";
@@ -270,6 +270,10 @@ fn entries(place: &Place<'_>) -> Option<Sourced<List>> {
 fn sysctls(place: &Place<'_>) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
     for (key, item) in place.entries().into_iter().flatten() {
+        if settings.len() >= MAX_SYSCTLS {
+            item.refuse(format!("there are more than {MAX_SYSCTLS} sysctls up to here (MAX_SYSCTLS)"));
+            break;
+        }
         let parsed = Key::parse(&key.text).map_err(|error| item.refuse(error.to_string()));
         // The number itself would lose how it was written: 0x10 must not silently become 16.
         let value = match &item.node().value {

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use crate::net::{Family, Origin};
 
 /// The longest name taken, in bytes. The longest below /proc/sys/net on Linux 6.18 has 57.
-pub const MAX_NAME: usize = 128;
+pub const MAX_SYSCTL_NAME: usize = 128;
 
 /// The longest value taken, in bytes: what `do_proc_dointvec` (kernel/sysctl.c) reads of a write, less the newline.
-pub const MAX_VALUE: usize = 4094;
+pub const MAX_SYSCTL_VALUE: usize = 4094;
 
 /// The longest interface name in bytes: `IFNAMSIZ` less the NUL.
 pub const MAX_INTERFACE: usize = 15;
@@ -30,8 +30,8 @@ pub enum KeyError {
     /// Not below `net`.
     #[error("`{0}` is not below `net.`; only network sysctls belong to a network namespace")]
     NotNet(String),
-    /// Longer than [`MAX_NAME`].
-    #[error("a sysctl name of {0} bytes is longer than {MAX_NAME}")]
+    /// Longer than [`MAX_SYSCTL_NAME`].
+    #[error("a sysctl name of {0} bytes is longer than {MAX_SYSCTL_NAME} (MAX_SYSCTL_NAME)")]
     TooLong(usize),
     /// Outside `A-Za-z0-9_./@:-`.
     #[error("{character:?} cannot stand in a sysctl name ({name:?})")]
@@ -77,7 +77,7 @@ pub(super) fn is_per_interface(parts: &[Cow<'_, str>]) -> bool {
 
 /// The parts of a name in either spelling, and whether it is the dotted one. Checks length and characters alone.
 pub(super) fn split(text: &str) -> Result<(bool, Vec<Cow<'_, str>>), KeyError> {
-    if text.len() > MAX_NAME {
+    if text.len() > MAX_SYSCTL_NAME {
         return Err(KeyError::TooLong(text.len()));
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '@' | ':' | '-');
@@ -246,8 +246,8 @@ pub enum ValueError {
     /// Nothing but blanks.
     #[error("the value is empty")]
     Empty,
-    /// Longer than [`MAX_VALUE`].
-    #[error("a value of {0} bytes is longer than {MAX_VALUE}")]
+    /// Longer than [`MAX_SYSCTL_VALUE`].
+    #[error("a value of {0} bytes is longer than {MAX_SYSCTL_VALUE} (MAX_SYSCTL_VALUE)")]
     TooLong(usize),
     /// A newline, NUL or other control character, or something outside ASCII.
     #[error("{0:?} cannot stand in a sysctl's value")]
@@ -261,7 +261,7 @@ pub fn check_value(value: &str) -> Result<&str, ValueError> {
     if value.is_empty() {
         return Err(ValueError::Empty);
     }
-    if value.len() > MAX_VALUE {
+    if value.len() > MAX_SYSCTL_VALUE {
         return Err(ValueError::TooLong(value.len()));
     }
     match value.chars().find(|c| !matches!(c, ' '..='~' | '\t')) {
@@ -462,8 +462,8 @@ mod tests {
         for bad in ["1\n", "1\n2", "1\0", "\u{1b}[0m", "1\r", "\u{7f}", "\u{e9}", "", " \t"] {
             assert!(check_value(bad).is_err(), "{bad:?}");
         }
-        assert!(check_value(&"1".repeat(MAX_VALUE)).is_ok());
-        assert_eq!(check_value(&"1".repeat(MAX_VALUE + 1)), Err(ValueError::TooLong(MAX_VALUE + 1)));
+        assert!(check_value(&"1".repeat(MAX_SYSCTL_VALUE)).is_ok());
+        assert_eq!(check_value(&"1".repeat(MAX_SYSCTL_VALUE + 1)), Err(ValueError::TooLong(MAX_SYSCTL_VALUE + 1)));
     }
 
     #[test]

@@ -9,6 +9,10 @@ pub mod devconf;
 pub mod ipv6;
 pub mod key;
 
+/// Most sysctls that one place may name: a container's annotations, the configuration file, config.json. Each is held
+/// against every other one; Linux 6.18 has some 300 in a network namespace with two interfaces.
+pub const MAX_SYSCTLS: usize = 1000;
+
 pub use allow::{AllowList, Pattern};
 pub use conflict::{contradictions, disagreements, give_way};
 pub use devconf::Devconf;

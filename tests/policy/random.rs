@@ -1,6 +1,9 @@
 //! Random worlds, small enough that policies, labels, blocks and ports meet all the time.
 
-use std::net::IpAddr;
+// Every test file compiles this module and uses its own part of it.
+#![allow(dead_code)]
+
+use std::net::{IpAddr, Ipv6Addr};
 
 use netlatch::net::{Cidr, Origin, Payload, PortRange, Transport};
 use netlatch::policy::model::*;
@@ -199,4 +202,40 @@ pub(crate) fn payloads() -> Vec<Payload> {
     let mut payloads: Vec<Payload> = [Transport::Tcp, Transport::Udp].into_iter().flat_map(transport).collect();
     payloads.extend([Payload::Icmp { kind: 8 }, Payload::Other(47)]);
     payloads
+}
+
+/// IPv4 as a part of IPv6: each address in the last 32 bits of fd00::/96.
+pub(crate) fn in_v6(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => IpAddr::V6(Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(v4.to_bits()))),
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn block_in_v6(block: &Cidr) -> Cidr {
+    Cidr::containing(in_v6(block.first()), block.prefix_len() + 96).unwrap()
+}
+
+/// The same policies of the same hosts in IPv6.
+pub(crate) fn policies_in_v6(policies: &Policies) -> Policies {
+    let mut policies = policies.clone();
+    let network = policies.network.iter_mut().flat_map(|policy| [&mut policy.ingress, &mut policy.egress]).flatten();
+    let cluster = policies.cluster.iter_mut().flat_map(|policy| [&mut policy.ingress, &mut policy.egress]);
+    for peer in network.chain(cluster).flatten().flat_map(|rule| &mut rule.peers) {
+        if let Who::Block { cidr, except } = &mut peer.who {
+            *cidr = block_in_v6(cidr);
+            except.iter_mut().for_each(|hole| *hole = block_in_v6(hole));
+        }
+    }
+    policies
+}
+
+/// The same world in IPv6.
+pub(crate) fn inventory_in_v6(inventory: &Inventory) -> Inventory {
+    let mut inventory = inventory.clone();
+    let pods = inventory.pods.iter_mut().flat_map(|pod| &mut pod.addresses);
+    let nodes = inventory.nodes.iter_mut().flat_map(|node| &mut node.addresses);
+    let services = inventory.services.iter_mut().flat_map(|service| &mut service.addresses);
+    pods.chain(nodes).chain(services).for_each(|address| *address = in_v6(*address));
+    inventory
 }

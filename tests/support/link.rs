@@ -83,8 +83,13 @@ impl Way {
 
 /// Sends a whole frame, whatever is in it.
 pub(crate) fn send_frame(index: u32, frame: &[u8]) -> Result<usize, Errno> {
+    send_frame_as(index, u16::from_be_bytes([frame[12], frame[13]]), frame)
+}
+
+/// The same, and tells the kernel that it is of type `kind`.
+pub(crate) fn send_frame_as(index: u32, kind: u16, frame: &[u8]) -> Result<usize, Errno> {
     let to = frame[..6].try_into().expect("six bytes");
-    send_to(&open(libc::SOCK_RAW)?, index, u16::from_be_bytes([frame[12], frame[13]]), to, frame)
+    send_to(&open(libc::SOCK_RAW)?, index, kind, to, frame)
 }
 
 fn open(kind: i32) -> Result<OwnedFd, Errno> {

@@ -3,10 +3,12 @@
 mod probe;
 mod table;
 
+pub use probe::answer_all;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{Outcome, load, print};
+use super::{Outcome, load, print, print_json};
 use crate::error::{Cause, Failure, Finding, errno_of};
 use crate::policy::lookup::World;
 use crate::policy::reach;
@@ -23,7 +25,7 @@ pub(super) enum Output {
 }
 
 /// Longest input of probes, in bytes: two million of them.
-const MAX_PROBES: u64 = 256 << 20;
+pub const MAX_PROBES: u64 = 256 << 20;
 
 /// What the help says beyond its options.
 pub(super) const HELP: &str = "\
@@ -38,7 +40,7 @@ pub(super) fn probes(paths: &[PathBuf], file: &Path) -> Result<Outcome, Failure>
     let judge = Judge::new(&manifests.policies, &world);
     let (name, bytes) = read_probes(file)?;
     let answers = probe::answer_all(&judge, &name, &bytes).map_err(refused)?;
-    print(&answers).map(|()| Outcome::Done)
+    print_json(&answers).map(|()| Outcome::Done)
 }
 
 fn refused(findings: Vec<Finding>) -> Failure {
@@ -75,10 +77,10 @@ pub(super) fn tables(paths: &[PathBuf], output: Output) -> Result<Outcome, Failu
     let manifests = load::manifests_below(paths)?;
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
-    let reach = reach::reach(&manifests.policies, &judge, &world, &manifests.declared);
-    let text = match output {
-        Output::Table => table::nobody(&reach).unwrap_or_else(|| table::text(&reach, width())),
-        Output::Json => format!("{}\n", table::json(&reach)),
-    };
-    print(&text).map(|()| Outcome::Done)
+    let reach = reach::reach(&manifests.policies, &judge, &world, &manifests.declared)?;
+    match output {
+        Output::Table => print(&table::nobody(&reach).unwrap_or_else(|| table::text(&reach, width())))?,
+        Output::Json => print_json(&format!("{}\n", table::json(&reach)))?,
+    }
+    Ok(Outcome::Done)
 }

@@ -1,5 +1,6 @@
 //! Probes: one JSON object a line in, the same object with the answer out.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -8,16 +9,19 @@ use serde_json::value::RawValue;
 
 use crate::document::{MAX_FINDINGS, shown};
 use crate::error::Finding;
-use crate::logging::printable;
 use crate::net::{Payload, Transport};
 use crate::policy::lookup::{End, World};
 use crate::policy::verdict::Judge;
+use crate::printable;
 
 /// What an answer adds. A probe that has such a field, being an answer already, gets it anew.
 const ANSWER: [&str; 4] = ["allowed", "egress", "ingress", "why"];
 
-/// Answers every line, in order, or tells what is wrong with each that has no answer. Blank lines are no probes.
-pub(super) fn answer_all(judge: &Judge<'_>, file: &str, bytes: &[u8]) -> Result<String, Vec<Finding>> {
+/// Answers every line of `bytes`, the content of `file`, in order. Blank lines are no probes.
+///
+/// # Errors
+/// What is wrong with each line that has no answer.
+pub fn answer_all(judge: &Judge<'_>, file: &str, bytes: &[u8]) -> Result<String, Vec<Finding>> {
     let (mut answers, mut findings) = (String::new(), Vec::new());
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
         if line.trim_ascii().is_empty() {
@@ -69,8 +73,9 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields: Vec<(String, &'de RawValue)> = Vec::new();
+                let mut names = BTreeSet::new();
                 while let Some(name) = map.next_key::<String>()? {
-                    if fields.iter().any(|(known, _)| *known == name) {
+                    if !names.insert(name.clone()) {
                         return Err(serde::de::Error::custom(format_args!("the field {} stands twice", shown(&name))));
                     }
                     fields.push((name, map.next_value()?));
@@ -116,12 +121,12 @@ fn answer(judge: &Judge<'_>, line: &[u8]) -> Result<String, Problem> {
     let mut line = String::with_capacity(text.len() + 300);
     line.push('{');
     for (name, value) in fields.0.iter().filter(|(name, _)| !ANSWER.contains(&name.as_str())) {
-        line.push_str(&quoted(name));
+        line.push_str(&printable::json(&quoted(name)));
         line.push(':');
-        line.push_str(value.get());
+        line.push_str(&printable::json(value.get()));
         line.push(',');
     }
-    let why = quoted(&printable(&answer.why(&from, &to)));
+    let why = quoted(&printable::line(&answer.why(&from, &to)));
     let (allowed, egress, ingress) = (answer.allowed(), answer.egress, answer.ingress);
     line.push_str(&format!("\"allowed\":{allowed},\"egress\":{egress},\"ingress\":{ingress},\"why\":{why}}}\n"));
     Ok(line)

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::logging::printable;
 use crate::net::{Family, Transport};
 use crate::policy::reach::{MAX_BLOCKS, Members, Reach, Spoken, Table};
 use crate::policy::why::counted;
 use crate::policy::world::Pod;
+use crate::printable;
 
 /// Narrower than this is not tried.
 const NARROWEST: usize = 40;
@@ -141,7 +141,7 @@ fn label(reach: &Reach<'_>, ends: &[usize], totals: &Totals<'_>) -> String {
     }
     parts.extend(blocks);
     let count = if pods.len() > 1 { format!(" ({})", pods.len()) } else { String::new() };
-    printable(&(parts.join(" ") + &count))
+    printable::line(&(parts.join(" ") + &count)).into_owned()
 }
 
 /// Most words for the pods of one namespace on a line.

@@ -5,7 +5,7 @@ use super::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use crate::error::{Cause, Failure};
 use crate::net::{AddrRange, Direction, Family, PortRange, Transport};
 use crate::nft::filter::{Denial, Entry, Filter, Layer, Otherwise};
-use crate::nft::layout::{BOX_LIMIT, Peers, Ports, Protocol, Question, questions};
+use crate::nft::layout::{MAX_BOXES, Peers, Ports, Protocol, Question, questions};
 use crate::nft::ruleset::{Chain, KeyType, Kind, Match, Rule, Set, Statement, Verdict};
 
 /// A question with the family it is asked of; `None` where one rule serves both.
@@ -90,7 +90,7 @@ impl Builder {
         let Ok(asked) = asked else {
             return Err(Failure::new(
                 format!("build the rules of {origin}"),
-                Cause::Limit(format!("its port ranges times its addresses come to more than {BOX_LIMIT}")),
+                Cause::Limit(format!("its port ranges times its addresses come to more than {MAX_BOXES} (MAX_BOXES)")),
             ));
         };
         let everywhere = |question: &Question| is_family_free(question) && asked.iter().all(|q| q.contains(question));

@@ -48,7 +48,7 @@ mod policies;
 pub use guard::{LATE_DEVICES, guard};
 pub use host_side::{HOST_TABLE, OWN, container_of, host_side, host_table};
 
-use crate::error::Failure;
+use crate::error::{Cause, Failure};
 use crate::net::{AddrRange, Direction, Family, Transport};
 use crate::nft::filter::{Denial, Filter, Ipv6Traffic, PolicyLayer};
 use crate::nft::ruleset::{
@@ -78,7 +78,8 @@ const REJECT: &str = "reject_packet";
 /// The table for `filter`. `comment` goes to the table.
 ///
 /// # Errors
-/// [`Cause::Limit`](crate::error::Cause::Limit) when port ranges and addresses multiply past half a million.
+/// [`Cause::Limit`] when port ranges and addresses multiply past half a million, and where the table is larger than
+/// [`MAX_TABLE_RULES`] or [`MAX_ELEMENTS`].
 /// [`Cause::Internal`](crate::error::Cause::Internal) where a group's member has a port and the group a service, or neither.
 pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
     let mut builder =
@@ -102,7 +103,33 @@ pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
         }
     }
     let (sets, chains) = (builder.sets, builder.chains);
-    Ok(Table { comment, sets, chains, ..Table::empty(TableFamily::Inet) })
+    let table = Table { comment, sets, chains, ..Table::empty(TableFamily::Inet) };
+    check_size(&table)?;
+    Ok(table)
+}
+
+/// Most rules of a table. A packet walks few of them, but the kernel takes each on its own: some 10 µs.
+pub const MAX_TABLE_RULES: usize = 50_000;
+/// Most elements of all sets of a table: what four lists and the policies may name. Loading that many takes seconds.
+pub const MAX_ELEMENTS: usize = 1_000_000;
+
+/// Whether the kernel can be asked to take it in time.
+///
+/// # Errors
+/// [`Cause::Limit`].
+fn check_size(table: &Table) -> Result<(), Failure> {
+    let rules: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
+    let elements: usize = table.sets.iter().map(|set| set.len()).sum();
+    for (count, limit, what) in [
+        (rules, MAX_TABLE_RULES, "rules (MAX_TABLE_RULES)"),
+        (elements, MAX_ELEMENTS, "elements of sets (MAX_ELEMENTS)"),
+    ] {
+        if count > limit {
+            let problem = format!("lists and policies come to {count} where at most {limit} are taken: {what}");
+            return Err(Failure::new("build the rules", Cause::Limit(problem)));
+        }
+    }
+    Ok(())
 }
 
 struct Builder {
@@ -302,4 +329,34 @@ pub fn owned(table: Table, whose: &str) -> Table {
 /// The comment a table carries: who made it and a digest of what it is to be.
 pub fn table_comment(digest: u64) -> String {
     format!("{TABLE} {} plan {digest:016x}", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::AddrRange;
+    use crate::nft::ruleset::{KeyType, Kind};
+
+    fn table(rules: usize, elements: usize) -> Table {
+        let any = rule(Vec::new(), Verdict::Accept, "");
+        let span = AddrRange { first: 0, last: 0 };
+        // An element of two fields is one element.
+        let key = vec![KeyType::Ipv4Addr, KeyType::InetService];
+        let set = Set { name: "s".into(), key, kind: Kind::Interval, spans: vec![span; 2 * elements] };
+        let chain = |rules| Chain { name: "c".into(), base: None, rules: vec![any.clone(); rules] };
+        let chains = vec![chain(rules / 2), chain(rules - rules / 2)];
+        Table { sets: vec![set], chains, ..Table::empty(TableFamily::Inet) }
+    }
+
+    #[test]
+    fn a_table_has_a_most_rules_and_a_most_elements() {
+        assert_eq!(check_size(&table(MAX_TABLE_RULES, MAX_ELEMENTS)), Ok(()));
+        for (table, name) in
+            [(table(MAX_TABLE_RULES + 1, 0), "(MAX_TABLE_RULES)"), (table(0, MAX_ELEMENTS + 1), "(MAX_ELEMENTS)")]
+        {
+            let failure = check_size(&table).unwrap_err();
+            assert_eq!(failure.exit_code(), 41);
+            assert!(failure.to_string().contains(name), "{failure}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! The kernel takes the whole datagram or none of it, so a container never sees half a policy.
 //!
-//! * It begins with `NFT_MSG_DESTROYTABLE` (Linux 6.3), which succeeds whether or not there is a table. The older form,
+//! * Over a table that is there it begins with `NFT_MSG_DESTROYTABLE` (Linux 6.3). The older form,
 //!   add, delete, add, makes the socket's close wait for an RCU grace period, ten times the cost of everything else
 //!   this program does, even where there was nothing to delete.
 //! * Only the end asks for an acknowledgement. One per message overflows the socket's receive buffer at 256.
@@ -19,6 +19,8 @@ use crate::nft::text::comment;
 /// How a batch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
+    /// `NEWTABLE` alone, which fails with EEXIST where somebody has made the table meanwhile.
+    Fresh,
     /// `DESTROYTABLE`, `NEWTABLE`.
     Destroy,
     /// `NEWTABLE`, `DELTABLE`, `NEWTABLE`, for kernels before 6.3.
@@ -96,6 +98,7 @@ impl Batch {
             let comes = tables.iter().any(|(table, _)| table.family == family);
             packer.family = family;
             match head {
+                Head::Fresh => {}
                 Head::Destroy => packer.table(Object::Removal, NFT_MSG_DESTROYTABLE, 0, None),
                 Head::AddDeleteAdd if comes || family == TableFamily::Inet => packer.remove_before_6_3(),
                 // Not every kernel that lacks the one has the other family.
@@ -117,6 +120,7 @@ impl Batch {
         for family in FAMILIES {
             packer.family = family;
             match head {
+                Head::Fresh => {}
                 Head::Destroy => packer.table(Object::Removal, NFT_MSG_DESTROYTABLE, 0, None),
                 Head::AddDeleteAdd => packer.remove_before_6_3(),
             }

@@ -1,6 +1,8 @@
 //! What a set's elements are to become, in the kernel's terms.
 
-use super::held::{HeldSet, RawElement, pack};
+use std::collections::HashSet;
+
+use super::held::{HeldSet, KEY_LEN, RawElement, pack};
 use crate::error::Failure;
 use crate::net::{AddrRange, Family, Member};
 use crate::nft::members::{Change, fields, key, misfit};
@@ -41,7 +43,9 @@ impl Delta {
 
     /// Without the removals of what `held` does not have: `NFT_MSG_DELSETELEM` refuses those.
     pub fn that_finds(&self, held: &HeldSet) -> Delta {
-        let is_there = |e: &&RawElement| held.elements.iter().any(|held| held.key == e.key);
+        // Both may hold everybody.
+        let there: HashSet<[u8; KEY_LEN]> = held.elements.iter().map(|element| element.key).collect();
+        let is_there = |element: &&RawElement| there.contains(&element.key);
         let mut remove: Vec<RawElement> = self.remove.iter().filter(is_there).copied().collect();
         remove.sort_unstable();
         remove.dedup();

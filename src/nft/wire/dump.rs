@@ -237,13 +237,13 @@ fn compare<T>(
 }
 
 /// The text of nft's comment in an object's user data; empty without one.
-fn comment_of(attrs: Attrs<'_>, kind: u16) -> String {
+pub(super) fn comment_of(attrs: Attrs<'_>, kind: u16) -> String {
     let data = attrs.find(kind).map_or(&[][..], |attr| attr.value);
     let text = data.get(2..).filter(|_| data.first() == Some(&NFTNL_UDATA_COMMENT)).unwrap_or_default();
     String::from_utf8_lossy(text.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
 }
 
-fn shape_of(attrs: Attrs<'_>) -> Shape {
+pub(super) fn shape_of(attrs: Attrs<'_>) -> Shape {
     let number = |kind| attrs.find(kind).and_then(|attr| attr.u32()).unwrap_or(0);
     let size = attrs.find(NFTA_SET_DESC).and_then(|desc| desc.nest().find(NFTA_SET_DESC_SIZE));
     Shape {
@@ -255,13 +255,16 @@ fn shape_of(attrs: Attrs<'_>) -> Shape {
     }
 }
 
+/// A key of an element, or the end of its range.
+pub(super) fn key_of(elem: Attrs<'_>, kind: u16) -> Option<[u8; KEY_LEN]> {
+    let value = elem.find(kind)?.nest().find(NFTA_DATA_VALUE)?.value;
+    let mut packed = [0; KEY_LEN];
+    packed.get_mut(..value.len())?.copy_from_slice(value);
+    Some(packed)
+}
+
 fn element_of(attrs: Attrs<'_>) -> RawElement {
-    let key = |kind| {
-        let value = attrs.find(kind)?.nest().find(NFTA_DATA_VALUE)?.value;
-        let mut packed = [0; KEY_LEN];
-        packed.get_mut(..value.len())?.copy_from_slice(value);
-        Some(packed)
-    };
+    let key = |kind| key_of(attrs, kind);
     let flags = attrs.find(NFTA_SET_ELEM_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0);
     // What expires, or asks an expression before it matches, is not an element of ours.
     let foreign = [

@@ -28,13 +28,21 @@ impl Answers {
         if code == 0 {
             self.committed |= message.sequence == batch.end_seq();
         } else {
-            self.errors.push((message.sequence, -code, offset(message)));
+            self.errors.push((message.sequence, code.saturating_neg(), offset(message)));
         }
     }
 
     /// Whether an error came.
     pub fn is_refused(&self) -> bool {
         !self.errors.is_empty()
+    }
+
+    /// Whether the table that was to be made is there already.
+    pub fn found_table(&self, batch: &Batch) -> bool {
+        self.errors.iter().any(|(seq, errno, _)| {
+            let object = batch.objects.get(*seq as usize).map(|sent| sent.object);
+            Errno::from_raw(*errno) == Errno::EEXIST && object == Some(Object::Table)
+        })
     }
 
     /// Whether the kernel does not know `NFT_MSG_DESTROYTABLE` and its kin: before 6.3. Then it has not looked at the

@@ -12,6 +12,10 @@ use crate::error::Finding;
 
 /// Longest file of manifests in bytes: 5,000 pods as `kubectl get pods -o yaml` prints them, several times over.
 pub const MAX_MANIFESTS: usize = 256 << 20;
+/// Most files of a folder. Each is opened and looked at before it is read.
+pub const MAX_FILES: usize = 10_000;
+/// Most bytes of all files together.
+pub const MAX_FOLDER: usize = 256 << 20;
 /// Most objects of all files together.
 pub const MAX_OBJECTS: usize = 100_000;
 /// Most policies of all files together.
@@ -20,6 +24,9 @@ pub const MAX_POLICIES: usize = 10_000;
 pub const MAX_RULES: usize = 100_000;
 /// Most address blocks of all policies together, `except` among them.
 pub const MAX_CIDRS: usize = 200_000;
+
+/// Most endpoints of all EndpointSlices together: in each, its addresses times its ports.
+pub const MAX_ENDPOINTS: usize = 1_000_000;
 
 /// How many there are of something, and how many there may be.
 #[derive(Debug)]
@@ -37,8 +44,13 @@ impl Count {
 
     /// Counts one more; the one that is too many is reported, and those behind it only passed over.
     fn one_more(&mut self, place: &Place<'_>) -> Option<()> {
-        self.count += 1;
-        if self.count == self.limit + 1 {
+        self.more(1, place)
+    }
+
+    fn more(&mut self, more: usize, place: &Place<'_>) -> Option<()> {
+        let before = self.is_exceeded();
+        self.count = self.count.saturating_add(more);
+        if self.is_exceeded() && !before {
             place.refuse(format!("there are more than {} {} up to here", self.limit, self.what));
         }
         (!self.is_exceeded()).then_some(())
@@ -56,6 +68,7 @@ pub(super) struct Counts {
     policies: Count,
     rules: Count,
     cidrs: Count,
+    endpoints: Count,
 }
 
 impl Default for Counts {
@@ -65,6 +78,7 @@ impl Default for Counts {
             policies: Count::new(MAX_POLICIES, "policies (MAX_POLICIES)"),
             rules: Count::new(MAX_RULES, "rules (MAX_RULES)"),
             cidrs: Count::new(MAX_CIDRS, "address blocks (MAX_CIDRS)"),
+            endpoints: Count::new(MAX_ENDPOINTS, "endpoints (MAX_ENDPOINTS)"),
         }
     }
 }
@@ -87,14 +101,15 @@ impl Counts {
 
     /// Whether reading on is of no use.
     fn is_exceeded(&self) -> bool {
-        [&self.objects, &self.policies, &self.rules, &self.cidrs].into_iter().any(Count::is_exceeded)
+        [&self.objects, &self.policies, &self.rules, &self.cidrs, &self.endpoints].into_iter().any(Count::is_exceeded)
     }
 
     /// As if each limit were `limit`.
     #[cfg(test)]
     pub(super) fn limited(limit: usize) -> Counts {
         let mut counts = Counts::default();
-        for count in [&mut counts.objects, &mut counts.policies, &mut counts.rules, &mut counts.cidrs] {
+        let Counts { objects, policies, rules, cidrs, endpoints } = &mut counts;
+        for count in [objects, policies, rules, cidrs, endpoints] {
             count.limit = limit;
         }
         counts
@@ -115,6 +130,8 @@ pub struct Collector {
     manifests: Manifests,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
+    /// Of all files so far.
+    pub(super) bytes: usize,
     pub(super) counts: Counts,
     /// By kind, namespace and name: where it was first written.
     seen: BTreeMap<(Kind, String, String), String>,
@@ -149,6 +166,11 @@ impl Collector {
 
     /// The same, but documents without `apiVersion` and `kind` are given to `other`.
     pub fn read_with(&mut self, file: &str, bytes: &[u8], other: &mut dyn FnMut(&Place<'_>)) {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > MAX_FOLDER {
+            let message = format!("with this file there are more than {MAX_FOLDER} bytes (MAX_FOLDER)");
+            return self.errors.push(Finding { file: file.to_owned(), position: None, at: String::new(), message });
+        }
         let mut errors = Vec::new();
         let mut documents = Documents::new(self, Report::new(file), other);
         walk(file, bytes, (MAX_MANIFESTS, "MAX_MANIFESTS"), &mut errors, &mut documents);
@@ -161,13 +183,29 @@ impl Collector {
         self.warnings.append(&mut warned);
     }
 
-    /// Ends the reading.
+    /// Ends the reading, for whoever looks at warnings.
     pub fn finish(mut self) -> Outcome {
+        self.sort();
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.extend(warnings::of(&self.manifests));
+        match self.manifests() {
+            Ok(manifests) => Outcome { manifests: Some(manifests), errors: Vec::new(), warnings },
+            Err(errors) => Outcome { manifests: None, errors, warnings },
+        }
+    }
+
+    /// Ends the reading without a look for what may not be meant, on which a container's start has no time to spend.
+    ///
+    /// # Errors
+    /// Problems, file by file in the order of reading, and by place in each.
+    pub fn manifests(mut self) -> Result<Manifests, Vec<Finding>> {
+        self.sort();
+        if self.errors.is_empty() { Ok(self.manifests) } else { Err(self.errors) }
+    }
+
+    fn sort(&mut self) {
         let cluster = &mut self.manifests.policies.cluster;
         cluster.sort_by(|a, b| (a.tier, a.priority, &a.name, a.kind).cmp(&(b.tier, b.priority, &b.name, b.kind)));
-        self.warnings.extend(warnings::of(&self.manifests));
-        let manifests = self.errors.is_empty().then_some(self.manifests);
-        Outcome { manifests, errors: self.errors, warnings: self.warnings }
     }
 
     /// Reads one object. Whether reading on is of use.
@@ -200,7 +238,13 @@ impl Collector {
             Kind::Namespace => inventory.namespaces.extend(inventory::namespace(place, meta)),
             Kind::Node => inventory.nodes.extend(inventory::node(&mut fields, meta)),
             Kind::Service => inventory.services.extend(inventory::service(&mut fields, &meta)),
-            Kind::EndpointSlice => inventory.slices.extend(inventory::slice(&mut fields, &meta)),
+            Kind::EndpointSlice => {
+                let slice = inventory::slice(&mut fields, &meta);
+                let endpoints =
+                    slice.as_ref().map_or(0, |slice| slice.addresses.len().saturating_mul(slice.ports.len()));
+                self.counts.endpoints.more(endpoints, place)?;
+                inventory.slices.extend(slice);
+            }
             Kind::Pod => {
                 if let Some((pod, places)) = inventory::pod(&mut fields, meta, declared) {
                     for (address, place) in pod.addresses.iter().zip(&places) {

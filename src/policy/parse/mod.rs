@@ -18,7 +18,10 @@ mod selector;
 mod tiers;
 mod warnings;
 
-pub use collect::{Collector, MAX_CIDRS, MAX_MANIFESTS, MAX_OBJECTS, MAX_POLICIES, MAX_RULES, Outcome};
+pub use collect::{
+    Collector, MAX_CIDRS, MAX_ENDPOINTS, MAX_FILES, MAX_FOLDER, MAX_MANIFESTS, MAX_OBJECTS, MAX_POLICIES, MAX_RULES,
+    Outcome,
+};
 
 use std::collections::BTreeSet;
 

@@ -41,7 +41,6 @@ fn at(ino: u64, container: Container) -> Arrival {
         addresses: vec![format!("10.0.0.{ino}").parse().unwrap()],
         table: Some("netlatch 0 plan 1".into()),
         watch: Some(Watch::default()),
-        outside: None,
     }
 }
 
@@ -95,6 +94,7 @@ fn record(id: &str) -> Record {
         annotations: [("io.netlatch.egress".to_owned(), "none".to_owned())].into(),
         bundle: Some("/bundle".into()),
         watch: Some(Watch::default()),
+        outside: None,
     }
 }
 

@@ -209,3 +209,17 @@ fn text_with_tricks_means_one_thing_or_nothing() {
         assert_eq!(good(&format!("{head}{spec}\n...\n")), meant, "{spec}");
     }
 }
+
+#[test]
+fn all_files_together_have_a_most_bytes() {
+    let errors = |before: usize| {
+        let mut collector = Collector::new();
+        collector.bytes = before;
+        collector.read("a.yaml", b"\n");
+        collector.read("b.yaml", b"\n");
+        collector.finish().errors
+    };
+    assert_eq!(errors(MAX_FOLDER - 2), []);
+    let errors = errors(MAX_FOLDER - 1);
+    assert!(errors.len() == 1 && errors[0].to_string().contains("(MAX_FOLDER)"), "{errors:?}");
+}

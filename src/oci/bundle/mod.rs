@@ -3,14 +3,23 @@
 //! The file is a hint (DESIGN 6): it may be missing, and the runtime may use another than lies there now. What it says
 //! can make us stricter, never laxer.
 
+mod devices;
+mod mounts;
+mod seccomp;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxNamespaceType;
 use serde::Deserialize;
 
+pub use devices::Devices;
+pub use mounts::Mount;
+pub use seccomp::{Passage, Seccomp};
+
 use super::json;
 use crate::error::{Cause, Failure};
+use crate::sysctl::MAX_SYSCTLS;
 
 /// Longest config.json in bytes. Engines write some 20 KB.
 pub const MAX_BUNDLE: usize = 8 << 20;
@@ -24,11 +33,34 @@ pub struct Bundle {
     pub network: Option<NetworkNamespace>,
     /// `linux.namespaces` has a user namespace.
     pub user_namespace: bool,
+    /// Whom the root user of that namespace is outside, by `linux.uidMappings`.
+    pub root_outside: Option<u32>,
     /// `linux.sysctl`, as written: the runtime sets these itself, and runc does so after our hook.
     pub sysctls: BTreeMap<String, String>,
     /// `annotations`; `None` where there is no such key.
     pub annotations: Option<BTreeMap<String, String>>,
+    /// `linux.namespaces` has a process namespace; `None` means the container sees the runtime's processes.
+    pub pid: Option<PidNamespace>,
+    /// `mounts`.
+    pub mounts: Vec<Mount>,
+    /// The devices it can open.
+    pub devices: Devices,
+    /// `linux.seccomp`.
+    pub seccomp: Option<Seccomp>,
+    /// Whether `linux.readonlyPaths` or `linux.maskedPaths` keep /proc/sys from being written.
+    pub holds_proc_sys: bool,
+    /// `process.noNewPrivileges`: nothing that is executed gains what its caller has not.
+    pub no_new_privileges: bool,
     capabilities: Capabilities,
+}
+
+/// Where the container's process namespace comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PidNamespace {
+    /// The runtime makes it.
+    New,
+    /// It is there already, and others are in it.
+    Path(PathBuf),
 }
 
 /// Where the container's network namespace comes from.
@@ -47,13 +79,17 @@ struct Document {
     #[serde(default)]
     process: Option<Process>,
     #[serde(default)]
+    mounts: Option<Vec<mounts::Written>>,
+    #[serde(default)]
     linux: Option<Linux>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Process {
     #[serde(default)]
     capabilities: Option<Capabilities>,
+    #[serde(default, rename = "noNewPrivileges")]
+    no_new_privileges: Option<bool>,
 }
 
 /// Names rather than `oci_spec::runtime::Capability`: a name that this program's list lacks must not make the file
@@ -76,8 +112,34 @@ struct Capabilities {
 struct Linux {
     #[serde(default)]
     namespaces: Option<Vec<Namespace>>,
+    #[serde(default, rename = "uidMappings")]
+    uid_mappings: Option<Vec<Mapping>>,
     #[serde(default, deserialize_with = "json::strings")]
     sysctl: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    devices: Option<Vec<devices::Node>>,
+    #[serde(default)]
+    resources: Option<Resources>,
+    #[serde(default)]
+    seccomp: Option<seccomp::Written>,
+    #[serde(default, rename = "readonlyPaths")]
+    readonly_paths: Option<Vec<String>>,
+    #[serde(default, rename = "maskedPaths")]
+    masked_paths: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Resources {
+    #[serde(default)]
+    devices: Option<Vec<devices::Rule>>,
+}
+
+#[derive(Deserialize)]
+struct Mapping {
+    #[serde(rename = "containerID")]
+    inside: u32,
+    #[serde(rename = "hostID")]
+    outside: u32,
 }
 
 #[derive(Deserialize)]
@@ -104,14 +166,27 @@ impl Bundle {
             return Err(fail("expected a JSON object".to_owned()));
         }
         let document: Document = serde_json::from_slice(bytes).map_err(|error| fail(json::problem(&error)))?;
+        let process = document.process.unwrap_or_default();
         let mut bundle = Bundle {
             file: file.to_owned(),
             annotations: document.annotations,
-            capabilities: document.process.and_then(|process| process.capabilities).unwrap_or_default(),
+            capabilities: process.capabilities.unwrap_or_default(),
+            no_new_privileges: process.no_new_privileges.unwrap_or_default(),
+            mounts: document.mounts.into_iter().flatten().map(Mount::from).collect(),
             ..Bundle::default()
         };
         let Some(linux) = document.linux else { return Ok(bundle) };
         bundle.sysctls = linux.sysctl.unwrap_or_default();
+        if bundle.sysctls.len() > MAX_SYSCTLS {
+            return Err(fail(format!("linux.sysctl has more than {MAX_SYSCTLS} entries (MAX_SYSCTLS)")));
+        }
+        let mappings = linux.uid_mappings.unwrap_or_default();
+        bundle.root_outside = mappings.iter().find(|mapping| mapping.inside == 0).map(|mapping| mapping.outside);
+        let rules = linux.resources.and_then(|resources| resources.devices);
+        bundle.devices = Devices::new(linux.devices.unwrap_or_default(), rules.unwrap_or_default());
+        bundle.seccomp = linux.seccomp.map(Seccomp::from);
+        let held = [linux.readonly_paths, linux.masked_paths];
+        bundle.holds_proc_sys = held.iter().flatten().flatten().any(|path| is_proc_sys(&mounts::clean(path)));
         for namespace in linux.namespaces.unwrap_or_default() {
             let path = namespace.path.filter(|path| !path.is_empty());
             match LinuxNamespaceType::try_from(namespace.kind.as_str()) {
@@ -123,6 +198,9 @@ impl Bundle {
                         Some(path.map_or(NetworkNamespace::New, |path| NetworkNamespace::Path(path.into())));
                 }
                 Ok(LinuxNamespaceType::User) => bundle.user_namespace = true,
+                Ok(LinuxNamespaceType::Pid) => {
+                    bundle.pid = Some(path.map_or(PidNamespace::New, |path| PidNamespace::Path(path.into())));
+                }
                 // Other kinds, and kinds that this program does not know, say nothing about the network.
                 Ok(_) | Err(_) => {}
             }
@@ -147,14 +225,26 @@ impl Bundle {
         [
             ("effective", effective),
             ("permitted", permitted),
-            ("inheritable", inheritable),
             ("ambient", ambient),
+            ("inheritable", inheritable),
             ("bounding", bounding),
         ]
         .into_iter()
         .find(|(_, names)| wanted.is_some() && names.iter().flatten().any(|name| number(name) == wanted))
         .map(|(set, _)| set)
     }
+
+    /// The same for what can be used: under `noNewPrivileges` what stands in the bounding or the inheritable set alone
+    /// cannot be gained (`cap_bprm_creds_from_file`).
+    pub fn can_use_capability(&self, capability: &str) -> Option<&'static str> {
+        self.holds_capability(capability)
+            .filter(|set| !self.no_new_privileges || !matches!(*set, "bounding" | "inheritable"))
+    }
+}
+
+/// Whether what holds `path` holds the network's sysctls.
+fn is_proc_sys(path: &str) -> bool {
+    matches!(path, "/proc" | "/proc/sys" | "/proc/sys/net")
 }
 
 /// The capabilities by number, without their prefix (include/uapi/linux/capability.h).
@@ -244,8 +334,10 @@ mod tests {
             r#"{"ociVersion":"1.0.2","process":{"args":["sh"],"capabilities":{"bounding":["CAP_CHOWN","CAP_NET_ADMIN"],
             "effective":["CAP_CHOWN"],"permitted":["CAP_NEW_ONE"]}},"hooks":{"createRuntime":[{"path":"/x"}]},
             "annotations":{"a":"b"},"linux":{"sysctl":{"net.ipv4.ping_group_range":"0 0"},"namespaces":[{"type":"pid"},
-            {"type":"network","path":"/run/netns/x"},{"type":"user"},{"type":"novel"}],"seccomp":{"x":[1,2]}}}"#,
+            {"type":"network","path":"/run/netns/x"},{"type":"user"},{"type":"novel"}],"seccomp":{"x":[1,2]},
+            "uidMappings":[{"containerID":1,"hostID":7,"size":1},{"containerID":0,"hostID":200000,"size":1}]}}"#,
         );
+        assert_eq!(bundle.root_outside, Some(200_000));
         assert_eq!(bundle.network, Some(NetworkNamespace::Path("/run/netns/x".into())));
         assert!(bundle.user_namespace);
         assert_eq!(bundle.sysctls["net.ipv4.ping_group_range"], "0 0");

@@ -1,0 +1,243 @@
+//! A table as it is shown to people: what the kernel holds, with what it has counted.
+//!
+//! [`Held`](super::held::Held) is for comparing and has nothing that changes by itself; this has little else.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::attr::{self, Attrs};
+use super::dump::{Ask, comment_of, key_of, shape_of};
+use super::expr::Expr;
+use super::held::KEY_LEN;
+use super::raise::raise;
+use super::uapi::*;
+use crate::netlink::Message;
+use crate::nft::ruleset::TABLE;
+
+/// A table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Its comment, with the plan's digest.
+    pub comment: String,
+    /// Every chain is unhooked (`NFT_TABLE_F_DORMANT`).
+    pub dormant: bool,
+    /// In the order of the dump.
+    pub chains: Vec<ListedChain>,
+    /// In the order of the dump.
+    pub sets: Vec<ListedSet>,
+}
+
+/// A chain with its rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListedChain {
+    /// Its name.
+    pub name: String,
+    /// Where it hangs; `None` where rules lead to it.
+    pub base: Option<ListedBase>,
+    /// In order.
+    pub rules: Vec<ListedRule>,
+}
+
+/// What makes a chain a base chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedBase {
+    /// `output` and so on; the number where it has no such name.
+    pub hook: String,
+    /// Its priority among the chains of the hook.
+    pub priority: i32,
+    /// Whether what no rule decides passes.
+    pub accepts: bool,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRule {
+    /// As nft writes it, without the comment.
+    pub text: String,
+    /// Where it was written, or why it is there.
+    pub comment: String,
+    /// What has come as far as its counter; `None` where it has none.
+    pub counted: Option<Counted>,
+}
+
+/// What a counter says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, network headers included.
+    pub bytes: u64,
+}
+
+/// A set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListedSet {
+    /// Its name.
+    pub name: String,
+    /// The types of its key, as nft's ids, first field first.
+    key: Vec<u32>,
+    /// Rules fill it as packets pass.
+    pub dynamic: bool,
+    /// How many elements it has: ranges count once.
+    pub elements: usize,
+    /// Of a dynamic one: what it remembers, the latest first.
+    pub seen: Vec<Seen>,
+}
+
+/// What a rule has put into a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The other side.
+    pub address: IpAddr,
+    /// The protocol's number.
+    pub protocol: u8,
+    /// The port; 0 where the protocol has none.
+    pub port: u16,
+    /// Milliseconds until it is forgotten.
+    pub expires_ms: u64,
+}
+
+impl Listing {
+    /// Begins the answer to one question, which is repeated where the table changed meanwhile.
+    pub fn forget(&mut self, ask: &Ask<'_>) {
+        match ask {
+            Ask::Table => *self = Listing::default(),
+            // Not asked here: those of other names.
+            Ask::Tables => {}
+            Ask::Chains => self.chains.clear(),
+            Ask::Sets => self.sets.clear(),
+            Ask::Rules => self.chains.iter_mut().for_each(|chain| chain.rules.clear()),
+            Ask::Elements(name) => {
+                for set in self.sets.iter_mut().filter(|set| set.name == *name) {
+                    (set.elements, set.seen) = (0, Vec::new());
+                }
+            }
+        }
+    }
+
+    /// Takes one message of an answer.
+    pub fn take(&mut self, message: &Message<'_>) {
+        let attrs = attr::attrs(message);
+        let text = |kind| attrs.find(kind).and_then(|attr| attr.str()).unwrap_or_default();
+        if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || text(NFTA_TABLE_NAME) != TABLE {
+            return;
+        }
+        match message.kind & 0xff {
+            NFT_MSG_NEWTABLE => {
+                self.comment = comment_of(attrs, NFTA_TABLE_USERDATA);
+                self.dormant = attrs.find(NFTA_TABLE_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0) & 1 != 0;
+            }
+            NFT_MSG_NEWCHAIN => {
+                let base = attrs.find(NFTA_CHAIN_HOOK).map(|hook| base_of(hook.nest(), attrs));
+                self.chains.push(ListedChain { name: text(NFTA_CHAIN_NAME).to_owned(), base, rules: Vec::new() });
+            }
+            NFT_MSG_NEWSET => {
+                let shape = shape_of(attrs);
+                let key = (0..4).rev().map(|n| (shape.key_type >> (n * TYPE_BITS)) & ((1 << TYPE_BITS) - 1));
+                self.sets.push(ListedSet {
+                    name: text(NFTA_SET_NAME).to_owned(),
+                    key: key.filter(|id| *id != 0).collect(),
+                    dynamic: shape.flags & NFT_SET_EVAL != 0,
+                    ..ListedSet::default()
+                });
+            }
+            NFT_MSG_NEWRULE => {
+                let exprs = attrs.find(NFTA_RULE_EXPRESSIONS).map_or(Attrs::new(&[]), |attr| attr.nest());
+                let name = text(NFTA_RULE_CHAIN);
+                if let Some(chain) = self.chains.iter_mut().find(|chain| chain.name == name) {
+                    chain.rules.push(ListedRule {
+                        text: raise(&exprs.map(|elem| Expr::decode(elem.nest())).collect::<Vec<_>>()),
+                        comment: comment_of(attrs, NFTA_RULE_USERDATA),
+                        counted: exprs.into_iter().find_map(|elem| counted(elem.nest())),
+                    });
+                }
+            }
+            NFT_MSG_NEWSETELEM => {
+                let name = text(NFTA_SET_ELEM_LIST_SET);
+                let elements = attrs.find(NFTA_SET_ELEM_LIST_ELEMENTS).map_or(Attrs::new(&[]), |attr| attr.nest());
+                if let Some(set) = self.sets.iter_mut().find(|set| set.name == name) {
+                    elements.for_each(|elem| set.take(elem.nest()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts what was remembered in order.
+    pub fn settle(&mut self) {
+        for set in &mut self.sets {
+            set.seen.sort_by_key(|seen| std::cmp::Reverse(seen.expires_ms));
+        }
+    }
+
+    /// Everything that its counters have counted: denials, for nothing else is counted.
+    pub fn counted(&self) -> Counted {
+        let rules = self.chains.iter().flat_map(|chain| &chain.rules).filter_map(|rule| rule.counted);
+        rules.fold(Counted::default(), |sum, one| Counted {
+            packets: sum.packets.saturating_add(one.packets),
+            bytes: sum.bytes.saturating_add(one.bytes),
+        })
+    }
+}
+
+impl ListedSet {
+    /// The types of its key as nft writes them.
+    pub fn types(&self) -> String {
+        let name = |id: &u32| match *id {
+            TYPE_IPADDR => "ipv4_addr".to_owned(),
+            TYPE_IP6ADDR => "ipv6_addr".to_owned(),
+            TYPE_INET_PROTOCOL => "inet_proto".to_owned(),
+            TYPE_INET_SERVICE => "inet_service".to_owned(),
+            other => format!("<type {other}>"),
+        };
+        self.key.iter().map(name).collect::<Vec<_>>().join(" . ")
+    }
+
+    fn take(&mut self, elem: Attrs<'_>) {
+        let flags = elem.find(NFTA_SET_ELEM_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0);
+        if flags & NFT_SET_ELEM_INTERVAL_END != 0 {
+            return;
+        }
+        self.elements += 1;
+        if self.dynamic
+            && let Some(key) = key_of(elem, NFTA_SET_ELEM_KEY)
+        {
+            let expires_ms = elem.find(NFTA_SET_ELEM_EXPIRATION).and_then(|attr| attr.u64()).unwrap_or(0);
+            self.seen.extend(self.seen_of(key, expires_ms));
+        }
+    }
+
+    /// A key of the sets that our rules fill: address, protocol, port.
+    fn seen_of(&self, key: [u8; KEY_LEN], expires_ms: u64) -> Option<Seen> {
+        let (address, at) = match self.key.as_slice() {
+            [TYPE_IPADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE] => {
+                (IpAddr::V4(Ipv4Addr::from(*key.first_chunk::<4>()?)), 4)
+            }
+            [TYPE_IP6ADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE] => {
+                (IpAddr::V6(Ipv6Addr::from(*key.first_chunk::<16>()?)), 16)
+            }
+            _ => return None,
+        };
+        let port = u16::from_be_bytes(*key.get(at + 4..)?.first_chunk::<2>()?);
+        Some(Seen { address, protocol: *key.get(at)?, port, expires_ms })
+    }
+}
+
+fn base_of(hook: Attrs<'_>, attrs: Attrs<'_>) -> ListedBase {
+    let number = |kind| hook.find(kind).and_then(|attr| attr.u32()).unwrap_or(u32::MAX);
+    let hook = match number(NFTA_HOOK_HOOKNUM) {
+        NF_INET_LOCAL_IN => "input".to_owned(),
+        NF_INET_FORWARD => "forward".to_owned(),
+        NF_INET_LOCAL_OUT => "output".to_owned(),
+        other => format!("hook {other}"),
+    };
+    let policy = attrs.find(NFTA_CHAIN_POLICY).and_then(|attr| attr.u32());
+    ListedBase { hook, priority: number(NFTA_HOOK_PRIORITY).cast_signed(), accepts: policy == Some(NF_ACCEPT) }
+}
+
+/// What an expression has counted, if it is a counter.
+fn counted(elem: Attrs<'_>) -> Option<Counted> {
+    let name = elem.find(NFTA_EXPR_NAME)?.str()?;
+    let data = elem.find(NFTA_EXPR_DATA)?.nest();
+    let number = |kind| data.find(kind).and_then(|attr| attr.u64()).unwrap_or(0);
+    (name == "counter").then(|| Counted { packets: number(NFTA_COUNTER_PACKETS), bytes: number(NFTA_COUNTER_BYTES) })
+}

@@ -1,0 +1,8 @@
+//! See `laws::document`.
+#![no_main]
+
+#[path = "../laws/mod.rs"]
+#[allow(dead_code)]
+mod laws;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| laws::document::holds(bytes));
