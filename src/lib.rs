@@ -88,6 +88,9 @@
 //! before it may run the sets of those that select it are changed, in their namespaces. `CAP_SYS_ADMIN` goes after that.
 //! poststart makes known what addresses came since, poststop takes them back. `netlatch reload` plans everybody anew.
 //!
+//! A container that may undo its rules has them at the host's end of its links too, where the admin wants that (`net-admin:
+//! host-side`, cli/host_side.rs): the sockets for it are opened in step 3, and the rules put there before step 6.
+//!
 //! poststart goes the same way, verifies the table instead of loading it, and brings sysctls about again. poststop forgets.
 //! createRuntime may come again without a poststop, and once for every container that shares a namespace: a table that
 //! carries the plan's digest and reads back equal stays, since a replacement costs an RCU grace period.

@@ -9,10 +9,12 @@ use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use support::game::{ALLOWED, FORBIDDEN, LIST, Marker, at, datagram, own};
 use support::link::{Way, send_frame};
 use support::outside::{Scene, Wire};
 use support::wire::{self, ACK, ETH_P_8021Q};
+use support::xdp::Xdp;
 use support::{Namespace, Outcome, probe, raw};
 
 /// Longer than a packet takes that must first ask for its neighbour.
@@ -239,6 +241,33 @@ fn frames_from_packet_sockets_are_judged_like_any_others() {
             still_passes,
         );
     }
+}
+
+#[test]
+fn frames_from_xdp_sockets_are_judged_like_any_others() {
+    // Past every hook inside, and past none here.
+    play(
+        &[("egress", LIST)],
+        &forbidden(53),
+        |_| (),
+        |scene, (), to, marker| {
+            let ((index, mac), far_mac) = (scene.arena.eth0, scene.arena.far_mac);
+            let packet = wire::udp(own_end(to, 4242), to, marker.bytes());
+            let frame = wire::ethernet(mac, far_mac, wire::ether_type(&packet), &packet);
+            // The kernel lets go of a queue some time after its socket is closed.
+            let opened = || {
+                (0..1000).find_map(|_| match Xdp::open(index) {
+                    Err(Errno::EBUSY) => {
+                        std::thread::sleep(Duration::from_millis(1));
+                        None
+                    }
+                    other => Some(other),
+                })
+            };
+            scene.arena.world.ctr.within(|| opened().expect("the queue becomes free")?.send(&frame)).unwrap()
+        },
+        still_passes,
+    );
 }
 
 #[test]

@@ -42,16 +42,16 @@ use crate::sysctl::devconf::Source;
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// What reloading works from: read once, before anything is changed.
-struct Wanted<'a> {
-    config: Option<Config>,
-    manifests: &'a Manifests,
+pub(super) struct Wanted<'a> {
+    pub(super) config: Option<Config>,
+    pub(super) manifests: &'a Manifests,
     /// This host's addresses.
-    host: Vec<IpAddr>,
+    pub(super) host: Vec<IpAddr>,
 }
 
 impl Wanted<'_> {
     /// The rules that a subject's containers would get if they started now, and the host's addresses where these name them.
-    fn rules(
+    pub(super) fn rules(
         &self,
         subject: &Subject,
         record: &Record,
@@ -75,7 +75,7 @@ impl Wanted<'_> {
 }
 
 /// The record that decides about a subject's rules: of the containers that asked for any, the last; else any.
-fn deciding(registry: &Registry, subject: &Subject) -> Result<Option<Record>, Failure> {
+pub(super) fn deciding(registry: &Registry, subject: &Subject) -> Result<Option<Record>, Failure> {
     let mut records = Vec::new();
     for container in &subject.containers {
         records.extend(registry.look_up(&container.id)?);

@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, fstat};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::error::{Cause, Failure};
+use crate::kernel::link::{MAX_LINKS, check_count};
 use crate::kernel::netns::{Inside, NamespaceId, Own};
 use crate::kernel::process::Deadline;
 use crate::kernel::rtnetlink::{LINK_HEADER, Reply, Request, Route, get_link, get_links, refused, unreadable};
@@ -80,7 +81,7 @@ impl HostSide {
     ///
     /// [`Cause::HostSide`] where there is no interface, or one without such an end: its packets would pass nothing.
     pub fn ends(&mut self, inside: &Inside, deadline: &Deadline) -> Result<Vec<End>, Failure> {
-        let interfaces = links(&mut Route::open()?, get_links(), deadline, "list the container's links")?;
+        let interfaces = links(&mut Route::open()?, get_links(), MAX_LINKS, deadline, "list the container's links")?;
         let mut interfaces: Vec<Link> = interfaces.into_iter().filter(|link| !link.stays_inside()).collect();
         interfaces.sort_unstable_by_key(|link| link.index);
         let mut across = Vec::with_capacity(interfaces.len());
@@ -115,7 +116,8 @@ impl HostSide {
     ///
     /// [`Cause::HostSide`] for one whose name no rule can hold; what netlink fails with.
     pub fn veths_into(&mut self, inside: &Inside, deadline: &Deadline) -> Result<Vec<End>, Failure> {
-        let mut veths = links(&mut self.route, get_veths(), deadline, "list the host's links")?;
+        // No container can make more of them.
+        let mut veths = links(&mut self.route, get_veths(), usize::MAX, deadline, "list the host's links")?;
         let namespace = self.number_of(inside, deadline)?;
         veths.retain(|link| link.leads_to(namespace));
         veths.sort_unstable_by_key(|link| link.index);
@@ -241,11 +243,17 @@ fn get_veths() -> Request {
     request
 }
 
-fn links(route: &mut Route, request: Request, deadline: &Deadline, doing: &str) -> Result<Vec<Link>, Failure> {
+fn links(
+    route: &mut Route,
+    request: Request,
+    most: usize,
+    deadline: &Deadline,
+    doing: &str,
+) -> Result<Vec<Link>, Failure> {
     route.dump(&[request], deadline, doing, || {
         (Vec::new(), |links: &mut Vec<Link>, reply: Reply<'_>| {
             links.push(parse(reply.payload)?);
-            Ok(())
+            check_count(links.len(), (most, "MAX_LINKS"))
         })
     })
 }

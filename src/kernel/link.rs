@@ -30,7 +30,7 @@ pub const MAX_LINKS: usize = 10_000;
 /// Most addresses of a namespace that are looked at. A container's stand in the roster and in the sets of its peers.
 pub const MAX_ADDRESSES: usize = 10_000;
 
-fn check_count(count: usize, (limit, name): (usize, &str)) -> Result<(), Cause> {
+pub(super) fn check_count(count: usize, (limit, name): (usize, &str)) -> Result<(), Cause> {
     let problem = || Cause::Limit(format!("the namespace has more than {limit} of them ({name})"));
     if count > limit { Err(problem()) } else { Ok(()) }
 }

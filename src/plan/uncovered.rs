@@ -130,7 +130,7 @@ impl Looking<'_> {
         let xdp = raw.and_then(|set| Some((Seccomp::passage(filter, AF_XDP)?, set)));
         match xdp {
             Some((Passage::IoUring, _)) | None => {}
-            Some((Passage::Unfiltered | Passage::Permitted | Passage::HighBits | Passage::SocketCall, set)) => {
+            Some((Passage::Unfiltered | Passage::Permitted | Passage::HighBits | Passage::Multiplexed, set)) => {
                 // xsk_create asks for CAP_NET_RAW; xsk_generic_xmit hands packets to __dev_direct_xmit, which has no hook.
                 self.say(Gap::AfXdp, in_set(set), || {
                     "AF_XDP sockets, which CAP_NET_RAW may make where the kernel has them, send past every hook"
@@ -159,7 +159,7 @@ impl Looking<'_> {
             Some(Passage::HighBits) => {
                 "the seccomp profile compares 64 bits and lets 2^32 + 40 pass, which the kernel takes for 40"
             }
-            Some(Passage::SocketCall) => "the seccomp profile lets the socketcall(2) of 32-bit programs pass",
+            Some(Passage::Multiplexed) => "the seccomp profile lets the socketcall(2) of 32-bit programs pass",
         };
         self.say(Gap::AfVsock, "linux.seccomp", || {
             format!(

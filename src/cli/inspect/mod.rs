@@ -145,7 +145,7 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     // Before the records, which others cannot read: who may not know must not be told that there are none.
     capability::require(&capability::REQUIRED, "look into a container's network")?;
     let registry = Registry::at(&question.run_dir);
-    let mut records = registry.records();
+    let mut records = registry.records()?;
     if let Some(id) = &question.id {
         records.retain(|record| record.id == *id);
         if records.is_empty() {
@@ -180,7 +180,7 @@ impl Looking {
         let roster = registry
             .who_runs(|namespace| inventory.map_or_else(Default::default, |known| known.namespace_labels(namespace)));
         let (own, procfs, host) = (Own::read()?, Procfs::open()?, host_addresses(&deadline)?);
-        Ok(Looking { own, procfs, config, manifests, host, registry, roster, deadline })
+        Ok(Looking { own, procfs, config, manifests, host, registry, roster: roster?, deadline })
     }
 
     fn report(&self, record: Record) -> Report {
@@ -196,7 +196,7 @@ impl Looking {
     }
 
     fn look(&self, record: &Record, subject: &Subject) -> Result<Option<Running>, Failure> {
-        let deciding = super::reload::deciding(&self.registry, subject);
+        let deciding = super::reload::deciding(&self.registry, subject)?;
         let deciding = deciding.as_ref().unwrap_or(record);
         let expected = self.expected(deciding, subject);
         let mut notes = Vec::new();
@@ -237,7 +237,7 @@ impl Looking {
         let pods = live::holders(&self.roster, &elsewhere);
         let world = live::world(&self.roster, &manifests.inventory);
         let wanted = Wanted { config: self.config.clone(), manifests, host: self.host.clone() };
-        wanted.rules(subject, record, &pods, &world).map(|rules| rules.table).map_err(said)
+        wanted.rules(subject, record, &pods, &world).map(|(rules, _)| rules.table).map_err(said)
     }
 
     fn settings(&self, record: &Record) -> Result<Settings, Failure> {

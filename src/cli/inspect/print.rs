@@ -7,18 +7,19 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Compared, LinkNow, Now, Report, Running, below, verdict};
-use crate::logging::printable;
 use crate::nft::wire::listing::{ListedChain, ListedRule, ListedSet, Listing, Seen};
 use crate::plan::uncovered::NotCovered;
+use crate::printable;
 
 /// How much of what was remembered is shown to people.
 const SEEN_SHOWN: usize = 40;
 
 pub(super) fn unknown(id: &str, run_dir: &Path) -> String {
-    printable(&format!(
+    printable::line(&format!(
         "no container {id:?} is recorded in {}; `netlatch inspect` lists those that are",
         below(run_dir)
     ))
+    .into_owned()
 }
 
 /// Everything about one container.
@@ -27,9 +28,9 @@ pub(super) fn text(report: &Report) -> String {
     let out = &mut text;
     let record = &report.record;
     let line = |out: &mut String, name: &str, value: &str| {
-        let _ = writeln!(out, "  {name:<10} {}", printable(value));
+        let _ = writeln!(out, "  {name:<10} {}", printable::line(value));
     };
-    let _ = writeln!(out, "container {}", printable(&record.id));
+    let _ = writeln!(out, "container {}", printable::line(&record.id));
     let process = record.pid.map_or_else(|| "none was named".to_owned(), |pid| pid.to_string());
     match &report.now {
         Now::Ended => {
@@ -70,15 +71,15 @@ pub(super) fn text(report: &Report) -> String {
                 let _ = writeln!(out, "\nnot covered (what the rules do not govern)");
             }
             for one in &running.not_covered {
-                for line in one.to_string().lines() {
-                    let _ = writeln!(out, "{}", printable(line));
+                for text in one.to_string().lines() {
+                    let _ = writeln!(out, "{}", printable::line(text));
                 }
             }
             if !running.notes.is_empty() {
                 let _ = writeln!(out, "\nnotes");
             }
             for note in &running.notes {
-                let _ = writeln!(out, "  - {}", printable(note));
+                let _ = writeln!(out, "  - {}", printable::line(note));
             }
         }
     }
@@ -104,12 +105,12 @@ fn tables(out: &mut String, listing: &Listing) {
     // Where packets come in first.
     let (base, others): (Vec<_>, Vec<_>) = listing.chains.iter().partition(|chain| chain.base.is_some());
     for chain in base.into_iter().chain(others) {
-        let _ = writeln!(out, "\nchain {}", printable(&chain_headline(chain)));
+        let _ = writeln!(out, "\nchain {}", printable::line(&chain_headline(chain)));
         for rule in &chain.rules {
             let counted =
                 rule.counted.map_or_else(String::new, |c| format!("{} packets, {} bytes", c.packets, c.bytes));
             let comment = if rule.comment.is_empty() { String::new() } else { format!("    # {}", rule.comment) };
-            let _ = writeln!(out, "  {counted:>28}  {}", printable(&format!("{}{comment}", rule.text)));
+            let _ = writeln!(out, "  {counted:>28}  {}", printable::line(&format!("{}{comment}", rule.text)));
         }
     }
     if !listing.sets.is_empty() {
@@ -117,10 +118,10 @@ fn tables(out: &mut String, listing: &Listing) {
     }
     for set in &listing.sets {
         let noun = if set.elements == 1 { "element" } else { "elements" };
-        let _ = writeln!(out, "  {} ({}): {} {noun}", printable(&set.name), set.types(), set.elements);
+        let _ = writeln!(out, "  {} ({}): {} {noun}", printable::line(&set.name), set.types(), set.elements);
     }
     for set in listing.sets.iter().filter(|set| !set.seen.is_empty()) {
-        let _ = writeln!(out, "\nremembered in {} (the latest first)", printable(&set.name));
+        let _ = writeln!(out, "\nremembered in {} (the latest first)", printable::line(&set.name));
         for seen in set.seen.iter().take(SEEN_SHOWN) {
             let _ = writeln!(out, "  {}", entry(seen));
         }
@@ -170,7 +171,7 @@ fn links(out: &mut String, links: &[LinkNow]) {
         let addresses: Vec<String> =
             link.addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
         let up = if link.up { "up" } else { "down" };
-        let _ = writeln!(out, "  {:<15} {up:<4}  {ipv6:<8}  {}", printable(&link.name), addresses.join(" "));
+        let _ = writeln!(out, "  {:<15} {up:<4}  {ipv6:<8}  {}", printable::line(&link.name), addresses.join(" "));
     }
 }
 
@@ -186,11 +187,11 @@ pub(super) fn table(reports: &[Report]) -> String {
             Now::Ended | Now::Unknown(_) => None,
         };
         [
-            printable(&report.record.id),
+            printable::line(&report.record.id).into_owned(),
             report.record.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
             report.record.netns.1.to_string(),
             counted.map_or_else(|| "-".to_owned(), |counted| counted.packets.to_string()),
-            printable(&state(&report.now)),
+            printable::line(&state(&report.now)).into_owned(),
         ]
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

@@ -31,7 +31,7 @@ pub enum Passage {
     HighBits,
     /// socket(2) is filtered, and socketcall(2) is not: 32-bit programs, and all on some architectures. libseccomp gives
     /// socketcall(2) every rule for socket(2) too, without its condition on the family, which is behind a pointer there.
-    SocketCall,
+    Multiplexed,
     /// socket(2) is filtered, and io_uring is not: `IORING_OP_SOCKET` makes sockets without a system call (Linux 5.19).
     IoUring,
 }
@@ -45,7 +45,7 @@ impl Seccomp {
         } else if filter.lets(Call::Socket, First::LowBits(family)) {
             Some(Passage::HighBits)
         } else if filter.multiplexes && filter.lets_socketcall() {
-            Some(Passage::SocketCall)
+            Some(Passage::Multiplexed)
         } else if filter.lets(Call::IoUringSetup, First::Anything) {
             Some(Passage::IoUring)
         } else {
@@ -408,9 +408,9 @@ mod tests {
         let allow = |args: Value| rule(&["socket"], "ALLOW", args);
         assert_eq!(on_x86("ERRNO", vec![]), None);
         for two in [arg("EQ", 2, 0), arg("MASKED_EQ", 0xffff_ffff, 2)] {
-            assert_eq!(on_x86("ERRNO", vec![allow(json!([two]))]), Some(Passage::SocketCall), "{two}");
+            assert_eq!(on_x86("ERRNO", vec![allow(json!([two]))]), Some(Passage::Multiplexed), "{two}");
         }
-        assert_eq!(on_x86("ERRNO", vec![rule(&["socketcall"], "ALLOW", json!([]))]), Some(Passage::SocketCall));
+        assert_eq!(on_x86("ERRNO", vec![rule(&["socketcall"], "ALLOW", json!([]))]), Some(Passage::Multiplexed));
         let bind_alone = rule(&["socketcall"], "ALLOW", json!([arg("EQ", 2, 0)]));
         assert_eq!(on_x86("ERRNO", vec![bind_alone]), None);
 
