@@ -128,7 +128,7 @@ fn an_interface_that_is_moved_into_a_nested_namespace_takes_its_rules_along() {
             nested
         },
         |_, nested, to, marker| nested.within(|| datagram(to, marker)),
-        |scene, nested, when| passes_what_is_allowed(scene, nested, when),
+        passes_what_is_allowed,
     );
 }
 

@@ -20,7 +20,7 @@ use rustix::fs::{FileType, PROC_SUPER_MAGIC, Stat, lstat, readlink, statfs};
 use super::{ReadError, errno};
 
 /// As many links as the kernel follows (`MAXSYMLINKS`).
-const MAX_LINKS: usize = 40;
+const MAXSYMLINKS: usize = 40;
 
 /// What is known of the folder at the end of a way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub(super) fn believe(folder: &Path, last: Last) -> Result<Place, ReadError> {
             continue;
         }
         links += 1;
-        if links > MAX_LINKS {
+        if links > MAXSYMLINKS {
             return Err(ReadError::Errno(Errno::ELOOP));
         }
         // /proc/PID/root, cwd and fd/N lead elsewhere than they read, as the process they belong to sees it.
