@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Compared, LinkNow, Now, Report, Running, below, verdict};
+use super::{Compared, LinkNow, Now, Report, Running, verdict};
 use crate::logging::printable;
 use crate::nft::wire::listing::{ListedChain, ListedRule, ListedSet, Listing, Seen};
 use crate::plan::uncovered::NotCovered;
@@ -15,10 +15,8 @@ use crate::plan::uncovered::NotCovered;
 const SEEN_SHOWN: usize = 40;
 
 pub(super) fn unknown(id: &str, run_dir: &Path) -> String {
-    printable(&format!(
-        "no container {id:?} is recorded in {}; `netlatch inspect` lists those that are",
-        below(run_dir)
-    ))
+    let dir = run_dir.display();
+    printable(&format!("no container {id:?} is recorded in {dir}, or several begin so; `netlatch inspect` lists them"))
 }
 
 /// Everything about one container.
