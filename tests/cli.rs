@@ -600,3 +600,38 @@ fn what_cannot_be_understood_in_a_bundle_stops_a_plan() {
         assert!(line.contains(named), "{part}: {line}");
     }
 }
+
+/// The names of all tests in the project.
+fn tests_of_the_project() -> std::collections::BTreeSet<String> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("tests"), root.join("src")];
+    let mut names = std::collections::BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&entry).unwrap();
+                let behind = text.split("#[test]").skip(1).filter_map(|rest| rest.split_once("fn "));
+                names.extend(behind.filter_map(|(_, name)| Some(name.split_once('(')?.0.to_owned())));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_sentence_about_security_names_a_test_that_there_is() {
+    let tests = tests_of_the_project();
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
+    let (_, section) = readme.split_once("## Security\n").expect("a section");
+    let (section, _) = section.split_once("Know the limits:").expect("its tables");
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")).collect();
+    assert!(rows.len() > 20, "{rows:?}");
+    for row in rows {
+        let named = row.trim_end_matches(" |").rsplit_once(" | ").expect("a cell with tests").1;
+        for name in named.split(", ").map(|name| name.trim_matches('`')) {
+            assert!(tests.contains(name), "{name} is no test: {row}");
+        }
+    }
+}

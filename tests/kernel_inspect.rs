@@ -416,7 +416,7 @@ fn a_start_says_in_one_line_of_the_log_what_somebody_asked_for() {
     let id = &container.id;
     assert!(
         log.ends_with(&format!(
-            ": container {id}: its rules do not cover engine-socket; `netlatch inspect {id}` says more\n"
+            ": container {id}: its rules do not cover engine-socket; `netlatch inspect` says more\n"
         )),
         "{log}"
     );
@@ -429,6 +429,7 @@ fn who_ended_and_who_never_was_are_told_apart_and_neither_is_done() {
     assert_eq!(host.text(&[], 0), "no container is recorded\n");
     assert!(host.text(&["web\u{1b}[2J"], 1).starts_with("no container \"web\\u{1b}[2J\" is recorded in "));
     assert!(host.text(&["../../etc/passwd"], 1).starts_with("no container "));
+    assert!(host.text(&[""], 1).starts_with("no container \"\" is recorded in "));
     let (first, second) = (Namespace::new(), Namespace::new());
     let (one, two) = (Container::of(&first).with("egress", "none"), Container::of(&second));
     host.start(&one);
@@ -445,6 +446,24 @@ fn who_ended_and_who_never_was_are_told_apart_and_neither_is_done() {
         (&all[0]["running"], &all[1]["running"], &all[1]["rules"]),
         (&json!(false), &json!(true), &json!("none"))
     );
+}
+
+#[test]
+fn a_container_is_found_by_the_beginning_of_its_id() {
+    let (host, namespace) = (Host::new(), Namespace::new());
+    for id in ["abc", "abcd1", "abcd2", "x"] {
+        let mut container = Container::of(&namespace);
+        container.id = id.to_owned();
+        host.start(&container);
+    }
+    for (asked, found) in [("x", "x"), ("abc", "abc"), ("abcd1", "abcd1"), ("abcd2", "abcd2")] {
+        assert!(host.text(&[asked], 0).starts_with(&format!("container {found}\n")), "{asked}");
+    }
+    assert!(host.text(&["abcd"], 1).starts_with("no container \"abcd\" is recorded in "));
+    let mut more = Container::of(&namespace);
+    more.id = "0123456789".to_owned();
+    host.start(&more);
+    assert!(host.text(&["0123"], 0).starts_with("container 0123456789\n"));
 }
 
 #[test]

@@ -181,7 +181,7 @@ pub(super) fn told(plan: &Plan, report: &Report) {
         log::warn!("container {}: {note}", plan.id);
     }
     if let Some(names) = grave(&plan.not_covered) {
-        log::warn!("container {}: its rules do not cover {names}; `netlatch inspect {}` says more", plan.id, plan.id);
+        log::warn!("container {}: its rules do not cover {names}; `netlatch inspect` says more", plan.id);
     }
     let table = if report.table.is_some() { "rules in place" } else { "no rules of its own" };
     log::info!("container {}: protected, {table}, {} sysctls set", plan.id, report.sysctls.len());

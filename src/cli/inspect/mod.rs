@@ -4,7 +4,7 @@
 mod print;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::hook::host_addresses;
 use super::load::{self, ConfigFile};
@@ -38,7 +38,7 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 /// The command line, as clap reads it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Question {
-    /// The container; without it, one line for each that is recorded
+    /// The container, by its id or a beginning that no other shares; without it, one line for each that is recorded
     id: Option<String>,
     /// For people or for programs
     #[arg(long, short = 'o', value_enum, default_value_t)]
@@ -147,7 +147,7 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     let registry = Registry::at(&question.run_dir);
     let mut records = registry.records()?;
     if let Some(id) = &question.id {
-        records.retain(|record| record.id == *id);
+        retain(&mut records, id);
         if records.is_empty() {
             put(&format!("{}\n", print::unknown(id, &question.run_dir)))?;
             return Ok(Outcome::Found);
@@ -165,6 +165,18 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     }
     let ended = question.id.is_some() && reports.iter().any(|report| !matches!(report.now, Now::Runs(_)));
     Ok(if ended { Outcome::Found } else { Outcome::Done })
+}
+
+/// Leaves the container of this id; else the only one whose id begins so, as engines take it.
+fn retain(records: &mut Vec<Record>, id: &str) {
+    if records.iter().any(|record| record.id == id) {
+        records.retain(|record| record.id == id);
+        return;
+    }
+    records.retain(|record| !id.is_empty() && record.id.starts_with(id));
+    if records.len() > 1 {
+        records.clear();
+    }
 }
 
 impl Looking {
@@ -300,9 +312,4 @@ fn verdict(running: &Running) -> &'static str {
             Compared::Unknown(_) => "as recorded, not compared",
         },
     }
-}
-
-/// Where records are, for a message.
-fn below(run_dir: &Path) -> String {
-    run_dir.display().to_string()
 }

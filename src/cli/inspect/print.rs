@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Compared, LinkNow, Now, Report, Running, below, verdict};
+use super::{Compared, LinkNow, Now, Report, Running, verdict};
 use crate::nft::wire::listing::{ListedChain, ListedRule, ListedSet, Listing, Seen};
 use crate::plan::uncovered::NotCovered;
 use crate::printable;
@@ -15,11 +15,9 @@ use crate::printable;
 const SEEN_SHOWN: usize = 40;
 
 pub(super) fn unknown(id: &str, run_dir: &Path) -> String {
-    printable::line(&format!(
-        "no container {id:?} is recorded in {}; `netlatch inspect` lists those that are",
-        below(run_dir)
-    ))
-    .into_owned()
+    let dir = run_dir.display();
+    let said = format!("no container {id:?} is recorded in {dir}, or several begin so; `netlatch inspect` lists them");
+    printable::line(&said).into_owned()
 }
 
 /// Everything about one container.

@@ -34,13 +34,14 @@ use crate::nft::filter::{Filter, Ipv6Traffic};
 use crate::nft::ruleset::{Base, Chain, Hook, Match, Table, TableFamily, Verdict};
 use crate::nft::wire::uapi::ETH_P_ARP;
 
-/// Names that engines give to a container's interfaces: docker, podman and CNI `eth0` and on, Multus `net1` and on. The
+/// Names that engines give to a container's interfaces: docker, podman and CNI `eth0` and on, Multus `net1` and on,
+/// slirp4netns `tap0`. The
 /// chain hangs on these from the beginning, so that one that comes later is guarded from its first frame (Linux 6.16; before,
 /// poststart adds it). A prefix that takes in every name (`NFTA_DEVICE_PREFIX`, Linux 6.17) would be better, but `nft` up to
 /// 1.1.3 never ends a listing that has one (seen with 1.0.6).
-pub const LATE_DEVICES: [&str; 16] = [
+pub const LATE_DEVICES: [&str; 17] = [
     "eth0", "eth1", "eth2", "eth3", "eth4", "eth5", "eth6", "eth7", "net1", "net2", "net3", "net4", "net5", "net6",
-    "net7", "net8",
+    "net7", "net8", "tap0",
 ];
 
 /// The table that guards what `filter` decides; `None` where it denies nothing in earnest. Its comment is the caller's.
