@@ -228,6 +228,12 @@ fn shapes() -> Vec<Shape> {
             let mounts = each(n, |n| format!(r#"{{"destination":"/d{n}","type":"bind","source":"/run/s{n}.sock"}},"#));
             bundle(format!(r#"{{"mounts":[{mounts}{{"destination":"/proc"}}]}}"#))
         }),
+        shape("bundle: mounts over /proc", 6_250, |n| {
+            let proc = r#"{"destination":"/proc","type":"proc"},"#.repeat(n);
+            bundle(format!(
+                r#"{{"mounts":[{proc}{{"destination":"/proc/sys","source":"/x","type":"bind","options":["ro"]}}]}}"#
+            ))
+        }),
         shape("bundle: devices", 12_500, |n| {
             let devices = each(n, |n| format!(r#"{{"path":"/dev/x{n}","type":"c","major":{n},"minor":1}},"#));
             let allowed = each(n, |n| format!(r#"{{"allow":true,"type":"c","major":{n},"access":"rwm"}},"#));
