@@ -78,8 +78,18 @@ fn state(fields: String) -> Box<dyn FnOnce()> {
     Box::new(move || drop(State::parse(text.as_bytes())))
 }
 
+/// Read, and planned with under an admin who wants something of it.
 fn bundle(text: String) -> Box<dyn FnOnce()> {
-    Box::new(move || drop(Bundle::parse("f", text.as_bytes())))
+    let config =
+        Config::parse("c", b"egress: [10.0.0.0/8]\nipv6: disable\nnet-admin: allow\n").expect("a configuration");
+    let settings = Settings::decide(Some(config), Requests::default()).expect("settings");
+    Box::new(move || {
+        let Ok(bundle) = Bundle::parse("f", text.as_bytes()) else { return };
+        let state = State::parse(br#"{"ociVersion":"1.0","id":"c","pid":5}"#).expect("a state");
+        if let Ok(plan) = plan(&state, Some(&bundle), &settings, &Facts::default(), None) {
+            drop(plan.to_string());
+        }
+    })
 }
 
 /// Read, decided about under an admin that permits everything, and planned.
@@ -213,6 +223,29 @@ fn shapes() -> Vec<Shape> {
         shape("state: unknown fields", 50_000, |n| state(each(n, |n| format!(r#""x{n}":0,"#)) + r#""pid":1"#)),
         shape("bundle: many sysctls", 12_500, |n| {
             bundle(format!(r#"{{"linux":{{"sysctl":{{{}"z":""}}}}}}"#, each(n, |n| format!(r#""net.x{n}":"1","#))))
+        }),
+        shape("bundle: mounts", 12_500, |n| {
+            let mounts = each(n, |n| format!(r#"{{"destination":"/d{n}","type":"bind","source":"/run/s{n}.sock"}},"#));
+            bundle(format!(r#"{{"mounts":[{mounts}{{"destination":"/proc"}}]}}"#))
+        }),
+        shape("bundle: mounts over /proc", 6_250, |n| {
+            let proc = r#"{"destination":"/proc","type":"proc"},"#.repeat(n);
+            bundle(format!(
+                r#"{{"mounts":[{proc}{{"destination":"/proc/sys","source":"/x","type":"bind","options":["ro"]}}]}}"#
+            ))
+        }),
+        shape("bundle: devices", 12_500, |n| {
+            let devices = each(n, |n| format!(r#"{{"path":"/dev/x{n}","type":"c","major":{n},"minor":1}},"#));
+            let allowed = each(n, |n| format!(r#"{{"allow":true,"type":"c","major":{n},"access":"rwm"}},"#));
+            let (devices, allowed) = (devices.trim_end_matches(','), allowed.trim_end_matches(','));
+            bundle(format!(r#"{{"linux":{{"devices":[{devices}],"resources":{{"devices":[{allowed}]}}}}}}"#))
+        }),
+        shape("bundle: rules of seccomp", 12_500, |n| {
+            let rule =
+                r#"{"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":40,"op":"SCMP_CMP_NE"}]},"#;
+            let rules = rule.repeat(n);
+            let rules = rules.trim_end_matches(',');
+            bundle(format!(r#"{{"linux":{{"seccomp":{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{rules}]}}}}}}"#))
         }),
         shape("bundle: many capabilities", 25_000, |n| {
             bundle(format!(r#"{{"process":{{"capabilities":{{"bounding":[{}"x"]}}}}}}"#, r#""CAP_CHOWN","#.repeat(n)))

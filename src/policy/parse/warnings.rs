@@ -74,7 +74,7 @@ fn unknown_namespaces(manifests: &Manifests) -> Vec<Finding> {
 
 /// Most conditions of policies times pods that are compared to find policies that select nobody. Those behind are not looked at:
 /// every start would wait for it.
-pub const MAX_COMPARISONS: usize = 20_000_000;
+pub const MAX_COMPARISONS: usize = 5_000_000;
 
 /// Policies that select none of the pods that were read. Only where pods of their namespace were read at all: on a host the
 /// folder need not hold those that are started there.
