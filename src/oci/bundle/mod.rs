@@ -195,11 +195,8 @@ impl Bundle {
     pub fn holds_capability(&self, capability: &str) -> Option<&'static str> {
         let Capabilities { bounding, effective, permitted, inheritable, ambient } = &self.capabilities;
         // Without the prefix and in any case, as libcap's cap_from_name under crun may take it.
-        let bare = |name: &str| {
-            let name = name.to_ascii_uppercase();
-            name.strip_prefix("CAP_").map_or(name.clone(), str::to_owned)
-        };
-        let wanted = bare(capability);
+        let bare = |name: &str| name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("CAP_")).then_some(4);
+        let wanted = &capability[bare(capability).unwrap_or(0)..];
         [
             ("effective", effective),
             ("permitted", permitted),
@@ -208,7 +205,9 @@ impl Bundle {
             ("bounding", bounding),
         ]
         .into_iter()
-        .find(|(_, names)| names.iter().flatten().any(|name| bare(name) == wanted))
+        .find(|(_, names)| {
+            names.iter().flatten().any(|name| name[bare(name).unwrap_or(0)..].eq_ignore_ascii_case(wanted))
+        })
         .map(|(set, _)| set)
     }
 
