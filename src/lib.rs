@@ -17,6 +17,8 @@
 //! | list | who may be reached, or may connect, as an operator writes it: [`policy::list::List`] |
 //! | layer | one set of rules; **a packet passes only if every layer of its direction lets it**: [`nft::filter::Layer`] |
 //! | table | our picture of the nftables table: [`nft::ruleset::Table`] |
+//! | guard | its companion of family netdev, which lets out only what the IP stack routed: [`nft::build::guard`](nft::build::guard()) |
+//! | host side | the same layers at the host's end of a container's links, where it cannot reach them: [`nft::build::host_side`](nft::build::host_side()) |
 //! | plan | the ordered steps, a plain value that can be printed, compared and applied: [`plan::Plan`] |
 //! | not covered | what a container can do that no rule governs, told from its bundle: [`plan::uncovered`] |
 //! | flow | what the kernel tracks of a connection, and lets pass unasked once it began: [`conntrack::Flow`] |
@@ -78,7 +80,7 @@
 //! 4. **Join** ([`kernel::netns`]): pidfd, setns, and the comparison with our own namespace once more behind it, where
 //!    nothing can be swapped. pid 0, pid 1 and our own namespace are refused. `CAP_SYS_ADMIN` goes.
 //! 5. **Plan** ([`plan`]), which refuses what config.json contradicts: runc writes its sysctls after us.
-//! 6. **Apply** ([`kernel::apply`]), closing before opening: the table in one batch, then sysctls (before `lo`, so that `::1`
+//! 6. **Apply** ([`kernel::apply`]), closing before opening: the table with its guard in one batch, then sysctls (before `lo`, so that `::1`
 //!    never appears where IPv6 is to be off), then `lo`. Whatever fails leaves the namespace filtered.
 //! 7. **Read back** what was written, each step its own. A difference is a failure.
 //! 8. **Record** ([`registry`]). No rule depends on a record.

@@ -22,7 +22,8 @@
 //! a forbidden flow for the reply to one that never was. That concerns what comes in too, so that `lo` is guarded
 //! where only ingress is filtered.
 //!
-//! **What it costs.** One expression, a comparison and a verdict for each packet that leaves; README has the figure.
+//! **What it costs.** One expression, a comparison and a verdict for each packet that leaves: beside conntrack and the layers
+//! nothing that sendto(2) over a veth could be seen to take longer by.
 //!
 //! **What passes it.** AF_XDP sockets, which need CAP_NET_RAW: `xsk_generic_xmit` calls `__dev_direct_xmit`, which has no hook.
 //! See `netlatch plan`, "not covered".
