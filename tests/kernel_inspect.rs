@@ -100,10 +100,16 @@ fn send(from: &Namespace, to: &str, times: usize) {
     }
 }
 
+/// Whether an object is of family inet. (The guard against packet sockets is a table of family netdev.)
+fn is_inet(object: &Value) -> bool {
+    let members = object.as_object().into_iter().flat_map(|object| object.values());
+    members.filter_map(|member| member.get("family")).any(|family| family == "inet")
+}
+
 /// What nft says of the rules of a chain: comment, and the counter where there is one.
 fn by_nft(objects: &[Value]) -> BTreeMap<String, Vec<(String, Value)>> {
     let mut chains: BTreeMap<String, Vec<(String, Value)>> = BTreeMap::new();
-    for object in objects {
+    for object in objects.iter().filter(|object| is_inet(object)) {
         if let Some(chain) = object.get("chain") {
             chains.entry(chain["name"].as_str().unwrap().to_owned()).or_default();
         }
@@ -179,7 +185,7 @@ fn the_text_of_the_rules_loads_as_what_the_kernel_holds() {
         host.start(&container);
         let said = host.json(&container.id);
         // The same sets and chains as nft lists them, and our text for the rules.
-        let listed = namespace.run("nft", &["list", "ruleset"], "");
+        let listed = namespace.run("nft", &["list", "table", "inet", "netlatch"], "");
         let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for chain in said["chains"].as_array().unwrap() {
             let text = |rule: &Value| format!("{} comment {}", rule["rule"].as_str().unwrap(), rule["comment"]);
@@ -207,6 +213,7 @@ fn the_text_of_the_rules_loads_as_what_the_kernel_holds() {
         other.nft_load(&script);
         let sorted = |namespace: &Namespace| {
             let mut objects = namespace.nft_json();
+            objects.retain(is_inet);
             for object in &mut objects {
                 if let Some(elements) = object.pointer_mut("/set/elem").and_then(Value::as_array_mut) {
                     elements.sort_by_key(Value::to_string);
