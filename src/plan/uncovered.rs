@@ -220,13 +220,15 @@ impl Looking<'_> {
     }
 
     fn proc_sys(&mut self) {
+        // Asked once: config.json may name any number of mounts.
+        let held = self.bundle.holds_proc_sys || self.covers_proc_sys();
         let place = self.bundle.mounts.iter().enumerate().find(|(_, mount)| {
             if mount.read_only {
                 return false;
             }
             let part = |path: &str| matches!(path, "/proc" | "/proc/sys" | "/proc/sys/net");
             match mount.destination.as_str() {
-                "/proc" if mount.kind == "proc" => !self.bundle.holds_proc_sys && !self.covers_proc_sys(),
+                "/proc" if mount.kind == "proc" => !held,
                 _ => mount.bind && part(&mount.source),
             }
         });
