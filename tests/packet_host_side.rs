@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use support::game::{ALLOWED, FORBIDDEN, LIST, Marker, at, datagram, own};
+use support::game::{ALLOWED, FORBIDDEN, LIST, Marker, at, datagram, like, link, own};
 use support::link::{Way, send_frame};
 use support::outside::{Scene, Wire};
 use support::wire::{self, ACK, ETH_P_8021Q};
@@ -226,6 +226,56 @@ fn a_packet_to_itself_from_a_forbidden_address_begins_no_flow() {
         },
         still_passes,
     );
+}
+
+#[test]
+fn what_it_draws_here_of_its_neighbours_flows_is_not_its_own_to_answer() {
+    // A bridge sends frames where it last saw their hardware address, and the container writes that as it likes.
+    for mode in ["allow", "host-side"] {
+        let scene = Scene::started(Wire::Bridged, mode, &[("egress", LIST)]);
+        flush(&scene);
+        let world = &scene.arena.world;
+        let ((index, far_mac), (_, mac)) = (link(&world.far, "eth0"), scene.arena.eth0);
+        for peer in forbidden(53) {
+            let neighbour = like(peer.ip(), ["10.9.0.77", "fd99::77"]);
+            let packet = wire::udp(peer, at(neighbour, 4242), b"to a neighbour");
+            let frame = wire::ethernet(far_mac, mac, wire::ether_type(&packet), &packet);
+            world.far.within(|| send_frame(index, &frame)).unwrap();
+            std::thread::sleep(SILENCE);
+            let marker = scene.arena.marker();
+            let sent = world.ctr.within(|| UdpSocket::bind(own_end(peer, 4242))?.send_to(marker.bytes(), peer));
+            std::thread::sleep(SILENCE);
+            assert_eq!(scene.arena.arrived(&marker) > 0, mode == "allow", "{mode}, {peer}: {sent:?}");
+        }
+    }
+}
+
+#[test]
+fn a_first_fragment_that_ends_before_its_port_does_not_leave_nor_do_the_others() {
+    /// `IPPROTO_DSTOPTS`.
+    const OPTIONS: u8 = 60;
+    for wire in Wire::ALL {
+        for (mode, port) in [("allow", 25), ("host-side", 25), ("host-side", 26)] {
+            let scene = Scene::started(wire, mode, &[("egress", "*, !udp/*:25")]);
+            flush(&scene);
+            let ((index, mac), far_mac) = (scene.arena.eth0, scene.arena.far_mac);
+            let to = at(ALLOWED[1], port);
+            let marker = scene.arena.marker();
+            let udp = wire::udp_segment(own_end(to, 4242), to, &marker.times(64));
+            // PadN of four; UDP is 17.
+            let options = [17, 0, 1, 4, 0, 0, 0, 0];
+            let whole = [&options[..], &udp].concat();
+            let cut = if port == 25 { 8 } else { 16 };
+            for (at, more, part) in [(0, true, &whole[..cut]), (cut as u16, false, &whole[cut..])] {
+                let packet = wire::fragment(own(to.ip()), to.ip(), OPTIONS, at, more, part);
+                let frame = wire::ethernet(mac, far_mac, wire::ether_type(&packet), &packet);
+                scene.arena.world.ctr.within(|| send_frame(index, &frame)).unwrap();
+            }
+            std::thread::sleep(SILENCE);
+            let passes = mode == "allow" || port == 26;
+            assert_eq!(scene.arena.arrived(&marker) > 0, passes, "{wire:?}, {mode}, port {port}");
+        }
+    }
 }
 
 #[test]

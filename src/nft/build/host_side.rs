@@ -14,7 +14,8 @@
 //!          jump egress                the layers, as in the container's own table
 //!          remember the flow: accept
 //!
-//! egress   what it is to receive      the same the other way round: enters4, enters6
+//! egress   what it is to receive      the same the other way round: enters4, enters6; remembered where it is to an
+//!                                     address of its own
 //! ```
 //!
 //! Why it is so:
@@ -26,9 +27,15 @@
 //! * **Its own source, or nothing.** The addresses are those that it had before its process ran. With any other source it could
 //!   have a packet routed back to itself and so begin, from outside, a flow that it may then answer. An address that comes later
 //!   is not believed.
+//! * **A flow that may be answered was to the container.** A container can have a bridge send it its neighbours' frames, by
+//!   their hardware addresses. Those come in as before, but nothing is remembered of them: their flows are not its own to
+//!   go on with.
+//! * **No port, no passage.** The first fragment of an IPv6 packet may end before the transport header (RFC 7112). What denies
+//!   a port takes no notice of it, and the port comes in the next one.
 //! * **The frame's own type, not the kernel's idea of it** ([`Match::FrameType`]): a VLAN tag makes it another frame.
 //! * **Fragments** have no ports but in the first. That one is judged, and the others of the same packet follow it. The ports
-//!   stand in the first eight bytes, and fragments begin at multiples of eight, so no later one can replace them.
+//!   stand in the first eight bytes of the transport header, and fragments begin at multiples of eight, so no later one can
+//!   replace a part of them.
 //! * **ICMP errors** come in where they cite a packet of a flow that was let out; none goes out unless a layer lets it.
 //! * **Denial is silence.** The container's own table, as long as it is there, answers before.
 //!
@@ -41,7 +48,7 @@ use super::{Builder, ICMPV6_MGM_QUERY, ICMPV6_MLD2_REPORT, counted, judges, peer
 use super::{NDISC_NEIGHBOUR_ADVERTISEMENT, NDISC_NEIGHBOUR_SOLICITATION};
 use super::{NDISC_ROUTER_ADVERTISEMENT, NDISC_ROUTER_SOLICITATION};
 use crate::error::{Cause, Failure};
-use crate::net::{AddrRange, Direction, Family, Transport, bits_of};
+use crate::net::{AddrRange, Direction, Family, PortRange, Transport, bits_of};
 use crate::nft::filter::{Denial, Filter, Layer};
 use crate::nft::ruleset::{
     Base, Chain, Hook, KeyType, Kind, Match, Rule, Set, Side, Statement, Table, TableFamily, Verdict,
@@ -222,7 +229,7 @@ impl Builder {
     }
 
     fn family_chain(&mut self, filter: &Filter, direction: Direction, family: Family, name: String) {
-        let judged = match direction {
+        let mut judged = match direction {
             Direction::Egress => {
                 let own = Match::AddressIn(Side::Source, family, format!("{OWN}{}", version(family)));
                 let judged = format!("{name}_own");
@@ -266,18 +273,31 @@ impl Builder {
         if judges(filter, direction) {
             rules.push(rule(Vec::new(), Verdict::Jump(direction.name().to_owned()), "layers"));
         }
-        rules.push(all_of(vec![remember()], vec![Match::MoreFragments(family)], None, "its other fragments follow"));
+        let follow = |more: Vec<Match>| {
+            let first = std::iter::once(Match::MoreFragments(family)).chain(more).collect();
+            all_of(vec![remember()], first, None, "its other fragments follow")
+        };
+        if direction == Direction::Ingress {
+            let to_it = Match::AddressIn(Side::Destination, family, format!("{OWN}{}", version(family)));
+            let begins = format!("{judged}_own");
+            rules.push(rule(vec![to_it], Verdict::Goto(begins.clone()), "to the container"));
+            rules.push(rule(Vec::new(), Verdict::Accept, "not to the container, so nothing for it to answer"));
+            self.chains.push(Chain { name: judged, base: None, rules: std::mem::take(&mut rules) });
+            judged = begins;
+        }
         let flow = |ports, timeout_s| Statement::RememberFlow { side, family, ports, set: begun.clone(), timeout_s };
         let tcp = Match::Protocol(Transport::Tcp.number());
-        for (matches, ports, timeout_s) in [
-            (vec![Match::TcpEnds], true, ENDING_S),
-            (vec![tcp], true, TCP_S),
-            (vec![Match::ProtocolIn(ports)], true, OTHERS_S),
-            (Vec::new(), false, OTHERS_S),
-        ] {
-            let comment = "every layer let it pass";
-            rules.push(all_of(vec![flow(ports, timeout_s)], matches, Some(Verdict::Accept), comment));
+        // A comparison that every port stands, but none that cannot be read.
+        rules.push(follow(vec![Match::ProtocolIn(ports.clone()), Match::Port(PortRange::ALL)]));
+        let passed = "every layer let it pass";
+        for (matches, timeout_s) in
+            [(vec![Match::TcpEnds], ENDING_S), (vec![tcp], TCP_S), (vec![Match::ProtocolIn(ports.clone())], OTHERS_S)]
+        {
+            rules.push(all_of(vec![flow(true, timeout_s)], matches, Some(Verdict::Accept), passed));
         }
+        rules.push(counted(vec![Match::ProtocolIn(ports)], Verdict::Drop, "ports that cannot be read, or no room"));
+        rules.push(follow(Vec::new()));
+        rules.push(all_of(vec![flow(false, OTHERS_S)], Vec::new(), Some(Verdict::Accept), passed));
         rules.push(counted(Vec::new(), Verdict::Drop, "more flows than can be remembered"));
         self.chains.push(Chain { name: judged, base: None, rules });
     }
