@@ -184,6 +184,13 @@ fn check_bundle(
             NetAdmin::Refuse => {
                 return Err(Failure::new("protect the container", Cause::NetAdmin(format!("{set} set"))));
             }
+            // Without one it holds the capability over the host's namespace too, which its veth names: RTM_NEWLINK with
+            // IFLA_TARGET_NETNSID or IFLA_LINK_NETNSID (`rtnl_get_net_ns_capable`) makes it another link, without rules.
+            NetAdmin::HostSide if !bundle.user_namespace => {
+                let problem = "without a user namespace its CAP_NET_ADMIN makes links in the host's network as well";
+                let doing = "protect a container that holds CAP_NET_ADMIN";
+                return Err(Failure::new(doing, Cause::HostSide(problem.to_owned())));
+            }
             NetAdmin::HostSide => outside = true,
             NetAdmin::Allow => notes
                 .push(format!("unprotected: the container's {set} set holds CAP_NET_ADMIN, which the admin allows")),
@@ -312,5 +319,23 @@ mod tests {
         assert!(table.contains("icmpv6 type 134 drop"), "{table}");
         assert_eq!(plan_under("").table(), None);
         assert_eq!(plan_under("router-advertisements: accept\n").table(), None);
+    }
+
+    #[test]
+    fn without_a_user_namespace_nothing_at_the_hosts_side_holds_and_it_does_not_start() {
+        let bundle = |namespaces: &str| {
+            let text = format!(
+                r#"{{"process":{{"capabilities":{{"bounding":["CAP_NET_ADMIN"]}}}},"linux":{{"namespaces":[{namespaces}]}}}}"#
+            );
+            Bundle::parse("/b/config.json", text.as_bytes()).unwrap()
+        };
+        let state = State::parse(br#"{"ociVersion":"1.0","id":"c","pid":5,"annotations":{}}"#).unwrap();
+        let config = Config::parse("c.yaml", b"egress: none\nnet-admin: host-side\n").unwrap();
+        let settings = Settings::decide(Some(config), Requests::default()).unwrap();
+        let plan_of = |bundle: &Bundle| plan(&state, Some(bundle), &settings, &Facts::default(), None);
+        let failure = plan_of(&bundle(r#"{"type":"network"}"#)).unwrap_err();
+        assert_eq!(failure.exit_code(), 19, "{failure}");
+        let plan = plan_of(&bundle(r#"{"type":"network"},{"type":"user"}"#)).unwrap();
+        assert!(plan.host_side.is_some());
     }
 }

@@ -137,7 +137,7 @@ impl Scene {
                 "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
             },
             "root": {"path": "rootfs"},
-            "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "network"}]},
+            "linux": {"namespaces": [{"type": "user"}, {"type": "pid"}, {"type": "mount"}, {"type": "network"}]},
         }));
     }
 
