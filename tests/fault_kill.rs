@@ -53,7 +53,7 @@ fn a_start_killed_at_any_point_is_repaired_by_the_same_start() {
     let plan = planned(&host, &one);
     let points = host.points("createRuntime", &one.state(Dialect::Runc));
     is_protected("undisturbed", &first, &plan);
-    host.must("poststop", &one.stopped(Dialect::Runc));
+    host.must("poststop", &one.ended(Dialect::Runc));
     for step in ["join", "decided", "send", "hear", "loaded", "table", "sysctl", "sysctls", "lo", "file-written", "end"]
     {
         assert!(points.iter().any(|point| point == step), "{step} is no point of {points:?}");
@@ -70,7 +70,7 @@ fn a_start_killed_at_any_point_is_repaired_by_the_same_start() {
         host.must("createRuntime", &state);
         is_protected(&case, &namespace, &plan);
         host.must("poststart", &running(&victim));
-        host.must("poststop", &victim.stopped(Dialect::Runc));
+        host.must("poststop", &victim.ended(Dialect::Runc));
         is_clean(&case, &host);
     }
     host.is_untouched();
@@ -83,7 +83,7 @@ fn a_start_that_fails_at_any_point_says_so_and_leaves_rules_in_force() {
     let one = container("one", &first, &ASKED);
     let plan = planned(&host, &one);
     let points = host.points("createRuntime", &one.state(Dialect::Runc));
-    host.must("poststop", &one.stopped(Dialect::Runc));
+    host.must("poststop", &one.ended(Dialect::Runc));
     let loaded = points.iter().position(|point| point == "loaded").unwrap();
     let mut failed = 0;
     for (n, point) in points.iter().enumerate() {
@@ -106,7 +106,7 @@ fn a_start_that_fails_at_any_point_says_so_and_leaves_rules_in_force() {
         }
         host.must("createRuntime", &state);
         is_protected(&case, &namespace, &plan);
-        host.must("poststop", &victim.stopped(Dialect::Runc));
+        host.must("poststop", &victim.ended(Dialect::Runc));
         is_clean(&case, &host);
     }
     assert!(failed + 2 > points.len(), "{failed} of {points:?}");
@@ -161,7 +161,7 @@ impl Shop {
     }
 
     fn stop(&self, container: &Container) {
-        self.host.must("poststop", &container.stopped(Dialect::Runc));
+        self.host.must("poststop", &container.ended(Dialect::Runc));
     }
 
     /// Web and the front stop, and nothing is left.
@@ -262,14 +262,14 @@ fn a_poststop_killed_at_any_point_is_repaired_by_the_same_poststop() {
     let Pictures { alone, both, .. } = shop.pictures();
     let (second, _namespace) = shop.second();
     shop.host.must("createRuntime", &second.state(Dialect::Runc));
-    let points = shop.host.points("poststop", &second.stopped(Dialect::Runc));
+    let points = shop.host.points("poststop", &second.ended(Dialect::Runc));
     for (n, point) in points.iter().enumerate() {
         let case = format!("killed at {point}, the {}th of {}", n + 1, points.len());
         let (second, namespace) = shop.second();
         shop.host.must("createRuntime", &second.state(Dialect::Runc));
         assert_eq!(shop.web(), both, "{case}");
         drop(namespace);
-        let stopped = second.stopped(Dialect::Runc);
+        let stopped = second.ended(Dialect::Runc);
         assert!(was_killed(&shop.host.run("poststop", &stopped, &format!("kill * {}", n + 1))), "{case}");
         shop.host.must("poststop", &stopped);
         assert_eq!(shop.web(), alone, "{case}");

@@ -48,7 +48,7 @@ fn undisturbed() -> Undisturbed {
     let one = container("one", &namespace, &ASKED);
     let start = host.points("createRuntime", &one.state(Dialect::Runc));
     let poststart = host.points("poststart", &running(&one));
-    host.must("poststop", &one.stopped(Dialect::Runc));
+    host.must("poststop", &one.ended(Dialect::Runc));
     assert!(lo_is_up(&namespace));
     Undisturbed { rules: rules(&namespace), host, start, poststart }
 }
@@ -165,7 +165,7 @@ impl Shop {
         let start = host.points("createRuntime", &second.state(Dialect::Runc));
         let both = rules(&web);
         assert_ne!(alone, both);
-        let stop = host.points("poststop", &second.stopped(Dialect::Runc));
+        let stop = host.points("poststop", &second.ended(Dialect::Runc));
         assert_eq!(rules(&web), alone);
         Shop { host, web, alone, both, start, stop, _front: front }
     }
@@ -177,7 +177,7 @@ impl Shop {
             let next = pod_of("next", "app=other", &other);
             self.host.must("createRuntime", &next.state(Dialect::Runc));
             assert_eq!(rules(&self.web), wanted, "{fault}: who starts next brings web about");
-            self.host.must("poststop", &next.stopped(Dialect::Runc));
+            self.host.must("poststop", &next.ended(Dialect::Runc));
         }
     }
 
@@ -195,7 +195,7 @@ impl Shop {
         }
         self.host.must("createRuntime", &second.state(Dialect::Runc));
         assert_eq!(rules(&self.web), self.both, "{fault}");
-        self.host.must("poststop", &second.stopped(Dialect::Runc));
+        self.host.must("poststop", &second.ended(Dialect::Runc));
         assert_eq!(rules(&self.web), self.alone, "{fault}");
         output.status.success()
     }
@@ -205,7 +205,7 @@ impl Shop {
         let namespace = self.host.pod(3);
         let second = pod_of("second", FRONT_LABELS, &namespace);
         self.host.must("createRuntime", &second.state(Dialect::Runc));
-        let output = self.host.run("poststop", &second.stopped(Dialect::Runc), fault);
+        let output = self.host.run("poststop", &second.ended(Dialect::Runc), fault);
         assert!(output.status.success(), "{fault}: {}", text(&output));
         self.next_repairs(fault, &self.alone);
     }

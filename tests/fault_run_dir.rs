@@ -80,7 +80,7 @@ impl Scene {
             assert!(!rules(&self.next.1).is_empty(), "{case}: rules come before the record");
         }
         // An engine could do nothing about it.
-        stage("poststop", &self.next.0.stopped(Dialect::Runc), 0);
+        stage("poststop", &self.next.0.ended(Dialect::Runc), 0);
     }
 
     /// With a fresh directory everything goes on.
@@ -93,7 +93,7 @@ impl Scene {
         }
         assert_eq!(rules(&self.web.1), self.before, "{case}");
         for (pod, _) in [&self.next, &self.front, &self.web] {
-            self.host.must("poststop", &pod.stopped(Dialect::Runc));
+            self.host.must("poststop", &pod.ended(Dialect::Runc));
         }
         self.host.is_untouched();
     }
@@ -280,7 +280,7 @@ fn a_record_of_its_own_that_cannot_be_read_is_replaced_or_said_to_be_in_the_way(
                     let (code, line) = scene.host.refused(&case, &scene.next.0.id, &output);
                     assert_eq!(code, start, "{case}: {line}");
                 }
-                scene.host.must("poststop", &scene.next.0.stopped(Dialect::Runc));
+                scene.host.must("poststop", &scene.next.0.ended(Dialect::Runc));
             });
             replaced(&scene.record(&scene.front.0), &*change, || {
                 let case = format!("the record of who is at poststart is {case}");
@@ -363,7 +363,7 @@ fn a_lock_that_somebody_keeps_is_waited_for_until_the_deadline() {
     let stages = [
         ("createRuntime", next, 41),
         ("poststart", running(&scene.front.0), 41),
-        ("poststop", scene.next.0.stopped(Dialect::Runc), 0),
+        ("poststop", scene.next.0.ended(Dialect::Runc), 0),
     ];
     in_parallel(&stages, |(stage, state, wanted)| {
         let began = Instant::now();

@@ -98,6 +98,14 @@ impl Container {
         state
     }
 
+    /// Ends its process, and what a runtime then says at poststop.
+    pub(crate) fn ended(&self, dialect: Dialect) -> Value {
+        if Path::new(&format!("/proc/{}", self.pid)).exists() {
+            super::namespace::end(self.pid);
+        }
+        self.stopped(dialect)
+    }
+
     /// The state at poststop: no pid from runc, pid 0 from crun.
     pub(crate) fn stopped(&self, dialect: Dialect) -> Value {
         let mut state = self.state(dialect);
