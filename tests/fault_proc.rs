@@ -144,7 +144,7 @@ fn a_container_is_protected_where_processes_are_hidden() {
         must(&host, mounts, "createRuntime", &one.state(Dialect::Runc));
         must(&host, mounts, "poststart", &running(&one));
         assert!(stranger.rules().contains("10.0.0.0/8"), "{mounts}");
-        must(&host, mounts, "poststop", &one.ended(Dialect::Runc));
+        must(&host, mounts, "poststop", &one.stopped(Dialect::Runc));
     }
     host.is_untouched();
 }
@@ -186,7 +186,7 @@ fn a_peer_whose_process_is_hidden_stays_in_the_sets() {
         let next = pod_of("next", "app=other", &other);
         must(&host, mounts, "createRuntime", &next.state(Dialect::Runc));
         must(&host, mounts, "poststart", &running(&next));
-        must(&host, mounts, "poststop", &next.ended(Dialect::Runc));
+        must(&host, mounts, "poststop", &next.stopped(Dialect::Runc));
         assert_eq!(rules(&web), both, "{mounts}");
         let reload = host.run_under(mounts, "reload", &Value::Null);
         assert!(reload.status.success(), "{mounts}: {}", text(&reload));
