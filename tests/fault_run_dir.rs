@@ -24,7 +24,6 @@ struct Scene {
     host: Host,
     web: (Container, Namespace),
     front: (Container, Namespace),
-    next: (Container, Namespace),
     policies: bool,
     /// Web's rules.
     before: Vec<Value>,
@@ -33,22 +32,18 @@ struct Scene {
 impl Scene {
     fn new(policies: bool) -> Scene {
         let host = if policies { Host::new("", &[SHOP, WEB_TAKES_FRONT]) } else { Host::new("", &[]) };
-        let pod = |name: &str, labels: &str, number| {
-            let namespace = host.pod(number);
-            let pod = if policies {
-                pod_of(name, labels, &namespace)
-            } else {
-                container(name, &namespace, &[("egress", "10.0.0.0/8")])
-            };
-            (pod, namespace)
-        };
-        let (web, front, next) =
-            (pod("web", WEB_LABELS, 1), pod("front", FRONT_LABELS, 2), pod("next", "app=other", 3));
+        let web = pod(&host, policies, "web", WEB_LABELS, 1);
+        let front = pod(&host, policies, "front", FRONT_LABELS, 2);
         for (pod, _) in [&web, &front] {
             host.must("createRuntime", &pod.state(Dialect::Runc));
         }
         let before = rules(&web.1);
-        Scene { host, web, front, next, policies, before }
+        Scene { host, web, front, policies, before }
+    }
+
+    /// Who starts next: another process each time, since a stop is one only once its process has ended.
+    fn next(&self) -> (Container, Namespace) {
+        pod(&self.host, self.policies, "next", "app=other", 3)
     }
 
     fn run_dir(&self) -> PathBuf {
@@ -62,6 +57,7 @@ impl Scene {
     /// Runs all stages in what became of the run directory. `mounts` come before each.
     fn stages(&self, case: &str, mounts: &str, wanted: Wanted) {
         let case = format!("{case}, policies: {}", self.policies);
+        let (next, namespace) = self.next();
         let stage = |stage: &str, state: &Value, wanted: i32| {
             let began = Instant::now();
             let output = self.host.run_under(mounts, stage, state);
@@ -75,28 +71,40 @@ impl Scene {
             assert_eq!(rules(&self.web.1), self.before, "{case}: {stage}: web has other rules now");
         };
         stage("poststart", &running(&self.front.0), wanted.poststart);
-        stage("createRuntime", &self.next.0.state(Dialect::Runc), wanted.start);
+        stage("createRuntime", &next.state(Dialect::Runc), wanted.start);
         if !self.policies {
-            assert!(!rules(&self.next.1).is_empty(), "{case}: rules come before the record");
+            assert!(!rules(&namespace).is_empty(), "{case}: rules come before the record");
         }
         // An engine could do nothing about it.
-        stage("poststop", &self.next.0.ended(Dialect::Runc), 0);
+        stage("poststop", &next.ended(Dialect::Runc), 0);
     }
 
     /// With a fresh directory everything goes on.
     fn goes_on(&self, case: &str) {
         let dir = self.run_dir();
         let _ = fs::remove_dir_all(&dir).or_else(|_| fs::remove_file(&dir));
-        for (pod, _) in [&self.web, &self.front, &self.next] {
+        let next = self.next();
+        for (pod, _) in [&self.web, &self.front, &next] {
             self.host.must("createRuntime", &pod.state(Dialect::Runc));
             self.host.must("poststart", &running(pod));
         }
         assert_eq!(rules(&self.web.1), self.before, "{case}");
-        for (pod, _) in [&self.next, &self.front, &self.web] {
+        for (pod, _) in [&next, &self.front, &self.web] {
             self.host.must("poststop", &pod.ended(Dialect::Runc));
         }
         self.host.is_untouched();
     }
+}
+
+/// A container that has the addresses with this number, which follows policies or asks for rules of its own.
+fn pod(host: &Host, policies: bool, name: &str, labels: &str, number: usize) -> (Container, Namespace) {
+    let namespace = host.pod(number);
+    let pod = if policies {
+        pod_of(name, labels, &namespace)
+    } else {
+        container(name, &namespace, &[("egress", "10.0.0.0/8")])
+    };
+    (pod, namespace)
 }
 
 /// The exit codes of a start, and of the poststart of somebody who started before.
@@ -271,16 +279,17 @@ fn a_record_of_its_own_that_cannot_be_read_is_replaced_or_said_to_be_in_the_way(
         for (case, change) in broken(&whole) {
             // What somebody changed within may still be a record.
             let start = if case.starts_with("a directory") { 40 } else { 0 };
-            replaced(&scene.record(&scene.next.0), &*change, || {
+            let (next, _namespace) = scene.next();
+            replaced(&scene.record(&next), &*change, || {
                 let case = format!("its own record is {case}");
-                let output = scene.host.run("createRuntime", &scene.next.0.state(Dialect::Runc), "");
+                let output = scene.host.run("createRuntime", &next.state(Dialect::Runc), "");
                 if start == 0 {
                     assert!(output.status.success(), "{case}: {}", text(&output));
                 } else {
-                    let (code, line) = scene.host.refused(&case, &scene.next.0.id, &output);
+                    let (code, line) = scene.host.refused(&case, &next.id, &output);
                     assert_eq!(code, start, "{case}: {line}");
                 }
-                scene.host.must("poststop", &scene.next.0.ended(Dialect::Runc));
+                scene.host.must("poststop", &next.ended(Dialect::Runc));
             });
             replaced(&scene.record(&scene.front.0), &*change, || {
                 let case = format!("the record of who is at poststart is {case}");
@@ -359,11 +368,11 @@ fn a_lock_that_somebody_keeps_is_waited_for_until_the_deadline() {
     let scene = Scene::new(true);
     let file = fs::OpenOptions::new().write(true).open(scene.run_dir().join("lock")).unwrap();
     let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
-    let next = scene.next.0.state(Dialect::Runc);
+    let ((next, _namespace), (gone, _)) = (scene.next(), scene.next());
     let stages = [
-        ("createRuntime", next, 41),
+        ("createRuntime", next.state(Dialect::Runc), 41),
         ("poststart", running(&scene.front.0), 41),
-        ("poststop", scene.next.0.ended(Dialect::Runc), 0),
+        ("poststop", gone.ended(Dialect::Runc), 0),
     ];
     in_parallel(&stages, |(stage, state, wanted)| {
         let began = Instant::now();

@@ -101,10 +101,11 @@ fn exists(pid: i32) -> bool {
     pid > 0 && kill(nix::unistd::Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
-/// Whether there is a process with this number that /proc does not show: mounted with `hidepid`, it keeps from who has no
-/// CAP_SYS_PTRACE what others run. Who may not be looked at is not said to be gone.
+/// Whether there is a process with this number that /proc tells nothing of: mounted with `hidepid`, it keeps from who has no
+/// CAP_SYS_PTRACE what others run (`proc_pid_permission`: EPERM at 1, ENOENT at 2). Who may not be looked at is not said to
+/// be gone.
 pub(super) fn is_hidden(pid: i32) -> bool {
-    exists(pid) && matches!(stat(pid), Ok(None)) && exists(pid)
+    exists(pid) && !matches!(stat(pid), Ok(Some(_))) && exists(pid)
 }
 
 /// Whether `netns` is behind `target`. What may not be looked at is not said to be gone.
