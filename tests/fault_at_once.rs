@@ -84,7 +84,6 @@ fn of_two_that_ask_for_the_same_at_once_both_have_it() {
 }
 
 #[test]
-#[ignore = "open: of two that ask for the same one may read back while the other loads, and fail with 34"]
 fn two_at_once_on_one_namespace_are_both_protected_or_told_why_not() {
     let host = Host::new("", &[]);
     for round in 0..24 {
