@@ -11,6 +11,7 @@ use crate::kernel::link::Links;
 use crate::kernel::netns::{Inside, Own};
 use crate::kernel::process::Deadline;
 use crate::kernel::socket::{BUFFER, Socket};
+use crate::netlink::Message;
 use crate::nft::build::HOST_TABLE;
 use crate::nft::members::Change;
 use crate::nft::ruleset::{TABLE, Table, TableFamily};
@@ -551,26 +552,33 @@ impl<'i> Tables<'i> {
 
     /// Asks one question and gives every message of the answer to `held`.
     fn ask(&mut self, ask: &Ask<'_>, held: &mut Held) -> Result<(), Failure> {
+        const DOING: &str = "read the rules";
         for _ in 0..DUMP_TRIES {
             let mut attempt = Held::for_answer(ask, held);
-            if self.ask_once(ask, &mut attempt)? {
+            if self.ask_once(ask, held, DOING, |message| attempt.take(message))? {
                 held.adopt(ask, attempt);
                 return Ok(());
             }
         }
-        Err(Failure::new("read the rules", Cause::ReadBack("the table keeps changing while it is read".to_owned())))
+        Err(Failure::new(DOING, Cause::ReadBack("the table keeps changing while it is read".to_owned())))
     }
 
-    /// `false` where the answer was interrupted by a change (`NLM_F_DUMP_INTR`) and must be asked for again.
-    fn ask_once(&mut self, ask: &Ask<'_>, held: &mut Held) -> Result<bool, Failure> {
-        const DOING: &str = "read the rules";
+    /// Asks one question and gives every message of the answer to `take`. `false` where the answer was interrupted by a
+    /// change (`NLM_F_DUMP_INTR`) and must be asked for again.
+    fn ask_once(
+        &mut self,
+        ask: &Ask<'_>,
+        of: &Held,
+        doing: &str,
+        mut take: impl FnMut(&Message<'_>),
+    ) -> Result<bool, Failure> {
         self.sequence += 1;
-        self.socket.send(&ask.message(held, self.sequence))?;
+        self.socket.send(&ask.message(of, self.sequence))?;
         let mut whole = true;
         loop {
-            let messages = self.socket.receive(&mut self.buffer, &self.deadline, DOING)?;
+            let messages = self.socket.receive(&mut self.buffer, &self.deadline, doing)?;
             for message in messages {
-                let failed = |errno| Failure::new(DOING, Cause::Netlink { call: "reading a table", errno });
+                let failed = |errno| Failure::new(doing, Cause::Netlink { call: "reading a table", errno });
                 let message = message.map_err(failed)?;
                 if message.sequence != self.sequence {
                     continue;
@@ -579,7 +587,7 @@ impl<'i> Tables<'i> {
                 match message.verdict() {
                     Some(Ok(())) => return Ok(whole),
                     Some(Err(errno)) => return Err(failed(errno)),
-                    None => held.take(&message),
+                    None => take(&message),
                 }
                 if *ask == Ask::Table {
                     return Ok(whole);

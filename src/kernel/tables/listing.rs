@@ -1,14 +1,11 @@
 //! What the kernel holds, for people: read without a thought to what it should be.
 
-use nix::errno::Errno;
-
 use super::{DUMP_TRIES, LARGE_BUFFER, Tables, is_absent};
 use crate::error::{Cause, Failure};
 use crate::nft::ruleset::{TABLE, Table, TableFamily};
 use crate::nft::wire::dump::Ask;
 use crate::nft::wire::held::Held;
 use crate::nft::wire::listing::Listing;
-use crate::nft::wire::uapi::NLM_F_DUMP_INTR;
 
 const DOING: &str = "list the rules";
 
@@ -52,39 +49,13 @@ impl Tables<'_> {
     }
 
     fn list(&mut self, ask: &Ask<'_>, listing: &mut Listing) -> Result<(), Failure> {
+        let ours = Held::empty(TABLE, TableFamily::Inet);
         for _ in 0..DUMP_TRIES {
             listing.forget(ask);
-            if self.list_once(ask, listing)? {
+            if self.ask_once(ask, &ours, DOING, |message| listing.take(message))? {
                 return Ok(());
             }
         }
         Err(Failure::new(DOING, Cause::ReadBack("the table keeps changing while it is read".to_owned())))
-    }
-
-    /// `false` where the answer was interrupted by a change.
-    fn list_once(&mut self, ask: &Ask<'_>, listing: &mut Listing) -> Result<bool, Failure> {
-        self.sequence += 1;
-        let ours = Held::empty(TABLE, TableFamily::Inet);
-        self.socket.send(&ask.message(&ours, self.sequence))?;
-        let mut whole = true;
-        loop {
-            let messages = self.socket.receive(&mut self.buffer, &self.deadline, DOING)?;
-            for message in messages {
-                let failed = |errno: Errno| Failure::new(DOING, Cause::Netlink { call: "listing a table", errno });
-                let message = message.map_err(failed)?;
-                if message.sequence != self.sequence {
-                    continue;
-                }
-                whole &= message.flags & NLM_F_DUMP_INTR == 0;
-                match message.verdict() {
-                    Some(Ok(())) => return Ok(whole),
-                    Some(Err(errno)) => return Err(failed(errno)),
-                    None => listing.take(&message),
-                }
-                if *ask == Ask::Table {
-                    return Ok(whole);
-                }
-            }
-        }
     }
 }
