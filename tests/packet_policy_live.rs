@@ -271,13 +271,8 @@ fn concurrent_starts_lose_no_update() {
 fn containers_of_one_namespace_are_one_subject() {
     let mut live = Live::new(&[WEB_TAKES_FRONT], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
-    let mut both = [live.container(FRONT, FRONT_LABELS), live.container(FRONT, FRONT_LABELS)];
-    both[1].id.push_str("-sidecar");
+    let both = live.pair(FRONT, FRONT_LABELS);
     for container in &both {
-        // As a runtime says that a container joins a namespace that is there already.
-        container.write_config(&serde_json::json!({
-            "linux": {"namespaces": [{"type": "network", "path": live.cluster.end(FRONT).namespace.path()}]},
-        }));
         live.engine.start(&live.cluster.host, container);
         live.check("with a container of the pod", &[(FRONT, true)]);
     }

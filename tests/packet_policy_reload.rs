@@ -141,12 +141,8 @@ fn labels_of_a_namespace_that_a_reload_brings_are_those_of_each_container_there(
     );
     let mut live = Live::new(&[&policy], &[(WEB, 1), (FRONT, 2)]);
     live.start(WEB, WEB_LABELS);
-    let mut both = [live.container(FRONT, FRONT_LABELS), live.container(FRONT, FRONT_LABELS)];
-    both[1].id.push_str("-sidecar");
+    let both = live.pair(FRONT, FRONT_LABELS);
     for container in &both {
-        container.write_config(&serde_json::json!({
-            "linux": {"namespaces": [{"type": "network", "path": live.cluster.end(FRONT).namespace.path()}]},
-        }));
         live.engine.start(&live.cluster.host, container);
     }
     live.check("before the namespace has the label", &[(FRONT, false)]);

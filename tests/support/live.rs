@@ -103,6 +103,17 @@ impl Live {
         Identity::new(name, labels).container(&self.cluster.end(name).namespace)
     }
 
+    /// Two containers of one pod, as a runtime says that each joins a namespace that is there already.
+    pub(crate) fn pair(&self, name: &str, labels: &str) -> [Container; 2] {
+        let mut both = [self.container(name, labels), self.container(name, labels)];
+        both[1].id.push_str("-sidecar");
+        let path = self.cluster.end(name).namespace.path();
+        for container in &both {
+            container.write_config(&serde_json::json!({"linux": {"namespaces": [{"type": "network", "path": path}]}}));
+        }
+        both
+    }
+
     pub(crate) fn start(&mut self, name: &str, labels: &str) {
         let container = self.container(name, labels);
         self.engine.start(&self.cluster.host, &container);
