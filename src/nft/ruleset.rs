@@ -141,6 +141,10 @@ pub enum Kind {
     Members,
 }
 
+/// How often the kernel removes what a [`Kind::Dynamic`] set has forgotten, in seconds. Its own default is every second, for
+/// each set of each container (`nft_set_gc_interval`).
+pub const GC_INTERVAL_S: u32 = 30;
+
 /// A named set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
@@ -261,6 +265,13 @@ pub struct Rule {
     pub verdict: Option<Verdict>,
     /// Its reason or origin; what `nft list ruleset` shows as its comment.
     pub comment: String,
+}
+
+impl Rule {
+    /// Whether it counts what it decides: in tables of ours every rule that denies does.
+    pub fn counts(&self) -> bool {
+        self.statements.contains(&Statement::Count)
+    }
 }
 
 /// Which address of a packet.

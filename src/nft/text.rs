@@ -6,7 +6,9 @@
 use std::fmt::{self, Write};
 
 use crate::net::{AddrRange, Family};
-use crate::nft::ruleset::{Base, Chain, KeyType, Kind, Match, Rule, Set, Side, State, Statement, Table, Verdict};
+use crate::nft::ruleset::{
+    Base, Chain, GC_INTERVAL_S, KeyType, Kind, Match, Rule, Set, Side, State, Statement, Table, Verdict,
+};
 
 /// Longest comment `nft` takes (`NFTNL_UDATA_COMMENT_MAXLEN`), in bytes.
 pub const MAX_COMMENT: usize = 128;
@@ -57,6 +59,7 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
         Kind::Interval => writeln!(f, "\t\tflags interval")?,
         Kind::Dynamic { size, timeout_s } => {
             writeln!(f, "\t\tsize {size}\n\t\tflags dynamic,timeout\n\t\ttimeout {timeout_s}s")?;
+            writeln!(f, "\t\tgc-interval {GC_INTERVAL_S}s")?;
         }
         Kind::Members => {}
     }

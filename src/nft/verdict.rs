@@ -90,6 +90,8 @@ impl Table {
                     match self.walk(next, packet, depth + 1, returned) {
                         Flow::Next if goes => return Flow::Next,
                         Flow::Next => {}
+                        // Who counts is who denies; where it goes then is how.
+                        Flow::Done(outcome, _) if !outcome.passes() && rule.counts() => return done(outcome),
                         decided @ Flow::Done(..) => return decided,
                     }
                 }

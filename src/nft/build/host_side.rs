@@ -133,8 +133,7 @@ pub fn host_side(filter: &Filter, name: String, devices: &[String], own: &[IpAdd
     if !Direction::BOTH.into_iter().any(|direction| judges(&filter, direction)) && filter.families() == Family::BOTH {
         return Ok(None);
     }
-    let mut builder =
-        Builder { families: filter.families(), sets: Vec::new(), chains: Vec::new(), transports: Vec::new() };
+    let mut builder = Builder::new(filter.families());
     for direction in Direction::BOTH {
         builder.direction(&filter, direction)?;
     }
