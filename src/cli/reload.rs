@@ -99,7 +99,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     let own = Own::read()?;
     let mut host = HostTables::open(&own, deadline)?;
     let registry = Registry::at(run_dir);
-    if registry.records()?.is_empty() && !registry.roster_exists() {
+    if registry.records()?.read.is_empty() && !registry.roster_exists() {
         return print("no container runs under netlatch\n").map(|()| Outcome::Done);
     }
     let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, None, &deadline)?;

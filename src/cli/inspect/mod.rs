@@ -145,7 +145,7 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     // Before the records, which others cannot read: who may not know must not be told that there are none.
     capability::require(&capability::REQUIRED, "look into a container's network")?;
     let registry = Registry::at(&question.run_dir);
-    let mut records = registry.records()?;
+    let mut records = registry.records()?.read;
     if let Some(id) = &question.id {
         retain(&mut records, id);
         if records.is_empty() {
