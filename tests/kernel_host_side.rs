@@ -174,7 +174,9 @@ fn nobody_takes_the_rules_of_a_container_that_runs() {
     let state = json!({"id": scene.container.id, "pid": other.pid, "bundle": other.bundle(), "status": "creating",
         "ociVersion": "1.0.2", "annotations": {"io.netlatch.egress": LIST}});
     let output = scene.stage_of("createRuntime", &state, "");
-    assert_eq!(output.status.code(), Some(19), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(19), "{said}");
+    assert!(said.ends_with("; stop that container first, or give this one another id\n"), "{said}");
     assert_eq!(listed(&scene), before);
 }
 

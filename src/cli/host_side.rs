@@ -75,8 +75,8 @@ impl Side {
     /// touched yet. The lock is held until the container is recorded: a poststop looks whose a table is and removes it then.
     ///
     /// # Errors
-    /// [`Cause::HostSide`] where a link has no such end, where this hook may not change the host's namespace, and where another
-    /// container of that id runs; as [`HostTables::install`].
+    /// [`Cause::HostSide`] where a link has no such end, and where this hook may not change the host's namespace;
+    /// [`Cause::SameId`] where another container of that id runs; as [`HostTables::install`].
     pub(super) fn raise(
         mut self,
         plan: &Plan,
@@ -92,7 +92,7 @@ impl Side {
         // Two runtimes may have given one id twice: the rules of the first must not go for the second's.
         if before.is_some_and(|before| before != owner && before.goes_on(ON_THE_WAY_OUT)) {
             let problem = format!("another container with the id {} runs, and its rules have the name {name}", plan.id);
-            return Err(Failure::new(DOING, Cause::HostSide(problem)));
+            return Err(Failure::new(DOING, Cause::SameId(problem)));
         }
         let made = match &plan.host_side {
             Some(filter) => self.made(filter, &name, owner, inside, deadline)?,
@@ -151,7 +151,8 @@ impl Side {
                 Cause::ReadBack(format!("{problem}; create the container anew")),
             )
         };
-        const CHANGED: &str = "the configuration changed since createRuntime";
+        const CHANGED: &str =
+            "the configuration changed since createRuntime, or config.json did: other rules would be put there now";
         let outside = record.and_then(|record| record.outside.as_ref());
         let (filter, outside) = match (&plan.host_side, outside) {
             (None, None) => return Ok(()),

@@ -15,7 +15,7 @@ use super::hook::host_addresses;
 use super::host_side::table_of;
 use super::load::{self, ConfigFile, Loaded};
 use super::peers::Peers;
-use super::{Outcome, print};
+use super::{Outcome, ended_with, print};
 use crate::error::Failure;
 use crate::kernel::capability;
 use crate::kernel::conntrack::rejudge;
@@ -29,12 +29,12 @@ use crate::kernel::tables::{HostTables, Installed, Tables};
 use crate::live;
 use crate::nft::ruleset::Table;
 use crate::oci::Requests;
-use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules, stands_outside};
+use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules, stands_outside, would_start};
 use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::{Holders, Identity};
 use crate::printable;
-use crate::registry::{Container, Outside, Record, Registry, Roster, Shared, Subject};
+use crate::registry::{Container, Outside, Record, Records, Registry, Roster, Shared, Subject};
 use crate::settings::{Config, Settings};
 use crate::sysctl::devconf::Source;
 
@@ -74,6 +74,17 @@ impl Wanted<'_> {
     }
 }
 
+impl Wanted<'_> {
+    fn would_start(&self, record: &Record) -> Result<(), Failure> {
+        let bundle = record.bundle.as_deref().map_or(Ok(None), load::bundle_in);
+        let settings = Settings::decide(self.config.clone(), Requests::parse(&record.annotations)?)?;
+        let outside = record.outside.is_some();
+        bundle.and_then(|bundle| would_start(bundle.as_ref(), &settings, outside)).map_err(|failure| {
+            Failure::new(format!("vouch for container {}, which would not start today", record.id), failure.cause)
+        })
+    }
+}
+
 /// The record that decides about a subject's rules: of the containers that asked for any, the last; else any.
 pub(super) fn deciding(registry: &Registry, subject: &Subject) -> Result<Option<Record>, Failure> {
     let mut records = Vec::new();
@@ -99,7 +110,9 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     let own = Own::read()?;
     let mut host = HostTables::open(&own, deadline)?;
     let registry = Registry::at(run_dir);
-    if registry.records()?.is_empty() && !registry.roster_exists() {
+    let Records { read, damaged } = registry.records()?;
+    if read.is_empty() && !registry.roster_exists() {
+        registry.none_damaged(&damaged)?;
         return print("no container runs under netlatch\n").map(|()| Outcome::Done);
     }
     let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, None, &deadline)?;
@@ -164,20 +177,34 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
         };
         print(&format!("{}: {said}\n", printable::line(&record.id)))?;
     }
-    if let Some(failure) = failed {
+    let unfit = unfit(&registry, &wanted, &peers.roster, &planned);
+    let problems = |failed: Option<Failure>| {
+        let damaged = registry.none_damaged(&damaged).err();
+        failed.into_iter().chain(damaged).chain(unfit).collect()
+    };
+    if failed.is_some() {
         // Whoever could not be reached is tried again by every start; the others need not be.
         for index in behind {
             Rc::make_mut(&mut peers.roster.subjects[index]).behind = true;
         }
         registry.begin(&peers.lock, &peers.roster)?.finish()?;
-        return Err(failure);
+        return ended_with(problems(failed));
     }
     unfinished.finish()?;
     let nobody = peers.roster.subjects.iter().all(|subject| subject.watch.is_none());
     if manifests.policies.is_empty() && nobody {
         registry.disband(&peers.lock)?;
     }
-    Ok(Outcome::Done)
+    ended_with(problems(None))
+}
+
+/// Why containers that run and have rules would not start today. Those hold less than the file says: what they can do was asked
+/// before they ran, under what the file said then.
+fn unfit(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster, planned: &[Planned]) -> Vec<Failure> {
+    let governed = planned.iter().filter(|planned| planned.rules.table.is_some());
+    let subjects = governed.map(|planned| &roster.subjects[planned.index]).filter(|subject| subject.is_alive());
+    let records = subjects.flat_map(|subject| &subject.containers).filter_map(|one| registry.record(&one.id));
+    records.filter_map(|record| wanted.would_start(&record).err()).collect()
 }
 
 /// What a subject is to have.
