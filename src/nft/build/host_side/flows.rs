@@ -3,7 +3,8 @@
 //! What passes in one direction is remembered only where the other one is judged: nothing else would ask for it. A flow is
 //! remembered in two steps. Who begins it alone, with made-up addresses too, has it remembered for a minute at a time, in a set of
 //! such flows (`begun`). With the first answer it goes to the set of those that have one (`flows`), where no lack of
-//! room among the others can reach it. A SYN, with or without ACK, or a RST is no answer: those come of any SYN.
+//! room among the others can reach it. What finds no room passes all the same, for that was decided; its answer is then judged like
+//! anything else. The container's SYN with ACK or RST is no answer: those come of any SYN.
 
 use std::net::IpAddr;
 
@@ -177,8 +178,13 @@ impl Builder {
             let statements = vec![way.remember(with_ports, set(Stage::Answered), timeout_s), forget];
             all_of(statements, matches, Some(passes()), "its first answer")
         };
+        // A peer's SYN with ACK is: nobody but the container has begun that flow.
+        let none = match way.direction {
+            Direction::Egress => Match::TcpOpensOrResets,
+            Direction::Ingress => Match::TcpEnds,
+        };
         let answers = vec![
-            rule(vec![Match::TcpOpensOrResets], passes(), "no answer yet"),
+            rule(vec![none], passes(), "no answer yet"),
             moves(vec![tcp()], true, TCP_S),
             moves(vec![Match::ProtocolIn(ports.clone())], true, OTHERS_S),
             rule(vec![Match::ProtocolIn(ports)], passes(), "no room among those with an answer"),
@@ -220,23 +226,23 @@ impl Builder {
             let remember = way.remember(ports, set(Stage::Begun), BEGUN_S);
             all_of(vec![remember], Vec::new(), Some(Verdict::Accept), PASSED)
         };
+        const NO_ROOM: &str = "no room: what comes of it is judged like anything else";
         let mut rules: Vec<Rule> = way.follow(vec![readable()]).into_iter().collect();
         rules.extend([
             goes_on(vec![Match::TcpEnds, known(true)], true, ENDING_S),
             goes_on(vec![tcp(), known(true)], true, TCP_S),
             goes_on(vec![known(true)], true, OTHERS_S),
+            // An answer to a SYN, or to nothing: for who sends many from made-up addresses.
+            accept(vec![Match::MidStream, Match::TcpOpensOrResets, readable()], "begins no flow"),
             begins(true),
-            counted(Vec::new(), Verdict::Drop, "ports that cannot be read, or no room"),
+            accept(vec![readable()], NO_ROOM),
+            counted(Vec::new(), Verdict::Drop, NO_PORTS),
         ]);
         let of_ports = format!("{chain}_ports");
         let mut portless = vec![rule(vec![with_ports()], Verdict::Goto(of_ports.clone()), "it has ports")];
         self.chains.push(Chain { name: of_ports, base: None, rules });
         portless.extend(way.follow(Vec::new()));
-        portless.extend([
-            goes_on(vec![known(false)], false, OTHERS_S),
-            begins(false),
-            counted(Vec::new(), Verdict::Drop, "more flows than can be remembered"),
-        ]);
+        portless.extend([goes_on(vec![known(false)], false, OTHERS_S), begins(false), accept(Vec::new(), NO_ROOM)]);
         portless
     }
 }
