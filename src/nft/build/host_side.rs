@@ -5,12 +5,12 @@
 //! netdev of the host's namespace that hangs on that one device:
 //!
 //! ```text
-//! ingress  what the container sent    ARP: accept; IPv4: goto leaves4; IPv6: goto leaves6; drop
+//! ingress  what the container sent    ARP: of its own addresses; IPv4: goto leaves4; IPv6: goto leaves6; drop
 //! leaves4  its own source: goto leaves4_own; drop
 //! leaves4_own
 //!          later fragments: of a packet that was let through, or drop
-//!          [IPv6: neighbour discovery on the link; router advertisements and redirects: drop]
-//!          replies to flows that were let in: accept
+//!          [IPv6: neighbour discovery on the link; router advertisements, redirects, others' addresses: drop]
+//!          replies to flows that were let in: accept, and remember that they are answered
 //!          jump egress                the layers, as in the container's own table
 //!          remember the flow: accept
 //!
@@ -18,12 +18,15 @@
 //!                                     address of its own
 //! ```
 //!
+//! Where nothing judges a direction it has neither the fragments nor the replies, and where nothing judges the other one nothing is
+//! remembered.
+//!
 //! Why it is so:
 //!
-//! * **No conntrack.** Family netdev has none, and a bridged packet meets none of the host's either. Two sets remember which flows
-//!   were let through, under the peer's address, the protocol and both ports. A reply is what such a flow's key says; everything
-//!   else is asked of the layers, each packet, not only the first. So nothing that the container makes its own conntrack
-//!   believe counts here.
+//! * **No conntrack.** Family netdev has none, and a bridged packet meets none of the host's either. Sets remember which flows
+//!   were let through ([`flows`]), under the peer's address, the protocol and both ports. A reply is what such a flow's key
+//!   says; everything else is asked of the layers, each packet, not only the first. So nothing that the container makes its
+//!   own conntrack believe counts here.
 //! * **Its own source, or nothing.** The addresses are those that it had before its process ran. With any other source it could
 //!   have a packet routed back to itself and so begin, from outside, a flow that it may then answer. An address that comes later
 //!   is not believed.
@@ -36,11 +39,13 @@
 //! * **Fragments** have no ports but in the first. That one is judged, and the others of the same packet follow it. The ports
 //!   stand in the first eight bytes of the transport header, and fragments begin at multiples of eight, so no later one can
 //!   replace a part of them.
-//! * **ICMP errors** come in where they cite a packet of a flow that was let out; none goes out unless a layer lets it.
+//! * **ICMP errors** come in where they cite a packet of a flow that was let out, or of an answer; none goes out unless a layer
+//!   lets it.
+//! * **It speaks for itself alone** ([`neighbours`]): its neighbours believe whoever claims an address.
 //! * **Denial is silence.** The container's own table, as long as it is there, answers before.
 //!
 //! A flow is remembered while packets come the way it was begun: TCP for two hours (RFC 5382, REQ-5, asks a NAT for no less), others
-//! for three minutes, one that ends for another minute.
+//! for three minutes, one that ends or has no answer for another minute.
 
 use std::net::IpAddr;
 
