@@ -255,7 +255,7 @@ pub const EXITS: [Exit; 31] = [
     exit(
         19,
         "the rules cannot be enforced at the host's side",
-        "attach the container's network by veth before createRuntime, or drop CAP_NET_ADMIN",
+        "attach the container's network by veth before createRuntime, give it a user namespace, or drop CAP_NET_ADMIN",
     ),
     exit(20, "the state names no process", "call the hook at createRuntime, where the runtime passes a pid"),
     exit(21, "the state names pid 0", "register the hook under createRuntime, not a stage inside the container"),

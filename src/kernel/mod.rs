@@ -17,3 +17,4 @@ pub mod process;
 mod rtnetlink;
 pub mod socket;
 pub mod tables;
+pub mod userns;

@@ -81,7 +81,7 @@ pub struct Record {
     /// Whom its named sets follow.
     #[serde(default)]
     pub watch: Option<Watch>,
-    /// What stands at the host's end of its links.
+    /// What stands at the host's end of its links, or may come to.
     #[serde(default)]
     pub outside: Option<Outside>,
 }

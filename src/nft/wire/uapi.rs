@@ -188,6 +188,7 @@ pub const NFTA_DYNSET_EXPR: u16 = 7;
 pub const NFTA_DYNSET_FLAGS: u16 = 9;
 pub const NFTA_DYNSET_EXPRESSIONS: u16 = 10;
 pub const NFT_DYNSET_OP_UPDATE: u32 = 1;
+pub const NFT_DYNSET_OP_DELETE: u32 = 2;
 
 /// RFC 9293, 3.1; the names of netinet/tcp.h.
 pub const IPPROTO_TCP: u8 = 6;
