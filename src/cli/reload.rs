@@ -165,6 +165,7 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     }
     peers.roster.share();
     let unfinished = registry.begin(&peers.lock, &peers.roster)?;
+    let unfit = unfit(&registry, &wanted, &peers.roster, &planned);
     let (mut failed, mut behind) = (None, Vec::new());
     for planned in &planned {
         let Planned { index, record, .. } = planned;
@@ -181,13 +182,15 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
         print(&format!("{}: {said}\n", printable::line(&record.id)))?;
         for (id, failure) in &planned.unheld {
             print(&format!("{}: failed: {failure}\n", printable::line(id)))?;
-            failed.get_or_insert_with(|| failure.clone());
+            // Where it would not start today either, that is said of it.
+            if unfit.iter().all(|(other, _)| other != id) {
+                failed.get_or_insert_with(|| failure.clone());
+            }
         }
     }
-    let unfit = unfit(&registry, &wanted, &peers.roster, &planned);
     let problems = |failed: Option<Failure>| {
         let damaged = registry.none_damaged(&damaged).err();
-        failed.into_iter().chain(damaged).chain(unfit).collect()
+        failed.into_iter().chain(damaged).chain(unfit.into_iter().map(|(_, why)| why)).collect()
     };
     if failed.is_some() {
         // Whoever could not be reached is tried again by every start; the others need not be.
@@ -207,11 +210,11 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
 
 /// Why containers that run and have rules would not start today. Those hold less than the file says: what they can do was asked
 /// before they ran, under what the file said then.
-fn unfit(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster, planned: &[Planned]) -> Vec<Failure> {
+fn unfit(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster, planned: &[Planned]) -> Vec<(String, Failure)> {
     let governed = planned.iter().filter(|planned| planned.rules.table.is_some());
     let subjects = governed.map(|planned| &roster.subjects[planned.index]).filter(|subject| subject.is_alive());
     let records = subjects.flat_map(|subject| &subject.containers).filter_map(|one| registry.record(&one.id));
-    records.filter_map(|record| wanted.would_start(&record).err()).collect()
+    records.filter_map(|record| wanted.would_start(&record).err().map(|why| (record.id, why))).collect()
 }
 
 /// What a subject is to have.

@@ -182,6 +182,10 @@ pub(crate) fn rules(namespace: &Namespace) -> Vec<Value> {
 fn settle(value: &mut Value) {
     match value {
         Value::Object(object) => {
+            // What packets that were denied have put there.
+            if object.get("flags").is_some_and(|flags| flags.to_string().contains("timeout")) {
+                object.remove("elem");
+            }
             for key in ["packets", "bytes", "expires"] {
                 object.remove(key);
             }

@@ -181,6 +181,10 @@ impl Live {
 fn forget_counters(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(object) => {
+            // What packets that were denied have put there.
+            if object.get("flags").is_some_and(|flags| flags.to_string().contains("timeout")) {
+                object.remove("elem");
+            }
             for key in ["packets", "bytes", "expires"] {
                 object.remove(key);
             }
