@@ -76,8 +76,6 @@ struct Kind {
     spoken: Vec<Value>,
     /// Whether nothing is left out.
     everything: bool,
-    /// In how many cells it stands.
-    cells: usize,
 }
 
 /// What passes from one group to another.
@@ -157,7 +155,7 @@ impl Picture {
         let word = |count: usize, one: &str, more: &str| format!("{count} {}", if count == 1 { one } else { more });
         let groups = self.groups.iter().filter(|group| group.namespace.is_some()).count();
         format!(
-            "{} in {} under {}: {} that differ in whom they reach",
+            "{} in {}, {}; {}",
             word(self.counts.pods, "pod", "pods"),
             word(self.namespaces.len(), "namespace", "namespaces"),
             word(self.counts.policies, "policy", "policies"),
@@ -266,7 +264,7 @@ fn cells(reach: &Reach<'_>, drafts: &[Draft<'_>]) -> (Vec<Kind>, Vec<Cell>) {
     let mut found: Vec<(Vec<bool>, usize)> = found.into_iter().collect();
     let everything = |set: &[bool]| set.iter().all(|passes| *passes);
     found.sort_by_key(|(set, cells)| (!everything(set), usize::MAX - cells));
-    let kinds = found.iter().map(|(set, cells)| kind(reach, set, *cells)).collect();
+    let kinds = found.iter().map(|(set, _)| kind(reach, set)).collect();
     let known: BTreeMap<&Vec<bool>, usize> = found.iter().enumerate().map(|(kind, (set, _))| (set, kind)).collect();
     let cell = |set: &Option<Vec<bool>>| match set {
         None => Cell::Moot,
@@ -276,7 +274,7 @@ fn cells(reach: &Reach<'_>, drafts: &[Draft<'_>]) -> (Vec<Kind>, Vec<Cell>) {
     (kinds, cells)
 }
 
-fn kind(reach: &Reach<'_>, set: &[bool], cells: usize) -> Kind {
+fn kind(reach: &Reach<'_>, set: &[bool]) -> Kind {
     let said = |wanted: bool| -> Vec<Spoken> {
         let tables = reach.tables.iter().zip(set).filter(|(_, passes)| **passes == wanted);
         let mut spoken: Vec<Spoken> = tables.flat_map(|(table, _)| table.spoken.iter().copied()).collect();
@@ -292,7 +290,7 @@ fn kind(reach: &Reach<'_>, set: &[bool], cells: usize) -> Kind {
         }
         _ => heading(&passes),
     };
-    Kind { name, spoken: passes.iter().map(spoken).collect(), everything: fails.is_empty(), cells }
+    Kind { name, spoken: passes.iter().map(spoken).collect(), everything: fails.is_empty() }
 }
 
 /// Pods of one namespace, in a few words. A star never stands for a pod that is not among them.

@@ -152,7 +152,7 @@ fn matrix(picture: &Picture) -> Drawing {
     };
     let (xs, ys) = (offsets(8, left), offsets(gap, top - 6));
     let mut body = String::new();
-    write_text(&mut body, 0, top - 2, font + 1, "nl-soft", "from ↓  to →");
+    write_text(&mut body, left.saturating_sub(pixels("from ↓ to →", font) + 8), top - 6, font, "nl-soft nl-m", "from ↓ to →");
     let blocks: Vec<(usize, usize)> = (0..size).filter(|group| starts[*group]).map(|first| {
         let end = (first + 1..size).find(|group| starts[*group]).unwrap_or(size);
         (first, end)
@@ -247,36 +247,48 @@ fn write_cell(body: &mut String, picture: &Picture, (from, to): (usize, usize), 
     }
 }
 
-/// What the colours and letters stand for, and what else is to know.
+/// What the colours and letters stand for, and what else is to know. In as many columns as there is room for.
 fn legend(picture: &Picture, width: usize) -> Drawing {
+    const FONT: usize = 12;
     let side = side(picture.groups.len());
     let mut body = String::new();
-    let mut y = 8;
+    let longest = picture.kinds.iter().map(|kind| pixels(&kind.name, FONT)).max().unwrap_or(0).max(pixels("nothing", FONT));
+    let column = (34 + longest + 20).min(width);
+    let columns = (width / column).max(1);
+    let mut entries: Vec<String> = Vec::new();
+    let mut lines_of = Vec::new();
     for (index, kind) in picture.kinds.iter().enumerate() {
-        let spoken = Value::from(kind.spoken.clone()).to_string();
-        let _ = writeln!(
-            body,
-            "<g data-kind=\"{index}\" data-spoken=\"{}\"><title>{}</title><use href=\"#nl-k{index}\" x=\"0\" y=\"{y}\"/>",
-            xml(&spoken),
-            xml(&kind.name)
-        );
-        let mut lines = wrapped(&kind.name, width.saturating_sub(40) / 8);
+        let mut lines = wrapped(&kind.name, (column - 34) * 100 / (FONT * 61));
         if lines.len() > LEGEND_LINES {
             lines.truncate(LEGEND_LINES);
             lines[LEGEND_LINES - 1].push_str(" …");
         }
+        let spoken = Value::from(kind.spoken.clone()).to_string();
+        let mut entry = format!(
+            "data-kind=\"{index}\" data-spoken=\"{}\"><title>{}</title><use href=\"#nl-k{index}\"/>",
+            xml(&spoken),
+            xml(&kind.name)
+        );
         for (line, text) in lines.iter().enumerate() {
-            write_text(&mut body, 34, y + side / 2 + 4 + line * 16, 12, "nl-m", text);
+            write_text(&mut entry, 34, side / 2 + 4 + line * 16, FONT, "nl-m", text);
         }
-        body.push_str("</g>\n");
-        y += side.max(16) + lines.len().saturating_sub(1) * 16 + 4;
+        entries.push(entry);
+        lines_of.push(lines.len());
     }
-    let _ = writeln!(body, "<rect x=\"1\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"2\" class=\"nl-block\"/>", y + 1, side - 2, side - 2);
-    write_text(&mut body, 34, y + side / 2 + 4, 12, "nl-m", "nothing");
-    y += side + 20;
+    let mut nothing = format!("><rect x=\"1\" y=\"1\" width=\"{0}\" height=\"{0}\" rx=\"2\" class=\"nl-block\"/>", side - 2);
+    write_text(&mut nothing, 34, side / 2 + 4, FONT, "nl-m", "nothing");
+    entries.push(nothing);
+    let lines = lines_of.into_iter().max().unwrap_or(1).max(1);
+    let step = side.max(16) + (lines - 1) * 16 + 4;
+    let rows = entries.len().div_ceil(columns);
+    for (index, entry) in entries.iter().enumerate() {
+        let (x, y) = (index / rows * column, 8 + index % rows * step);
+        let _ = writeln!(body, "<g transform=\"translate({x} {y})\" {entry}</g>");
+    }
+    let mut y = 8 + rows * step + 16;
     for note in picture.notes() {
         for line in wrapped(&note, width / 7) {
-            write_text(&mut body, 0, y, 12, "nl-soft", &line);
+            write_text(&mut body, 0, y, FONT, "nl-soft", &line);
             y += 16;
         }
     }
