@@ -1,5 +1,6 @@
 //! The picture for Graphviz.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -25,7 +26,7 @@ pub fn dot(picture: &Picture) -> String {
     let _ = writeln!(text, "         label=\"{}{rule}\"];", inside(&title));
     text.push_str("  node [shape=box, style=\"rounded,filled\", fillcolor=white, color=\"#7a8794\", fontname=\"Helvetica\"];\n");
     text.push_str("  edge [color=\"#2b6ca3\", fontname=\"Helvetica\", fontsize=10];\n");
-    for (index, kind) in picture.kinds.iter().enumerate() {
+    for (index, kind) in picture.kinds.iter().chain(&links.parts).enumerate() {
         let spoken = Value::from(kind.spoken.clone()).to_string();
         let _ = writeln!(text, "  // kind {index}: {}\n  kind{index} [style=invis, shape=point, width=0, height=0, spoken={}];",
             printable::line(&kind.name), quoted(&spoken));
@@ -39,33 +40,55 @@ pub fn dot(picture: &Picture) -> String {
         text.push_str("  }\n");
     }
     groups.for_each(|group| write_node(&mut text, "  ", picture, &links, group));
-    for (whom, name, label) in [(Whom::Everyone, "everyone", "everyone"), (Whom::Pods, "pods", "every pod")] {
-        if links.arrows.iter().any(|link| link.from == whom || link.to == whom) {
-            let _ = writeln!(text, "  {name} [label=\"{label}\", shape=ellipse];");
-        }
-    }
-    for (from, name, label) in [(true, "open_out", "all that is open\\non its way out"), (false, "open_in", "all that is open\\non its way in")] {
-        if links.arrows.iter().any(|link| (if from { link.from } else { link.to }) == Whom::Open) {
-            let _ = writeln!(text, "  {name} [label=\"{label}\", shape=ellipse];");
-        }
+    let many: BTreeMap<String, String> = links.arrows.iter().flat_map(|link| [(link.from, true), (link.to, false)])
+        .filter_map(|(whom, is_source)| many(whom, is_source)).collect();
+    for (name, label) in many {
+        let _ = writeln!(text, "  {name} [label=\"{label}\", shape=ellipse];");
     }
     for link in &links.arrows {
-        let (tail, ltail) = end(picture, link.from, "open_out");
-        let (head, lhead) = end(picture, link.to, "open_in");
-        let _ = write!(text, "  {tail} -> {head} [kind={}, label={}", link.kind, quoted(&fitted(&picture.kinds[link.kind].name, LABEL)));
-        ltail.into_iter().for_each(|cluster| text.push_str(&format!(", ltail={cluster}")));
-        lhead.into_iter().for_each(|cluster| text.push_str(&format!(", lhead={cluster}")));
+        let ((tail, ltail), (head, lhead)) = (end(picture, link.from, true), end(picture, link.to, false));
+        let _ = write!(text, "  {tail} -> {head} [kind={}, label={}", link.kind, quoted(&fitted(&links.kind(link.kind).name, LABEL)));
+        // An arrow within a cluster cannot be cut at its border; that it concerns all of it is said in words.
+        let all = |whom: Whom| match whom {
+            Whom::Namespace(namespace) => Some(namespace),
+            Whom::Everyone | Whom::Pods | Whom::Open | Whom::OpenPods | Whom::Group(_) => None,
+        };
+        let place = |whom: Whom| match whom {
+            Whom::Group(group) => picture.groups[group].namespace,
+            whom => all(whom),
+        };
+        let inside = place(link.from).is_some() && place(link.from) == place(link.to);
+        for (name, cluster) in [("tail", ltail), ("head", lhead)] {
+            match cluster {
+                Some(cluster) if inside => text.push_str(&format!(", {name}label=all, {name}=\"{cluster}\"")),
+                Some(cluster) => text.push_str(&format!(", l{name}={cluster}")),
+                None => {}
+            }
+        }
         text.push_str("];\n");
     }
     text + "}\n"
 }
 
+/// The node that stands for many.
+fn many(whom: Whom, is_source: bool) -> Option<(String, String)> {
+    let way = if is_source { "out" } else { "in" };
+    let (name, label) = match whom {
+        Whom::Everyone => ("everyone".to_owned(), "everyone".to_owned()),
+        Whom::Pods => ("pods".to_owned(), "every pod".to_owned()),
+        Whom::Open => (format!("open_{way}"), format!("everyone\\nopen on the way {way}")),
+        Whom::OpenPods => (format!("open_pods_{way}"), format!("every pod\\nopen on the way {way}")),
+        Whom::Namespace(_) | Whom::Group(_) => return None,
+    };
+    Some((name, label))
+}
+
 /// The node at which an arrow ends, and the cluster at whose border it is cut.
-fn end(picture: &Picture, whom: Whom, open: &str) -> (String, Option<String>) {
+fn end(picture: &Picture, whom: Whom, is_source: bool) -> (String, Option<String>) {
     match whom {
-        Whom::Everyone => ("everyone".to_owned(), None),
-        Whom::Pods => ("pods".to_owned(), None),
-        Whom::Open => (open.to_owned(), None),
+        Whom::Everyone | Whom::Pods | Whom::Open | Whom::OpenPods => {
+            (many(whom, is_source).map_or_else(String::new, |(name, _)| name), None)
+        }
         Whom::Group(group) => (format!("g{group}"), None),
         Whom::Namespace(namespace) => {
             let inside = picture.groups.iter().position(|group| group.namespace == Some(namespace)).unwrap_or(0);

@@ -45,6 +45,8 @@ pub struct Picture {
     kinds: Vec<Kind>,
     /// By source, then destination.
     cells: Vec<Cell>,
+    /// What each table speaks of.
+    tables: Vec<Vec<Spoken>>,
     counts: Counts,
 }
 
@@ -70,6 +72,8 @@ struct Group {
 /// What passes, where not nothing does.
 #[derive(Debug)]
 struct Kind {
+    /// The tables in which it passes.
+    set: Set,
     /// `everything`, `TCP 80; UDP 53`.
     name: String,
     /// The same for programs.
@@ -88,6 +92,41 @@ enum Cell {
     Moot,
 }
 
+/// A set of tables, by index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Set(Vec<u64>);
+
+impl Set {
+    fn none(size: usize) -> Set {
+        Set(vec![0; size.div_ceil(64)])
+    }
+
+    fn insert(&mut self, index: usize) {
+        self.0[index / 64] |= 1 << (index % 64);
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        self.0[index / 64] >> (index % 64) & 1 == 1
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    fn join(&mut self, other: &Set) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+    }
+
+    fn meet(&mut self, other: &Set) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= other);
+    }
+
+    /// What is not in the other.
+    fn without(&self, other: &Set) -> Set {
+        Set(self.0.iter().zip(&other.0).map(|(word, other)| word & !other).collect())
+    }
+}
+
 impl Picture {
     /// Sums up what the tables say under this many policies.
     ///
@@ -102,7 +141,8 @@ impl Picture {
             ));
             return Err(Failure::new("draw who reaches whom", cause));
         }
-        let (kinds, cells) = cells(reach, &drafts);
+        let tables: Vec<Vec<Spoken>> = reach.tables.iter().map(|table| table.spoken.clone()).collect();
+        let (kinds, cells) = cells(reach, &tables, &drafts);
         let mut namespaces: Vec<String> = Vec::new();
         let mut groups = Vec::new();
         let sizes = drafts.iter().fold(BTreeMap::<&str, usize>::new(), |mut sizes, draft| {
@@ -134,7 +174,7 @@ impl Picture {
         }
         let pods = sizes.values().sum();
         let counts = Counts { pods, policies, blocks_left_out: reach.blocks_left_out };
-        Ok(Picture { namespaces, groups, kinds, cells, counts })
+        Ok(Picture { namespaces, groups, kinds, cells, tables, counts })
     }
 
     fn cell(&self, from: usize, to: usize) -> Cell {
@@ -243,9 +283,9 @@ fn drafts<'w>(reach: &Reach<'w>) -> Vec<Draft<'w>> {
     drafts
 }
 
-fn cells(reach: &Reach<'_>, drafts: &[Draft<'_>]) -> (Vec<Kind>, Vec<Cell>) {
-    let mut found: BTreeMap<Vec<bool>, usize> = BTreeMap::new();
-    let mut sets: Vec<Option<Vec<bool>>> = Vec::with_capacity(drafts.len() * drafts.len());
+fn cells(reach: &Reach<'_>, tables: &[Vec<Spoken>], drafts: &[Draft<'_>]) -> (Vec<Kind>, Vec<Cell>) {
+    let mut found: BTreeMap<Set, usize> = BTreeMap::new();
+    let mut sets: Vec<Option<Set>> = Vec::with_capacity(drafts.len() * drafts.len());
     for (row, from) in drafts.iter().enumerate() {
         for (column, to) in drafts.iter().enumerate() {
             let outside = from.namespace.is_none() && to.namespace.is_none();
@@ -254,19 +294,20 @@ fn cells(reach: &Reach<'_>, drafts: &[Draft<'_>]) -> (Vec<Kind>, Vec<Cell>) {
                 continue;
             }
             let (from, to) = (from.ends[0], to.ends[0]);
-            let set: Vec<bool> = reach.tables.iter().map(|table| table.reaches.is_set(from, to)).collect();
-            if set.contains(&true) {
+            let mut set = Set::none(tables.len());
+            let passing = reach.tables.iter().enumerate().filter(|(_, table)| table.reaches.is_set(from, to));
+            passing.for_each(|(index, _)| set.insert(index));
+            if !set.is_empty() {
                 *found.entry(set.clone()).or_default() += 1;
             }
             sets.push(Some(set));
         }
     }
-    let mut found: Vec<(Vec<bool>, usize)> = found.into_iter().collect();
-    let everything = |set: &[bool]| set.iter().all(|passes| *passes);
-    found.sort_by_key(|(set, cells)| (!everything(set), usize::MAX - cells));
-    let kinds = found.iter().map(|(set, _)| kind(reach, set)).collect();
-    let known: BTreeMap<&Vec<bool>, usize> = found.iter().enumerate().map(|(kind, (set, _))| (set, kind)).collect();
-    let cell = |set: &Option<Vec<bool>>| match set {
+    let mut kinds: Vec<(Kind, usize)> = found.into_iter().map(|(set, cells)| (kind(tables, set), cells)).collect();
+    kinds.sort_by_key(|(kind, cells)| (!kind.everything, usize::MAX - cells, kind.set.clone()));
+    let kinds: Vec<Kind> = kinds.into_iter().map(|(kind, _)| kind).collect();
+    let known: BTreeMap<&Set, usize> = kinds.iter().enumerate().map(|(index, kind)| (&kind.set, index)).collect();
+    let cell = |set: &Option<Set>| match set {
         None => Cell::Moot,
         Some(set) => known.get(set).map_or(Cell::Nothing, |kind| Cell::Passes(*kind)),
     };
@@ -274,10 +315,10 @@ fn cells(reach: &Reach<'_>, drafts: &[Draft<'_>]) -> (Vec<Kind>, Vec<Cell>) {
     (kinds, cells)
 }
 
-fn kind(reach: &Reach<'_>, set: &[bool]) -> Kind {
+fn kind(tables: &[Vec<Spoken>], set: Set) -> Kind {
     let said = |wanted: bool| -> Vec<Spoken> {
-        let tables = reach.tables.iter().zip(set).filter(|(_, passes)| **passes == wanted);
-        let mut spoken: Vec<Spoken> = tables.flat_map(|(table, _)| table.spoken.iter().copied()).collect();
+        let tables = tables.iter().enumerate().filter(|(index, _)| set.contains(*index) == wanted);
+        let mut spoken: Vec<Spoken> = tables.flat_map(|(_, spoken)| spoken.iter().copied()).collect();
         spoken.sort();
         joined(spoken)
     };
@@ -290,7 +331,7 @@ fn kind(reach: &Reach<'_>, set: &[bool]) -> Kind {
         }
         _ => heading(&passes),
     };
-    Kind { name, spoken: passes.iter().map(spoken).collect(), everything: fails.is_empty() }
+    Kind { name, spoken: passes.iter().map(spoken).collect(), everything: fails.is_empty(), set }
 }
 
 /// Pods of one namespace, in a few words. A star never stands for a pod that is not among them.
