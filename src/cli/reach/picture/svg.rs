@@ -209,7 +209,7 @@ fn write_group(body: &mut String, picture: &Picture, group: usize, (x, y): (usiz
 }
 
 /// The first few of many.
-fn some(members: &[String]) -> String {
+pub(super) fn some(members: &[String]) -> String {
     const MOST: usize = 20;
     match members.len().saturating_sub(MOST) {
         0 => members.join(", "),
