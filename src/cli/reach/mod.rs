@@ -5,6 +5,7 @@ mod probe;
 mod table;
 
 pub use probe::answer_all;
+pub use table::json;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

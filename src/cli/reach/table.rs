@@ -293,7 +293,7 @@ pub(super) fn heading(spoken: &[Spoken]) -> String {
 }
 
 /// For programs: the ends once, then each table as the indexes that each reaches.
-pub(super) fn json(reach: &Reach<'_>) -> Value {
+pub fn json(reach: &Reach<'_>) -> Value {
     let ends: Vec<Value> = reach
         .ends
         .iter()

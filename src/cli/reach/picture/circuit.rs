@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::links::{Link, Links, Whom};
-use super::paint::{colour, fitted, pixels, wrapped, xml};
-use super::svg::{Drawing, write_text};
+use serde_json::Value;
+
 use super::Picture;
+use super::links::{Link, Links, Whom};
+use super::paint::{colour, first_words, fitted, pixels, wrapped, xml};
+use super::svg::{Drawing, write_text};
 
 /// Arrows up to which they can be followed.
 const MOST_ARROWS: usize = 40;
@@ -68,6 +70,20 @@ pub(super) fn draw(picture: &Picture, links: &Links<'_>) -> Option<Drawing> {
     Some(Layout::new(picture, links, chips, nets).drawn())
 }
 
+fn is_any_open(links: &Links<'_>) -> bool {
+    links.open_out.contains(&true)
+}
+
+/// How the arrows are read.
+pub(super) fn key(links: &Links<'_>) -> &'static str {
+    if is_any_open(links) {
+        "An arrow says what may pass along it. A thick edge is closed: at a thick left edge only arrows come in, at a thick right one only \
+         arrows go out. Those without a thick right edge reach those without a thick left one with everything, and no arrow says so."
+    } else {
+        "An arrow says what may pass along it. Nothing else passes."
+    }
+}
+
 /// All of a namespace to all of it: said on the board, without a wire.
 fn is_within(link: &Link) -> bool {
     matches!(link.from, Whom::Namespace(_)) && link.from == link.to
@@ -98,7 +114,9 @@ fn wired(picture: &Picture, links: &Links<'_>) -> (Vec<Chip>, Vec<Net>) {
     let mut known: BTreeMap<(Whom, bool), usize> = BTreeMap::new();
     for (board, _, whom) in keys.into_keys() {
         let ends = [(true, wires().any(|link| link.from == whom)), (false, wires().any(|link| link.to == whom))];
-        for (is_source, _) in ends.into_iter().filter(|(is_source, is_end)| *is_end && !is_one(whom) || is_one(whom) && *is_source) {
+        for (is_source, _) in
+            ends.into_iter().filter(|(is_source, is_end)| *is_end && !is_one(whom) || is_one(whom) && *is_source)
+        {
             known.insert((whom, is_source), chips.len());
             if is_one(whom) {
                 known.insert((whom, false), chips.len());
@@ -153,7 +171,8 @@ fn label(picture: &Picture, whom: Whom) -> String {
 /// Columns: one further than the furthest source, cycles cut where a walk from the first chip closes them.
 fn rank(chips: &mut [Chip], nets: &[Net]) {
     let size = chips.len();
-    let next = |chip: usize| nets.iter().filter(move |net| net.from.contains(&chip) && net.to != chip).map(|net| net.to);
+    let next =
+        |chip: usize| nets.iter().filter(move |net| net.from.contains(&chip) && net.to != chip).map(|net| net.to);
     // 0 unseen, 1 on the way, 2 left behind.
     let (mut state, mut order, mut forward) = (vec![0; size], Vec::new(), Vec::new());
     let mut roots: Vec<usize> = (0..size).collect();
@@ -198,7 +217,10 @@ fn rank(chips: &mut [Chip], nets: &[Net]) {
                 };
                 let before = (0..chip).filter(|other| {
                     let other = &chips[*other];
-                    other.board == chips[chip].board && other.column == column && other.nets_in.is_empty() && other.nets_out.is_empty()
+                    other.board == chips[chip].board
+                        && other.column == column
+                        && other.nets_in.is_empty()
+                        && other.nets_out.is_empty()
                 });
                 (0..size).filter(here).map(|other| chips[other].rows() + 1).sum::<usize>() + before.count() * 3
             };
@@ -355,8 +377,7 @@ impl<'p> Layout<'p> {
                 let (way, entry) = (self.ways[number], self.entry(number));
                 if self.chips[net.to].column == index {
                     let exits = net.from.iter().filter(|from| self.is_direct(net, **from));
-                    let ys: Vec<usize> =
-                        exits.map(|from| self.exit(*from, number)).chain(way).chain([entry]).collect();
+                    let ys: Vec<usize> = exits.map(|from| self.exit(*from, number)).chain(way).chain([entry]).collect();
                     let (first, last) = (ys.iter().min().copied().unwrap_or(0), ys.iter().max().copied().unwrap_or(0));
                     pieces.push((first, last, (number, None)));
                 }
@@ -372,7 +393,8 @@ impl<'p> Layout<'p> {
             let mut taken: Vec<Vec<(usize, usize)>> = Vec::new();
             let mut tracks = BTreeMap::new();
             for (first, last, key) in pieces {
-                let free = |track: &Vec<(usize, usize)>| track.iter().all(|(from, to)| last + 10 < *from || *to + 10 < first);
+                let free =
+                    |track: &Vec<(usize, usize)>| track.iter().all(|(from, to)| last + 10 < *from || *to + 10 < first);
                 let track = taken.iter().position(free).unwrap_or(taken.len());
                 if track == taken.len() {
                     taken.push(Vec::new());
@@ -392,7 +414,7 @@ impl<'p> Layout<'p> {
     }
 
     fn says(&self, net: &Net) -> String {
-        fitted(&self.links.kind(net.kind).name, PORTS).into_owned()
+        first_words(&self.links.kind(net.kind).name, PORTS)
     }
 
     fn track(&self, gutter: usize, key: (usize, Option<usize>)) -> usize {
@@ -425,25 +447,7 @@ impl<'p> Layout<'p> {
         (0..self.nets.len()).for_each(|net| self.write_net(&mut body, net));
         self.chips.iter().for_each(|chip| self.write_chip(&mut body, chip));
         (0..self.nets.len()).for_each(|net| self.write_entry(&mut body, net));
-        let mut y = self.height + 22;
-        for line in wrapped(self.key(), width / 7) {
-            write_text(&mut body, 0, y, 12, "nl-soft", &line);
-            y += 16;
-        }
-        Drawing { width, height: y, body }
-    }
-
-    fn is_any_open(&self) -> bool {
-        self.links.open_out.contains(&true)
-    }
-
-    fn key(&self) -> &'static str {
-        if self.is_any_open() {
-            "An arrow says what may pass along it. A thick edge is closed: only arrows come in at a thick left edge, and only arrows go \
-             out at a thick right one. Without thick edges all reach each other with everything, and no arrow says so."
-        } else {
-            "An arrow says what may pass along it. Nothing else passes."
-        }
+        Drawing { width, height: self.height + 10, body }
     }
 
     /// The groups that an end stands for, for programs.
@@ -471,15 +475,16 @@ impl<'p> Layout<'p> {
             }
             points.extend([(trunk, entry), (end, entry)]);
             let what = &self.links.kind(net.kind).name;
-            let names = [(chip, true), (&self.chips[net.to], false)].map(|(chip, is_source)| self.told(chip.whom, is_source));
+            let names =
+                [(chip, true), (&self.chips[net.to], false)].map(|(chip, is_source)| self.told(chip.whom, is_source));
             let _ = writeln!(
                 body,
-                "<path d=\"{}\" class=\"nl-wire nl-l{colour}\" data-from=\"{}\" data-to=\"{}\" data-passes=\"{}\">\
+                "<path d=\"{}\" class=\"nl-wire nl-l{colour}\" data-from=\"{}\" data-to=\"{}\" data-spoken=\"{}\">\
                  <title>{} → {}: {}</title></path>",
                 rounded(&points),
                 self.groups(chip.whom, true),
                 self.groups(self.chips[net.to].whom, false),
-                net.kind,
+                xml(&Value::from(self.links.kind(net.kind).spoken.clone()).to_string()),
                 xml(&names[0]),
                 xml(&names[1]),
                 xml(&fitted(what, 160)),
@@ -503,7 +508,15 @@ impl<'p> Layout<'p> {
         let net = &self.nets[number];
         let (x, y) = (self.left(self.chips[net.to].column), self.entry(number));
         let colour = colour(net.kind, self.picture.first_is_everything());
-        let _ = writeln!(body, "<path d=\"M{} {}L{} {y}L{} {}Z\" class=\"nl-a{colour}\"/>", x - 8, y - 4, x - 1, x - 8, y + 4);
+        let _ = writeln!(
+            body,
+            "<path d=\"M{} {}L{} {y}L{} {}Z\" class=\"nl-a{colour}\"/>",
+            x - 8,
+            y - 4,
+            x - 1,
+            x - 8,
+            y + 4
+        );
         let says = self.says(net);
         let _ = writeln!(
             body,
@@ -531,11 +544,14 @@ impl<'p> Layout<'p> {
             chip.y,
             if many.is_empty() { 5 } else { 14 },
         );
-        if let (Whom::Group(group), true) = (chip.whom, self.is_any_open()) {
+        if let (Whom::Group(group), true) = (chip.whom, is_any_open(self.links)) {
             for (is_open, x) in [(self.links.open_in[group], x), (self.links.open_out[group], x + width - 5)] {
                 if !is_open {
                     let y = chip.y;
-                    let _ = writeln!(body, "<rect x=\"{x}\" y=\"{y}\" width=\"5\" height=\"{height}\" rx=\"2\" class=\"nl-bar\"/>");
+                    let _ = writeln!(
+                        body,
+                        "<rect x=\"{x}\" y=\"{y}\" width=\"5\" height=\"{height}\" rx=\"2\" class=\"nl-bar\"/>"
+                    );
                 }
             }
         }
@@ -562,7 +578,8 @@ fn rounded(points: &[(usize, usize)]) -> String {
     let mut points: Vec<(usize, usize)> = points.to_vec();
     points.dedup();
     // A corner is where the direction changes.
-    let straight = |a: (usize, usize), b: (usize, usize), c: (usize, usize)| a.0 == b.0 && b.0 == c.0 || a.1 == b.1 && b.1 == c.1;
+    let straight =
+        |a: (usize, usize), b: (usize, usize), c: (usize, usize)| a.0 == b.0 && b.0 == c.0 || a.1 == b.1 && b.1 == c.1;
     let mut kept: Vec<(usize, usize)> = Vec::new();
     for point in points {
         while let [.., before, last] = kept[..] {

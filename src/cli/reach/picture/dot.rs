@@ -21,33 +21,57 @@ pub fn dot(picture: &Picture) -> String {
     let mut text = String::from("digraph reach {\n");
     let title = format!("Who reaches whom: {}", picture.subtitle());
     let open = (0..picture.groups.len()).any(|group| links.open_out[group]);
-    let rule = if open { "\\nWhat is open reaches all that is open, with everything and without an arrow." } else { "" };
-    let _ = writeln!(text, "  graph [compound=true, rankdir=LR, newrank=true, nodesep=0.25, ranksep=0.9, fontname=\"Helvetica\", labelloc=t,");
+    let rule =
+        if open { "\\nWhat is open reaches all that is open, with everything and without an arrow." } else { "" };
+    let _ = writeln!(
+        text,
+        "  graph [compound=true, rankdir=LR, newrank=true, nodesep=0.25, ranksep=0.9, fontname=\"Helvetica\", labelloc=t,"
+    );
     let _ = writeln!(text, "         label=\"{}{rule}\"];", inside(&title));
-    text.push_str("  node [shape=box, style=\"rounded,filled\", fillcolor=white, color=\"#7a8794\", fontname=\"Helvetica\"];\n");
+    text.push_str(
+        "  node [shape=box, style=\"rounded,filled\", fillcolor=white, color=\"#7a8794\", fontname=\"Helvetica\"];\n",
+    );
     text.push_str("  edge [color=\"#2b6ca3\", fontname=\"Helvetica\", fontsize=10];\n");
     for (index, kind) in picture.kinds.iter().chain(&links.parts).enumerate() {
         let spoken = Value::from(kind.spoken.clone()).to_string();
-        let _ = writeln!(text, "  // kind {index}: {}\n  kind{index} [style=invis, shape=point, width=0, height=0, spoken={}];",
-            printable::line(&kind.name), quoted(&spoken));
+        let _ = writeln!(
+            text,
+            "  // kind {index}: {}\n  kind{index} [style=invis, shape=point, width=0, height=0, spoken={}];",
+            printable::line(&kind.name),
+            quoted(&spoken)
+        );
     }
     let mut groups = 0..picture.groups.len();
     for (namespace, name) in picture.namespaces.iter().enumerate() {
         let _ = writeln!(text, "  subgraph cluster_n{namespace} {{");
-        let _ = writeln!(text, "    label={}; style=\"rounded,filled\"; color=\"#d0d7de\"; fillcolor=\"#f6f8fa\";", quoted(&fitted(name, LABEL)));
-        let members = groups.by_ref().take(picture.groups.iter().filter(|group| group.namespace == Some(namespace)).count());
+        let _ = writeln!(
+            text,
+            "    label={}; style=\"rounded,filled\"; color=\"#d0d7de\"; fillcolor=\"#f6f8fa\";",
+            quoted(&fitted(name, LABEL))
+        );
+        let members =
+            groups.by_ref().take(picture.groups.iter().filter(|group| group.namespace == Some(namespace)).count());
         members.for_each(|group| write_node(&mut text, "    ", picture, &links, group));
         text.push_str("  }\n");
     }
     groups.for_each(|group| write_node(&mut text, "  ", picture, &links, group));
-    let many: BTreeMap<String, String> = links.arrows.iter().flat_map(|link| [(link.from, true), (link.to, false)])
-        .filter_map(|(whom, is_source)| many(whom, is_source)).collect();
+    let many: BTreeMap<String, String> = links
+        .arrows
+        .iter()
+        .flat_map(|link| [(link.from, true), (link.to, false)])
+        .filter_map(|(whom, is_source)| many(whom, is_source))
+        .collect();
     for (name, label) in many {
         let _ = writeln!(text, "  {name} [label=\"{label}\", shape=ellipse];");
     }
     for link in &links.arrows {
         let ((tail, ltail), (head, lhead)) = (end(picture, link.from, true), end(picture, link.to, false));
-        let _ = write!(text, "  {tail} -> {head} [kind={}, label={}", link.kind, quoted(&fitted(&links.kind(link.kind).name, LABEL)));
+        let _ = write!(
+            text,
+            "  {tail} -> {head} [kind={}, label={}",
+            link.kind,
+            quoted(&fitted(&links.kind(link.kind).name, LABEL))
+        );
         // An arrow within a cluster cannot be cut at its border; that it concerns all of it is said in words.
         let all = |whom: Whom| match whom {
             Whom::Namespace(namespace) => Some(namespace),
@@ -99,7 +123,11 @@ fn end(picture: &Picture, whom: Whom, is_source: bool) -> (String, Option<String
 
 fn write_node(text: &mut String, indent: &str, picture: &Picture, links: &Links, group: usize) {
     let known = &picture.groups[group];
-    let count = if known.members.len() > 1 && known.namespace.is_some() { format!(" ×{}", known.members.len()) } else { String::new() };
+    let count = if known.members.len() > 1 && known.namespace.is_some() {
+        format!(" ×{}", known.members.len())
+    } else {
+        String::new()
+    };
     let (open, said) = match (links.open_in[group], links.open_out[group]) {
         (true, true) => ("in out", "open"),
         (true, false) => ("in", "way out closed"),

@@ -50,5 +50,5 @@ fn data(picture: &Picture) -> String {
         "cells": cells.collect::<Vec<_>>(),
     });
     // `</script` and `<!--` end or change a script element (HTML, 13.2.5.4); JSON has another spelling for their first character.
-    data.to_string().replace('<', "\\u003c")
+    data.to_string().replace('<', "\\u003c").replace('>', "\\u003e")
 }

@@ -14,7 +14,7 @@
     node,
     from: node.dataset.from !== undefined ? new Set(node.dataset.from.split(" ").map(Number)) : null,
     to: node.dataset.to !== undefined ? new Set(node.dataset.to.split(" ").map(Number)) : null,
-    kind: node.dataset.kind !== undefined ? Number(node.dataset.kind) : null,
+    spoken: node.dataset.spoken !== undefined ? JSON.parse(node.dataset.spoken) : node.dataset.kind !== undefined ? kinds[Number(node.dataset.kind)].spoken : [],
     group: node.dataset.group ?? node.dataset.column ?? node.dataset.node ?? null,
   });
   const arrows = [...svg.querySelectorAll("[data-from]")].map(drawn);
@@ -29,8 +29,7 @@
     if (!match) return () => false;
     const proto = match[1] || match[3];
     const number = match[2] && Number(match[2]);
-    return (kind) => {
-      const spoken = kinds[kind].spoken;
+    return (spoken) => {
       if (proto === "ICMP") return spoken.some((s) => s.proto === "others");
       const protos = proto ? [proto] : ["TCP", "UDP", "SCTP"];
       return protos.some((p) => {
@@ -53,18 +52,12 @@
     const wanted = group === null ? matches : new Set([group]);
     const partners = new Set(wanted);
     for (const a of arrows) {
-      const lit = right(a.kind) && (has(a.from, wanted) || has(a.to, wanted));
+      const lit = right(a.spoken) && (has(a.from, wanted) || has(a.to, wanted));
       a.node.classList.toggle("nl-dim", !lit);
       if (lit) for (const g of [...a.from, ...a.to]) partners.add(g);
     }
     for (const n of names) n.node.classList.toggle("nl-dim", !partners.has(Number(n.group)));
     for (const n of names) n.node.classList.toggle("nl-lit", group !== null && Number(n.group) === group);
-  };
-
-  const tell = (from, to) => {
-    const passes = cell(from, to);
-    const what = passes === -2 ? "not asked" : passes === -1 ? "nothing" : kinds[passes].name;
-    line.textContent = name(from) + " \u2192 " + name(to) + ": " + what;
   };
 
   const list = (title, pairs) => {
@@ -96,16 +89,15 @@
     const members = document.createElement("p");
     members.textContent = groups[held].members.join(", ");
     const right = speaks(port.value);
-    const passing = (pairs) => pairs.filter(([, passes]) => passes >= 0 && right(passes));
+    const passing = (pairs) => pairs.filter(([, passes]) => passes >= 0 && right(kinds[passes].spoken));
     panel.append(head, members,
       list("reaches", passing(all.map((to) => [to, cell(held, to)]))),
       list("is reached by", passing(all.map((from) => [from, cell(from, held)]))));
   };
 
   for (const a of arrows) {
-    a.node.addEventListener("pointerenter", () => {
-      if (a.from.size === 1 && a.to.size === 1) tell([...a.from][0], [...a.to][0]);
-    });
+    const title = a.node.querySelector("title");
+    if (title) a.node.addEventListener("pointerenter", () => { line.textContent = title.textContent; });
   }
   for (const n of names) {
     const group = Number(n.group);

@@ -62,6 +62,15 @@ pub(super) fn fitted(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(head.into_iter().chain(['…']).chain(tail).collect())
 }
 
+/// The words that have room: of a list of ports the first.
+pub(super) fn first_words(text: &str, most: usize) -> String {
+    if columns(text) <= most {
+        return text.to_owned();
+    }
+    let line = wrapped(text, most.saturating_sub(2)).into_iter().next().unwrap_or_default();
+    format!("{line} …")
+}
+
 /// Lines of at most so many columns, broken between words.
 pub(super) fn wrapped(text: &str, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -122,12 +131,11 @@ pub(super) fn style() -> String {
          .nl text{fill:#1b2530}.nl .nl-m{font-family:ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace}\
          .nl .nl-soft{fill:#5b6875}.nl .nl-b{font-weight:600}.nl-block{fill:#eef1f4}.nl-moot{fill:#d8dee4}.nl .nl-in{fill:#10151a}\
          .nl-box{fill:#f6f8fa;stroke:#d0d7de}.nl-node{fill:#ffffff;stroke:#7a8794;stroke-width:1.2}.nl-many{stroke-dasharray:4 3}\
-         .nl-bar{fill:#1b2530}.nl-wire{fill:none;stroke-width:1.6}.nl-halo{fill:none;stroke:#f6f8fa;stroke-width:5}",
+         .nl-bar{fill:#1b2530}.nl-wire{fill:none;stroke-width:1.6}",
     );
     let mut dark = String::from(
         ".nl-page{fill:#11161c}.nl text{fill:#e3e9ef}.nl .nl-soft{fill:#98a5b3}.nl-block{fill:#1c242d}.nl-moot{fill:#36424f}\
-         .nl .nl-in{fill:#10151a}.nl-box{fill:#171e26;stroke:#323d49}.nl-node{fill:#212b36;stroke:#8896a5}.nl-bar{fill:#e3e9ef}\
-         .nl-halo{stroke:#171e26}",
+         .nl .nl-in{fill:#10151a}.nl-box{fill:#171e26;stroke:#323d49}.nl-node{fill:#212b36;stroke:#8896a5}.nl-bar{fill:#e3e9ef}",
     );
     for (index, [fill, line, line_in_the_dark]) in COLOURS.into_iter().enumerate() {
         let _ = write!(css, ".nl-f{index}{{fill:{fill}}}.nl-l{index}{{stroke:{line}}}.nl-a{index}{{fill:{line}}}");

@@ -52,7 +52,8 @@ pub(super) fn element(picture: &Picture) -> String {
         write_text(&mut body, MARGIN, y, 18, "nl-b", verdict);
         y += 14;
     }
-    for part in circuit.into_iter().chain([matrix, legend(picture, inner)]) {
+    let key = circuit.is_some().then(|| circuit::key(&links));
+    for part in circuit.into_iter().chain([matrix, legend(picture, key, inner)]) {
         y += 14;
         let _ = writeln!(body, "<g transform=\"translate({MARGIN} {y})\">\n{}</g>", part.body);
         y += part.height;
@@ -127,7 +128,11 @@ fn matrix(picture: &Picture) -> Drawing {
     };
     let named = |group: usize| {
         let members = picture.groups[group].members.len();
-        let count = if members > 1 && picture.groups[group].namespace.is_some() { format!(" ×{members}") } else { String::new() };
+        let count = if members > 1 && picture.groups[group].namespace.is_some() {
+            format!(" ×{members}")
+        } else {
+            String::new()
+        };
         format!("{}{count}", fitted(&picture.groups[group].name, NAME - columns(&count)))
     };
     let places: Vec<Option<usize>> = picture.groups.iter().map(|group| group.namespace).collect();
@@ -152,11 +157,21 @@ fn matrix(picture: &Picture) -> Drawing {
     };
     let (xs, ys) = (offsets(8, left), offsets(gap, top - 6));
     let mut body = String::new();
-    write_text(&mut body, left.saturating_sub(pixels("from ↓ to →", font) + 8), top - 6, font, "nl-soft nl-m", "from ↓ to →");
-    let blocks: Vec<(usize, usize)> = (0..size).filter(|group| starts[*group]).map(|first| {
-        let end = (first + 1..size).find(|group| starts[*group]).unwrap_or(size);
-        (first, end)
-    }).collect();
+    write_text(
+        &mut body,
+        left.saturating_sub(pixels("from ↓ to →", font) + 8),
+        top - 6,
+        font,
+        "nl-soft nl-m",
+        "from ↓ to →",
+    );
+    let blocks: Vec<(usize, usize)> = (0..size)
+        .filter(|group| starts[*group])
+        .map(|first| {
+            let end = (first + 1..size).find(|group| starts[*group]).unwrap_or(size);
+            (first, end)
+        })
+        .collect();
     for (row, row_end) in &blocks {
         for (column, column_end) in &blocks {
             let class = if places[*row].is_none() && places[*column].is_none() { "nl-moot" } else { "nl-block" };
@@ -228,7 +243,12 @@ fn write_cell(body: &mut String, picture: &Picture, (from, to): (usize, usize), 
                 body,
                 "<rect x=\"{}\" y=\"{}\" width=\"{inset}\" height=\"{inset}\" rx=\"2\" class=\"nl-moot\"/>\
                  <path d=\"M{} {}L{} {}\" class=\"nl-l0\" opacity=\".35\"/>",
-                x + 1, y + 1, x + a, y + b, x + b, y + a,
+                x + 1,
+                y + 1,
+                x + a,
+                y + b,
+                x + b,
+                y + a,
             );
         }
         Cell::Passes(kind) => {
@@ -248,11 +268,12 @@ fn write_cell(body: &mut String, picture: &Picture, (from, to): (usize, usize), 
 }
 
 /// What the colours and letters stand for, and what else is to know. In as many columns as there is room for.
-fn legend(picture: &Picture, width: usize) -> Drawing {
+fn legend(picture: &Picture, key: Option<&'static str>, width: usize) -> Drawing {
     const FONT: usize = 12;
     let side = side(picture.groups.len());
     let mut body = String::new();
-    let longest = picture.kinds.iter().map(|kind| pixels(&kind.name, FONT)).max().unwrap_or(0).max(pixels("nothing", FONT));
+    let longest =
+        picture.kinds.iter().map(|kind| pixels(&kind.name, FONT)).max().unwrap_or(0).max(pixels("nothing", FONT));
     let column = (34 + longest + 20).min(width);
     let columns = (width / column).max(1);
     let mut entries: Vec<String> = Vec::new();
@@ -275,18 +296,22 @@ fn legend(picture: &Picture, width: usize) -> Drawing {
         entries.push(entry);
         lines_of.push(lines.len());
     }
-    let mut nothing = format!("><rect x=\"1\" y=\"1\" width=\"{0}\" height=\"{0}\" rx=\"2\" class=\"nl-block\"/>", side - 2);
+    let mut nothing =
+        format!("><rect x=\"1\" y=\"1\" width=\"{0}\" height=\"{0}\" rx=\"2\" class=\"nl-block\"/>", side - 2);
     write_text(&mut nothing, 34, side / 2 + 4, FONT, "nl-m", "nothing");
     entries.push(nothing);
-    let lines = lines_of.into_iter().max().unwrap_or(1).max(1);
-    let step = side.max(16) + (lines - 1) * 16 + 4;
+    lines_of.push(1);
     let rows = entries.len().div_ceil(columns);
-    for (index, entry) in entries.iter().enumerate() {
-        let (x, y) = (index / rows * column, 8 + index % rows * step);
-        let _ = writeln!(body, "<g transform=\"translate({x} {y})\" {entry}</g>");
+    let mut bottom = 8;
+    for (index, (entry, lines)) in entries.iter().zip(&lines_of).enumerate() {
+        // Where an entry has several lines there is one column.
+        let (x, at) =
+            if columns == 1 { (0, bottom) } else { (index / rows * column, 8 + index % rows * (side.max(16) + 4)) };
+        let _ = writeln!(body, "<g transform=\"translate({x} {at})\" {entry}</g>");
+        bottom = bottom.max(at + side.max(16) + (lines.max(&1) - 1) * 16 + 4);
     }
-    let mut y = 8 + rows * step + 16;
-    for note in picture.notes() {
+    let mut y = bottom + 16;
+    for note in key.into_iter().map(str::to_owned).chain(picture.notes()) {
         for line in wrapped(&note, width / 7) {
             write_text(&mut body, 0, y, FONT, "nl-soft", &line);
             y += 16;
