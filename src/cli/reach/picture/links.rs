@@ -192,11 +192,9 @@ fn open(picture: &Picture) -> Option<(Vec<bool>, Vec<bool>)> {
             }
         }
         let Some((_, side, group)) = worst else { break };
-        for other in 0..size {
+        for (other, gaps) in gaps[1 - side].iter_mut().enumerate() {
             let (from, to) = if side == 0 { (group, other) } else { (other, group) };
-            if is_gap(from, to) {
-                gaps[1 - side][other] -= 1;
-            }
+            *gaps -= usize::from(is_gap(from, to));
         }
         if side == 0 { open_out[group] = false } else { open_in[group] = false }
     }

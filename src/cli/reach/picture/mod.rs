@@ -7,6 +7,7 @@
 //! Layout libraries for Rust (layout-rs, rust-sugiyama) know neither boxes in boxes nor labels on edges; Graphviz does, and
 //! gets [`dot`].
 
+mod boards;
 mod circuit;
 mod dot;
 mod html;

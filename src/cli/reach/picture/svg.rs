@@ -198,9 +198,9 @@ fn matrix(picture: &Picture) -> Drawing {
             xml(&full(group))
         );
     }
-    for from in 0..size {
-        for to in 0..size {
-            write_cell(&mut body, picture, (from, to), (xs[to], ys[from]), side);
+    for (from, y) in ys.iter().enumerate() {
+        for (to, x) in xs.iter().enumerate() {
+            write_cell(&mut body, picture, (from, to), (*x, *y), side);
         }
     }
     let width = xs.last().map_or(left, |x| x + side) + overhang;
