@@ -16,6 +16,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 use support::container::binary;
+use support::drawn::{arrows, differences, matrix};
 
 /// Every suite with the cases and expectations that its README.md counts. A file that is gone must not go unseen.
 const SUITES: [(&str, usize, usize); 8] = [
@@ -165,7 +166,20 @@ impl Suite {
             let some = answers.iter().step_by(EXPLAINED);
             wrong.extend(some.filter_map(|answer| self.explained(case, &inventory, answer)));
         }
+        wrong.extend(self.drawn(case, &inventory));
         wrong
+    }
+
+    /// What the pictures say otherwise than the tables.
+    fn drawn(&self, case: &Value, inventory: &Path) -> Vec<String> {
+        let told = |format: &str| {
+            let output = run(self.reach(case, &[inventory]).args(["--format", format]), b"");
+            String::from_utf8(output.stdout).expect("UTF-8")
+        };
+        let tables: Value = serde_json::from_str(&told("json")).expect("JSON");
+        let drawn = [matrix(&told("svg")), arrows(&told("dot"))];
+        let wrong = drawn.iter().flat_map(|drawn| differences(&tables, drawn));
+        wrong.map(|wrong| format!("{}: drawn otherwise: {wrong}", case["id"])).collect()
     }
 
     /// What `netlatch explain` says otherwise than `reach` did, or its ruleset otherwise than the specification.

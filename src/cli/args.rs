@@ -67,9 +67,10 @@ enum Command {
         /// Probes, one JSON object a line; a file or - for stdin
         #[arg(long, value_name = "FILE")]
         probes: Option<PathBuf>,
-        /// For people or for programs; probes are answered in JSON either way
-        #[arg(long, short = 'o', value_enum, default_value_t)]
-        output: reach::Output,
+        /// For people, for programs, or drawn; probes are answered in JSON
+        // One option with two names: `--format` is what other commands call it, `--output` what scripts already say.
+        #[arg(long, short = 'o', visible_alias = "output", value_enum, default_value_t)]
+        format: reach::Format,
     },
     /// Tell what becomes of one packet, which rule decides and where it was written, and what came near
     #[command(after_help = explain::HELP)]
@@ -153,8 +154,8 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         }
         Command::Check { paths, strict } => check::run(&paths, strict),
         Command::Plan { state, config, format } => plan::run(&state, config, format),
-        Command::Reach { paths, probes: Some(file), output: _ } => reach::probes(&paths, &file),
-        Command::Reach { paths, probes: None, output } => reach::tables(&paths, output),
+        Command::Reach { paths, probes: Some(file), format } => reach::probes(&paths, &file, format),
+        Command::Reach { paths, probes: None, format } => reach::tables(&paths, format),
         Command::Explain(question) => explain::run(&question),
         Command::Reload { config, run_dir } => reload::run(config, &run_dir),
         Command::Inspect(question) => inspect::run(&question),

@@ -461,8 +461,8 @@ fn everything_spoken(
     spoken
 }
 
-/// Joins ranges that touch.
-fn joined(spoken: Vec<Spoken>) -> Vec<Spoken> {
+/// Joins ranges that touch, of what is sorted.
+pub fn joined(spoken: Vec<Spoken>) -> Vec<Spoken> {
     let mut joined: Vec<Spoken> = Vec::new();
     for next in spoken {
         if let (Some(Spoken::Ports(before, left)), Spoken::Ports(transport, right)) = (joined.last().copied(), next)

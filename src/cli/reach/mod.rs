@@ -1,12 +1,16 @@
 //! `netlatch reach`: who can reach whom, from manifests alone. The specification does the judging ([`crate::policy::verdict`]); here it is asked and printed.
 
+pub mod picture;
 mod probe;
 mod table;
 
 pub use probe::answer_all;
+pub use table::json;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use picture::Picture;
 
 use super::{Outcome, load, print, print_json};
 use crate::error::{Cause, Failure, Finding, errno_of};
@@ -14,14 +18,20 @@ use crate::policy::lookup::World;
 use crate::policy::reach;
 use crate::policy::verdict::Judge;
 
-/// How tables are printed.
+/// How it is told who reaches whom.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Output {
-    /// For people.
+pub(super) enum Format {
+    /// Text for people.
     #[default]
     Table,
     /// For programs.
     Json,
+    /// For Graphviz.
+    Dot,
+    /// A picture.
+    Svg,
+    /// A page with the picture that can be searched.
+    Html,
 }
 
 /// Longest input of probes, in bytes: two million of them.
@@ -34,7 +44,14 @@ An end is NAMESPACE/POD or an address; proto is TCP, UDP, SCTP, or ICMP without 
 \"allowed\", \"egress\", \"ingress\" and \"why\", in the order of the probes. A service's address stands for all its endpoints.";
 
 /// Answers probes.
-pub(super) fn probes(paths: &[PathBuf], file: &Path) -> Result<Outcome, Failure> {
+pub(super) fn probes(paths: &[PathBuf], file: &Path, format: Format) -> Result<Outcome, Failure> {
+    match format {
+        Format::Table | Format::Json => {}
+        Format::Dot | Format::Svg | Format::Html => {
+            let problem = "answers to probes are JSON; a picture is drawn without --probes".to_owned();
+            return Err(Failure::new("read the command line", Cause::Usage(problem)));
+        }
+    }
     let manifests = load::manifests_below(paths)?;
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
@@ -73,14 +90,18 @@ fn width() -> usize {
 }
 
 /// Prints who can reach whom.
-pub(super) fn tables(paths: &[PathBuf], output: Output) -> Result<Outcome, Failure> {
+pub(super) fn tables(paths: &[PathBuf], format: Format) -> Result<Outcome, Failure> {
     let manifests = load::manifests_below(paths)?;
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
     let reach = reach::reach(&manifests.policies, &judge, &world, &manifests.declared)?;
-    match output {
-        Output::Table => print(&table::nobody(&reach).unwrap_or_else(|| table::text(&reach, width())))?,
-        Output::Json => print_json(&format!("{}\n", table::json(&reach)))?,
+    let picture = || Picture::new(&reach, manifests.policies.network.len() + manifests.policies.cluster.len());
+    match format {
+        Format::Table => print(&table::nobody(&reach).unwrap_or_else(|| table::text(&reach, width())))?,
+        Format::Json => print_json(&format!("{}\n", table::json(&reach)))?,
+        Format::Dot => print(&picture::dot(&picture()?))?,
+        Format::Svg => print(&picture::svg(&picture()?))?,
+        Format::Html => print(&picture::html(&picture()?))?,
     }
     Ok(Outcome::Done)
 }

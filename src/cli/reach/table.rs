@@ -72,7 +72,7 @@ fn totals<'w>(reach: &Reach<'w>) -> Totals<'w> {
 }
 
 /// What a pod's name shares with those of its siblings: `web` of `web-0`; all of it where it has no dash.
-fn stem(pod: &Pod) -> &str {
+pub(super) fn stem(pod: &Pod) -> &str {
     pod.name.rsplit_once('-').map_or(&pod.name, |(stem, _)| stem)
 }
 
@@ -170,7 +170,7 @@ fn label_of(pods: &[&Pod], totals: &Totals<'_>) -> Vec<String> {
     words.into_iter().map(|(word, _)| word).collect()
 }
 
-fn outside(family: Family, block: Option<String>) -> String {
+pub(super) fn outside(family: Family, block: Option<String>) -> String {
     match (block, family) {
         (Some(block), _) => block,
         (None, Family::V4) => "outside".to_owned(),
@@ -263,7 +263,7 @@ fn write_wrapped(text: &mut String, line: &str, width: usize, indent: &str) {
 }
 
 /// `TCP 80, 443; UDP 53; everything else`.
-fn heading(spoken: &[Spoken]) -> String {
+pub(super) fn heading(spoken: &[Spoken]) -> String {
     let mut parts: Vec<String> = Vec::new();
     let rest: Vec<Spoken> = Transport::ALL.into_iter().map(Spoken::OtherPorts).chain([Spoken::Portless]).collect();
     let everything_else = rest.iter().all(|rest| spoken.contains(rest));
@@ -293,7 +293,7 @@ fn heading(spoken: &[Spoken]) -> String {
 }
 
 /// For programs: the ends once, then each table as the indexes that each reaches.
-pub(super) fn json(reach: &Reach<'_>) -> Value {
+pub fn json(reach: &Reach<'_>) -> Value {
     let ends: Vec<Value> = reach
         .ends
         .iter()
@@ -320,7 +320,7 @@ pub(super) fn json(reach: &Reach<'_>) -> Value {
     json!({"ends": ends, "tables": tables, "blocksLeftOut": reach.blocks_left_out})
 }
 
-fn spoken(spoken: &Spoken) -> Value {
+pub(super) fn spoken(spoken: &Spoken) -> Value {
     let name = |transport: &Transport| transport.name().to_ascii_uppercase();
     match spoken {
         Spoken::Ports(transport, range) => {
