@@ -46,9 +46,10 @@ pub struct Change {
     pub entry: String,
 }
 
-/// Why an entry stays as it is when another is to be put in.
-const TOLD: &str = "calls netlatch with arguments of its own; uninstall it first to replace it";
-const ALTERED: &str = "is not as an installation writes it";
+/// Why an entry, or a file of hooks.d, is not replaced.
+pub const TOLD: &str = "calls netlatch with arguments of its own; uninstall it first to replace it";
+/// Why it is neither replaced nor taken away.
+pub const ALTERED: &str = "is not as an installation writes it";
 
 /// Puts the program's entries in, or brings them up to date.
 ///
