@@ -527,3 +527,93 @@ fn a_path_that_no_engine_could_follow_is_a_usage_error() {
     }
     assert!(image.everything().is_empty());
 }
+
+// --- scripts/install.sh ---------------------------------------------------------------------------------------------
+
+fn script(image: &Image, args: &[&str]) -> (i32, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install.sh");
+    let mut command = Command::new("sh");
+    command.arg(script).arg("--destdir").arg(image.dir.path()).args(args).stdin(Stdio::null());
+    let output = command.output().expect("sh");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().expect("a code"), said)
+}
+
+#[test]
+fn the_script_installs_upgrades_and_takes_away() {
+    let image = Image::new();
+    let binary = env!("CARGO_BIN_EXE_netlatch");
+    let (code, said) = script(&image, &["--dry-run", binary]);
+    assert_eq!((code, image.files().len()), (0, 0), "{said}");
+
+    let (code, said) = script(&image, &[binary]);
+    assert_eq!(code, 0, "{said}");
+    let everything = [
+        "etc/netlatch/config.yaml",
+        "usr/bin/netlatch",
+        PROGRAM,
+        "usr/share/bash-completion/completions/netlatch",
+        "usr/share/containers/oci/hooks.d/10-netlatch-createRuntime.json",
+        "usr/share/containers/oci/hooks.d/10-netlatch-poststart.json",
+        "usr/share/containers/oci/hooks.d/10-netlatch-poststop.json",
+        "usr/share/fish/vendor_completions.d/netlatch.fish",
+        "usr/share/man/man1/netlatch.1",
+        "usr/share/zsh/site-functions/_netlatch",
+    ];
+    assert_eq!(image.files(), everything);
+    assert_eq!(fs::read_link(image.path("usr/bin/netlatch")).unwrap(), Path::new("/").join(PROGRAM));
+    assert!(image.read("usr/share/man/man1/netlatch.1").contains(".TH"));
+
+    // An upgrade: another file in the same place, an edited configuration as it was.
+    let before = fs::metadata(image.path(PROGRAM)).unwrap().ino();
+    image.write("etc/netlatch/config.yaml", "egress: none\n");
+    let (code, said) = script(&image, &[binary]);
+    assert_eq!(code, 0, "{said}");
+    assert_ne!(fs::metadata(image.path(PROGRAM)).unwrap().ino(), before);
+    assert_eq!(image.read("etc/netlatch/config.yaml"), "egress: none\n");
+    assert_eq!(image.files(), everything);
+
+    let (code, said) = script(&image, &["--uninstall"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(image.files(), ["etc/netlatch/config.yaml"], "{said}");
+    let (code, said) = script(&image, &["--uninstall"]);
+    assert_eq!(code, 0, "{said}");
+
+    // Untouched, the configuration goes as well; another prefix leaves the hook files where engines look.
+    fs::remove_file(image.path("etc/netlatch/config.yaml")).unwrap();
+    let (code, said) = script(&image, &["--prefix", "/usr/local", binary]);
+    assert_eq!(code, 0, "{said}");
+    let file: Value = serde_json::from_str(&image.read(&format!("{HOOKS_D}/10-netlatch-poststart.json"))).unwrap();
+    assert_eq!(file["hook"]["path"], "/usr/local/libexec/oci/hooks.d/netlatch");
+    let (code, said) = script(&image, &["--prefix=/usr/local", "--uninstall"]);
+    assert_eq!((code, image.files().len()), (0, 0), "{said}");
+    assert_eq!(script(&image, &["--unknown"]).0, 2);
+}
+
+#[test]
+fn the_shipped_configuration_is_good_as_it_is_and_with_every_line_taken_in() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/config.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    let taken_in: String = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(option) if option.starts_with(|first: char| first.is_ascii_lowercase()) => format!("{option}\n"),
+            Some(_) | None => format!("{line}\n"),
+        })
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("config.yaml");
+    fs::write(&whole, &taken_in).unwrap();
+    for file in [&path, &whole] {
+        let output = netlatch("check --strict").arg(file).output().unwrap();
+        assert_eq!(printed("check", &output, 0), "");
+    }
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let section = readme.split("\n## ").find(|section| section.starts_with("Configuration")).unwrap();
+    let keys = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | ").map(|(keys, _)| keys));
+    let keys: Vec<&str> = keys.flat_map(|keys| keys.split(", ")).map(|key| key.trim_matches('`')).collect();
+    assert!(keys.len() > 10, "{keys:?}");
+    for key in keys {
+        assert!(taken_in.lines().any(|line| line.starts_with(&format!("{key}:"))), "{key}");
+    }
+}
