@@ -150,7 +150,7 @@ podman_lacks() {
 }
 
 runtime_tier() { # TIER PREFIX WHY_NOT: the tests whose name starts so, of the files that start real containers
-    local files=(--test runtimes --test runtimes_capability --test hooks_d --test fault_runtime)
+    local files=(--test runtimes --test runtimes_capability --test hooks_d --test fault_runtime --test runtimes_install)
     if [ -z "$3" ]; then
         tier "$1" as_root cargo test -q --no-fail-fast "${files[@]}" -- --ignored "$2"
     else
@@ -252,6 +252,23 @@ if [ -f "$release" ] && [ "$release" -nt src/kernel/checkpoint.rs ]; then
     tier release unarmed
 else
     not_run release "no release build that is newer than src/kernel/checkpoint.rs: cargo build --release"
+fi
+
+# The Debian package. cargo-deb takes two minutes to build, so it is installed where the tier is required and not else.
+tools=$PWD/target/tools
+PATH=$PATH:$tools/bin
+if [[ " ${REQUIRE:-} " == *" package "* ]] && ! command -v cargo-deb >/dev/null; then
+    # From /: this project's flags are not meant for it.
+    (cd / && cargo install -q --locked --root "$tools" cargo-deb) >"$logs/cargo-deb" 2>&1 || cat "$logs/cargo-deb"
+fi
+if ! command -v cargo-deb >/dev/null; then
+    not_run package "cargo-deb is not installed: cargo install --locked cargo-deb, or REQUIRE=package"
+elif ! command -v dpkg >/dev/null; then
+    not_run package "dpkg is not installed"
+elif [ "${root[*]:-}" = false ]; then
+    not_run package "needs root"
+else
+    tier package as_root cargo test -q --test package -- --ignored
 fi
 
 if [ "${root[*]:-}" = false ]; then
