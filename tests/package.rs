@@ -35,9 +35,8 @@ fn files(root: &Path) -> Vec<String> {
     let (mut folders, mut found) = (vec![root.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path == root.join("var/lib/dpkg") {
-            } else if fs::symlink_metadata(&path).unwrap().is_dir() {
-                folders.push(path);
+            if fs::symlink_metadata(&path).unwrap().is_dir() {
+                folders.extend((path != root.join("var/lib/dpkg")).then_some(path));
             } else {
                 found.push(path.strip_prefix(root).unwrap().display().to_string());
             }

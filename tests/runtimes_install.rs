@@ -61,10 +61,13 @@ fn runc_runs_a_bundle_that_was_installed_to_protected_and_one_that_was_uninstall
     netlatch(&bundle, &["install", "bundle"]);
     netlatch(&bundle, &["uninstall", "bundle"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), written);
+    // A namespace given by path keeps its rules, so the contrast needs another.
+    let fresh = World::new();
     bundle.config = serde_json::from_str::<Value>(&written).unwrap();
+    bundle.join(&fresh.ctr.path());
     bundle.probe(Runtime::Runc, "netlatch-test-uninstalled");
-    world.settle();
-    assert!(forbidden_heard(&world) >= 2, "the contrast: without the hook they are heard");
+    fresh.settle();
+    assert!(forbidden_heard(&fresh) >= 2, "the contrast: without the hook they are heard");
 }
 
 #[test]
@@ -89,17 +92,24 @@ fn podman_calls_the_hook_for_a_container_with_the_cdi_device() {
     let tar = Command::new("tar").arg("-C").arg(dir.join("rootfs")).args(["-c", "."]).output().unwrap();
     let import = podman(&["import", "-", "prober"], &tar.stdout);
     assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
-    let network = format!("ns:{}", world.ctr.path());
-    let run = |device: &[&str]| {
+    let run = |world: &World, device: &[&str]| {
+        let network = format!("ns:{}", world.ctr.path());
         let start = ["run", "--rm", "--network", &network, "--annotation", "io.netlatch.egress=10.9.1.1:443"];
         let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
-        podman(&[&start[..], &limits, device, &["prober", "/prober", "tcp:10.9.1.1:443"]].concat(), b"")
+        let output = podman(&[&start[..], &limits, device, &["prober", "/prober", "tcp:10.9.1.1:443"]].concat(), b"");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        world.settle();
+        String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let output = run(&["--device", "netlatch.io/net=on"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    world.settle();
-    assert_eq!(forbidden_heard(&world), 0, "{}", String::from_utf8_lossy(&output.stdout));
+    let report = run(&world, &["--device", "netlatch.io/net=on"]);
+    assert_eq!(forbidden_heard(&world), 0, "{report}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["probes"].as_array().unwrap().last().unwrap()["outcome"], "connected", "{report}");
     let left = fs::read_dir(dir.join("run/containers")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "poststop was called");
+    // The contrast: the device is what brings the hook.
+    let fresh = World::new();
+    let report = run(&fresh, &[]);
+    assert!(forbidden_heard(&fresh) >= 2, "{report}");
     assert!(!fs::exists("/etc/cdi/netlatch.json").unwrap(), "nothing of it is the host's");
 }
