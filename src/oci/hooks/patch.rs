@@ -153,6 +153,9 @@ struct Spec<'a> {
     hooks: Option<(Range<usize>, Option<Members<'a>>)>,
 }
 
+/// A list's place, and those of its entries.
+type List = (Range<usize>, Vec<Range<usize>>);
+
 /// An entry of a stage's list.
 struct Listed {
     index: usize,
@@ -194,7 +197,7 @@ impl<'a> Spec<'a> {
     }
 
     /// The place of a stage's list, and those of its entries; `None` where it is missing.
-    fn list(&self, stage: &str) -> Result<Option<(Range<usize>, Vec<Range<usize>>)>, String> {
+    fn list(&self, stage: &str) -> Result<Option<List>, String> {
         let Some((_, Some(members))) = &self.hooks else { return Ok(None) };
         let Some(place) = members.find(stage) else { return Ok(None) };
         if &self.text[place.clone()] == "null" {
