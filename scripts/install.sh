@@ -49,7 +49,7 @@ config=/etc/netlatch/config.yaml
 built() {
     newest=''
     for found in "$here/netlatch" "$here"/../target/release/netlatch "$here"/../target/*/release/netlatch; do
-        [ -f "$found" ] && [ -x "$found" ] || continue
+        if [ ! -f "$found" ] || [ ! -x "$found" ]; then continue; fi
         # shellcheck disable=SC3013 # -nt is in every sh that is in use
         if [ -z "$newest" ] || [ "$found" -nt "$newest" ]; then newest=$found; fi
     done

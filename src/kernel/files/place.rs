@@ -278,14 +278,16 @@ mod tests {
         assert!(fs::symlink_metadata(root.shown(Path::new("f"))).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(outside.join("f")).unwrap(), "theirs");
 
-        // As an image has it: an absolute link, and one that would climb out.
-        fs::create_dir(root.shown(Path::new("run"))).unwrap();
-        symlink("/run", root.shown(Path::new("absolute"))).unwrap();
-        symlink("../../../../../../run", root.shown(Path::new("climbing"))).unwrap();
+        // As an image has it: an absolute link, and one that would climb out. The host has such a folder, too.
+        let below = outside.strip_prefix("/").unwrap();
+        fs::create_dir_all(root.path.join(below)).unwrap();
+        symlink(&outside, root.shown(Path::new("absolute"))).unwrap();
+        symlink(Path::new(&"../".repeat(20)).join(below), root.shown(Path::new("climbing"))).unwrap();
         for link in ["absolute", "climbing"] {
             root.put(&Path::new("/").join(link).join("cdi").join(link), b"x", Standing::READABLE).unwrap();
-            assert!(root.path.join("run/cdi").join(link).exists());
+            assert!(root.path.join(below).join("cdi").join(link).exists());
         }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "the host's has what it had");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A specification is text that somebody else wrote and reads. It is changed where its hooks stand and nowhere else: what
 //! serde would print anew keeps its meaning, but neither its order nor numbers that do not fit (`RLIM_INFINITY` does, a
 //! larger one would become a float). So every change is a splice between places found by the parser, and taking out is
-//! the inverse of putting in, byte for byte: [`without`] looks for the text that [`added`] makes the present one of. A
+//! the inverse of putting in, byte for byte: `without` looks for the text that `added` makes the present one of. A
 //! blank tells what was filled: nothing (`[x]`), an empty list or object (`[ x]`), or null (`[x ]`).
 //!
 //! **Where in a list.** createRuntime and poststart come last: other hooks attach the network there (nerdctl's runs CNI
