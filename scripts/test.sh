@@ -254,6 +254,23 @@ else
     not_run release "no release build that is newer than src/kernel/checkpoint.rs: cargo build --release"
 fi
 
+# The Debian package. cargo-deb takes two minutes to build, so it is installed where the tier is required and not else.
+tools=$PWD/target/tools
+PATH=$PATH:$tools/bin
+if [[ " ${REQUIRE:-} " == *" package "* ]] && ! command -v cargo-deb >/dev/null; then
+    # From /: this project's flags are not meant for it.
+    (cd / && cargo install -q --locked --root "$tools" cargo-deb) >"$logs/cargo-deb" 2>&1 || cat "$logs/cargo-deb"
+fi
+if ! command -v cargo-deb >/dev/null; then
+    not_run package "cargo-deb is not installed: cargo install --locked cargo-deb, or REQUIRE=package"
+elif ! command -v dpkg >/dev/null; then
+    not_run package "dpkg is not installed"
+elif [ "${root[*]:-}" = false ]; then
+    not_run package "needs root"
+else
+    tier package as_root cargo test -q --test package -- --ignored
+fi
+
 if [ "${root[*]:-}" = false ]; then
     runc="needs root" crun="needs root" podman="needs root"
 else

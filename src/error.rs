@@ -242,7 +242,11 @@ pub const EXITS: [Exit; 31] = [
         "register the hook under createRuntime, poststart and poststop only",
     ),
     exit(12, "the state on stdin is not usable", "give the container's OCI state as one JSON object on stdin"),
-    exit(13, "the bundle's config.json is not usable", "repair config.json or create the container anew"),
+    exit(
+        13,
+        "the bundle's config.json, or a base specification, is not usable",
+        "repair it, or have its engine write it anew",
+    ),
     exit(14, "the configuration file has errors", "mend it and run `netlatch check`"),
     exit(15, "an annotation has errors", "mend the annotation; `netlatch plan --state FILE` shows what it would do"),
     exit(16, "a policy document has errors", "mend it and run `netlatch check`"),
@@ -312,7 +316,7 @@ pub const EXITS: [Exit; 31] = [
         "a limit or the deadline was exceeded",
         "make the input smaller, or the machine less busy; the message names the limit",
     ),
-    exit(42, "a file or stream could not be read or written", "check that the path exists and is readable"),
+    exit(42, "a file or stream could not be read or written", "check that the path exists and may be used so"),
     exit(43, "what decided this start has changed meanwhile", "start the container again"),
 ];
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{Outcome, check, explain, inspect, last_error, plan, print, reach, reload};
+use super::{Outcome, check, explain, inspect, install, last_error, plan, print, reach, reload};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -101,6 +101,12 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
         run_dir: PathBuf,
     },
+    /// Make the hook known to engines, or to one bundle
+    #[command(after_help = install::INSTALL_HELP)]
+    Install(install::Install),
+    /// Take back what install did
+    #[command(after_help = install::UNINSTALL_HELP)]
+    Uninstall(install::Uninstall),
     /// Print a completion script
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -125,7 +131,7 @@ struct StageOptions {
 fn exits() -> String {
     let rows = EXITS.iter().chain([&EXIT_INTERNAL]).map(|exit| format!("  {}  {}\n", exit.code, exit.meaning));
     format!(
-        "Exit codes:\n   0  done\n   1  check: something was found; inspect: no such container runs; last-error: nothing is recorded\n{}",
+        "Exit codes:\n   0  done\n   1  check: something was found; inspect: no such container runs; last-error: nothing is recorded; install, uninstall: something was left alone\n{}",
         rows.collect::<String>()
     )
 }
@@ -160,6 +166,8 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         Command::Reload { config, run_dir } => reload::run(config, &run_dir),
         Command::Inspect(question) => inspect::run(&question),
         Command::LastError { id, run_dir } => last_error::run(&run_dir, id.as_deref()),
+        Command::Install(wanted) => install::install(wanted),
+        Command::Uninstall(wanted) => install::uninstall(wanted),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "netlatch", &mut script);

@@ -7,6 +7,7 @@ mod explain;
 pub mod hook;
 mod host_side;
 mod inspect;
+mod install;
 mod last_error;
 mod load;
 mod peers;
@@ -47,7 +48,7 @@ pub fn run(args: &[OsString]) -> u8 {
 pub(crate) enum Outcome {
     /// Done.
     Done,
-    /// Not what one would wish: `check` has findings, `inspect` and `last-error` nothing to show.
+    /// Not what one would wish: `check` has findings, `inspect` and `last-error` nothing to show, `install` left something.
     Found,
 }
 

@@ -1,12 +1,15 @@
-//! Reading files that tell us what to do, and whom we believe when they do.
+//! Reading files that tell us what to do, and whom we believe when they do; and, in [`place`], putting files where engines
+//! look.
 
+pub mod place;
 mod way;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use self::way::{Last, Place};
 
@@ -153,15 +156,24 @@ fn read(path: &Path, limit: (usize, &'static str), place: Option<Place>) -> Resu
         other => ReadError::Errno(other),
     })?;
     let stat = rustix::fs::fstat(&file).map_err(|error| ReadError::Errno(errno(error)))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(ReadError::NotRegular);
-    }
-    if let Some(place) = place {
+    if let Some(place) = place.filter(|_| is_regular(&stat)) {
         believe(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw())?;
         // Another's file of that name, which its owner never meant to be read here (`fs.protected_hardlinks` 0).
         if (place.shared || place.foreign.is_some()) && stat.st_nlink > 1 {
             return Err(ReadError::Linked);
         }
+    }
+    read_open(&file, &stat, limit)
+}
+
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// All of an open file, if it is a regular one.
+fn read_open(file: &OwnedFd, stat: &Stat, limit: (usize, &'static str)) -> Result<Vec<u8>, ReadError> {
+    if !is_regular(stat) {
+        return Err(ReadError::NotRegular);
     }
     let (limit, name) = limit;
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
@@ -172,7 +184,7 @@ fn read(path: &Path, limit: (usize, &'static str), place: Option<Place>) -> Resu
     let mut bytes = vec![0; size + 1];
     let mut filled = 0;
     loop {
-        match rustix::io::read(&file, &mut bytes[filled..]) {
+        match rustix::io::read(file, &mut bytes[filled..]) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}

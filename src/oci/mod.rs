@@ -1,11 +1,12 @@
 //! What a runtime hands us: the state on stdin, the bundle's config.json, and the annotations in both; and what engines
-//! write in a pod's sandbox about its containers.
+//! write in a pod's sandbox about its containers. And the other way round, how this program is registered there.
 //!
 //! Everything here is a function of bytes.
 
 pub mod annotations;
 pub mod bundle;
 mod engine;
+pub mod hooks;
 mod json;
 pub mod request;
 pub mod state;
