@@ -30,12 +30,30 @@ impl Namespace {
         Namespace::held_by(&["--user", "--map-root-user", "--net"])
     }
 
+    /// One with mounts and process numbers of its own as well. Its holder's child is its first process, and whatever
+    /// else was started inside ends with it. SIGCHLD is ignored there: nobody waits for orphans.
+    pub(crate) fn of_a_machine() -> Namespace {
+        const HOLD: &str = "trap '' CHLD; exec cat";
+        Namespace::holding(&["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"], &["sh", "-c", HOLD])
+    }
+
+    /// Ends its process by the end of its input, and waits for it.
+    pub(crate) fn close(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+
+    fn held_by(unshare: &[&str]) -> Namespace {
+        Namespace::holding(unshare, &["cat"])
+    }
+
     /// The holder is `cat`: it ends when its standard input does, so also when the test is killed with SIGKILL.
     /// The byte it echoes says that it has left our namespaces.
-    fn held_by(unshare: &[&str]) -> Namespace {
+    fn holding(unshare: &[&str], holder: &[&str]) -> Namespace {
         let mut holder = Command::new("unshare")
             .args(unshare)
-            .args(["--", "cat"])
+            .arg("--")
+            .args(holder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

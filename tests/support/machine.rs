@@ -1,0 +1,190 @@
+//! A small machine inside this one, for engines and what they leave behind: processes, mounts, network and /run of its own.
+//! Its network is a far side: it owns every address and hears every packet. Whatever is started inside ends with it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::bundle::prober;
+use super::container::binary;
+use super::namespace::{Namespace, run_with_input};
+use super::world::World;
+
+/// The prober's first targets, which no test allows.
+pub(crate) const FORBIDDEN: [&str; 2] = ["10.9.9.9", "2001:db8::9"];
+
+/// Everything of it.
+pub(crate) struct Machine {
+    /// What containers reach; `far` is the machine's own network.
+    pub(crate) world: World,
+    dir: TempDir,
+}
+
+/// Mounts hide what engines keep outside the folders they are given: locks in /dev/shm, names in /run/netns, leases in
+/// /var/lib/cni. cgroup v2 is taken away for crun, which refuses it mounted beside v1.
+const MOUNTS: &str = "\
+set -e
+umount /sys/fs/cgroup/unified 2>/dev/null || true
+mount -t tmpfs -o mode=755 run /run
+mkdir /run/netns /run/lock
+mount -t tmpfs -o mode=1777 shm /dev/shm
+for hidden in /var/lib/cni /var/lib/containers /var/lib/containerd /etc/cni; do
+    [ ! -d $hidden ] || mount -t tmpfs hidden $hidden
+done
+";
+
+/// What containers are plugged into, see [`Machine::attach_script`].
+const SWITCH: &str = "\
+link add lab0 type bridge forward_delay 0
+addr add 10.10.0.1/16 dev lab0
+addr add fd98::1/64 dev lab0 nodad
+link set lab0 up
+route add local 0.0.0.0/0 dev lo table main
+route add local ::/0 dev lo table main
+";
+
+impl Machine {
+    /// A fresh one.
+    pub(crate) fn new() -> Machine {
+        let dir = tempfile::tempdir().expect("a directory");
+        // The root user of a user namespace must get through.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
+        let world = World::waiting_on(Namespace::of_a_machine());
+        let machine = Machine { world, dir };
+        machine.expect("sh", &["-c", MOUNTS], b"");
+        machine.world.far.ip_batch(SWITCH);
+        let rootfs = machine.path("rootfs");
+        for below in ["bin", "proc", "sys", "dev", "tmp", "etc"] {
+            fs::create_dir_all(rootfs.join(below)).expect("a directory");
+        }
+        fs::copy(prober(), rootfs.join("prober")).expect("the prober is copied");
+        fs::write(machine.path("netlatch.yaml"), "").expect("a file");
+        machine
+    }
+
+    /// A file of its folder, which has the same name inside and outside.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A program inside, without what the environment here says.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        let of = |name: &str| format!("/proc/{}/ns/{name}", self.world.far.pid());
+        command.arg(format!("--mount={}", of("mnt"))).arg(format!("--net={}", of("net")));
+        command.arg(format!("--pid={}", of("pid_for_children"))).arg("--").arg(program);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/run");
+        command
+    }
+
+    /// Runs a program inside.
+    pub(crate) fn run(&self, program: &str, args: &[&str], input: &[u8]) -> Output {
+        run_with_input(self.command(program).args(args), input)
+    }
+
+    /// The same; a failing program fails the test. Returns its standard output.
+    pub(crate) fn expect(&self, program: &str, args: &[&str], input: &[u8]) -> String {
+        let output = self.run(program, args, input);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {args:?}: {}: {stderr}", output.status);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Where the hook keeps its records.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.path("netlatch")
+    }
+
+    /// The hook's entry for a stage, as config.json has it.
+    pub(crate) fn entry(&self, stage: &str) -> Value {
+        json!({
+            "path": binary(),
+            "args": ["netlatch", stage, "--config", self.path("netlatch.yaml"), "--run-dir", self.run_dir()],
+        })
+    }
+
+    /// `netlatch ARGS --run-dir DIR` inside.
+    pub(crate) fn netlatch(&self, args: &[&str]) -> Output {
+        let (binary, run_dir) = (binary(), self.run_dir());
+        let place = ["--run-dir", run_dir.to_str().expect("UTF-8")];
+        self.run(binary.to_str().expect("UTF-8"), &[args, &place[..]].concat(), b"")
+    }
+
+    /// How many containers the hook knows.
+    pub(crate) fn known(&self) -> usize {
+        fs::read_dir(self.run_dir().join("containers")).map_or(0, Iterator::count)
+    }
+
+    /// The rootfs with the prober as a tar archive.
+    pub(crate) fn archive(&self) -> Vec<u8> {
+        let tar = Command::new("tar").arg("-C").arg(self.path("rootfs")).args(["-c", "."]).output().expect("tar");
+        assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+        tar.stdout
+    }
+
+    /// A hook that plugs the container whose state it reads into the switch, as an engine does that attaches the network after
+    /// createRuntime. Its addresses come from its pid, so that many can start at once.
+    pub(crate) fn attach_script(&self) -> PathBuf {
+        let path = self.path("attach.sh");
+        let text = "#!/bin/sh -e\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\npid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')\n\
+            ip link add v$pid type veth peer name eth0 netns $pid\nip link set v$pid master lab0 up\n\
+            nsenter -t $pid -n ip -batch - <<END\naddr add 10.10.$((pid / 200)).$((pid % 200 + 2))/16 dev eth0\n\
+            addr add fd98::$pid/64 dev eth0 nodad\nlink set eth0 up\nroute add default via 10.10.0.1\n\
+            route add default via fd98::1\nEND\n";
+        fs::write(&path, text).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        path
+    }
+
+    /// How many packets to forbidden addresses have come.
+    pub(crate) fn forbidden_heard(&self) -> usize {
+        self.world.settle();
+        FORBIDDEN.iter().map(|to| self.world.heard(to.parse().expect("an address"), None)).sum()
+    }
+
+    /// Nothing is left of containers: no record, no table and no link of theirs in the machine's own network, no named network
+    /// namespace.
+    pub(crate) fn is_clean(&self, case: &str) {
+        assert_eq!(self.known(), 0, "{case}: records are left");
+        let rules = self.world.far.run("nft", &["list", "tables"], "");
+        assert!(!rules.contains("netlatch"), "{case}: {rules}");
+        let links = self.world.far.run("ip", &["-brief", "link", "show", "type", "veth"], "");
+        assert_eq!(links, "", "{case}");
+        assert_eq!(self.expect("ls", &["/run/netns"], b""), "", "{case}");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The end of its first process ends all others, and only then does it count as ended.
+        self.world.far.close();
+        remove_cgroups(self.dir.path());
+    }
+}
+
+/// The cgroup that all containers of the machine in `dir` are below, so that none stays behind: the machine sees the host's.
+pub(crate) fn cgroup(dir: &Path) -> String {
+    let name = dir.file_name().expect("a name").to_string_lossy();
+    format!("/netlatch-machine-{}", name.trim_start_matches('.'))
+}
+
+fn remove_cgroups(dir: &Path) {
+    let name = cgroup(dir);
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        remove_tree(&hierarchy.path().join(name.trim_start_matches('/')));
+    }
+}
+
+/// A cgroup's folder has files that cannot be removed and need not be.
+fn remove_tree(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_tree(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(dir);
+}
