@@ -5,11 +5,13 @@
 
 mod support;
 
+use std::fs;
 use std::process::Output;
 
 use serde_json::{Value, json};
 use support::machine::Machine;
-use support::podman::Podman;
+use support::namespace::all_at_once;
+use support::podman::{Log, Podman};
 
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
 const ALLOWED: &str = "egress=10.9.1.1:443 [2001:db8::1]:443 udp/10.9.1.1:53";
@@ -61,6 +63,173 @@ fn podman_without_a_network_keeps_a_working_loopback() {
         let podman = Podman::new(&machine, runtime);
         let report = podman.probe(&["--network", "none"], &["egress=none"], &[]);
         assert_eq!(report["lo"], json!({"flags": "0x9", "v4": true, "v6": true}), "{runtime}: {report}");
+        machine.is_clean(runtime);
+    }
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_on_the_hosts_network_starts_no_annotated_container_and_leaves_others_alone() {
+    let machine = Machine::new();
+    for runtime in RUNTIMES {
+        let podman = Podman::new(&machine, runtime);
+        podman.install("always");
+        fs::write(machine.path("netlatch.yaml"), "egress: none\n").expect("a file");
+        let before = machine.world.far.nft_json();
+        let refused = podman.container("run", &["--rm", "--network", "host"], &["egress=none"], &[]);
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{runtime} started: {}", text(&refused));
+        assert_refused(&machine, runtime, &refused, 24, "namespace");
+        let report = podman.probe(&["--network", "host"], &[], &[]);
+        assert_eq!(report["lo"]["v4"], true, "{runtime}: what the file asks of all containers is not asked of the host");
+        assert_eq!(machine.world.far.nft_json(), before, "{runtime}: the machine's own rules");
+        machine.is_clean(runtime);
+    }
+}
+
+/// The container was refused with this code, and the user sees why or is led to it.
+fn assert_refused(machine: &Machine, runtime: &str, output: &Output, code: i32, why: &str) {
+    let shown = text(output);
+    if runtime == "runc" {
+        // podman rewrites messages that hold certain phrases; ours must come through whole.
+        assert!(shown.contains(&format!("exit status {code}")) && shown.contains(why), "{shown}");
+    } else {
+        // crun shows the code and nothing else.
+        assert!(shown.contains(&format!("exit code: {code}")), "{shown}");
+    }
+    let last = text(&machine.netlatch(&["last-error"]));
+    assert!(last.contains(why), "{runtime}: `netlatch last-error` says {last:?}");
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_starts_no_container_with_a_bad_annotation_and_last_error_says_why() {
+    let machine = Machine::new();
+    for runtime in RUNTIMES {
+        let podman = Podman::new(&machine, runtime);
+        for bad in ["egress=10.9.1.1:99999", "egres=none"] {
+            let refused = podman.container("run", &["--rm", "--network", "lab"], &[bad], &[]);
+            assert!(!refused.status.success() && refused.stdout.is_empty(), "{runtime} started: {}", text(&refused));
+            let key = bad.split_once('=').expect("KEY=VALUE").0;
+            assert_refused(&machine, runtime, &refused, 15, &format!("io.netlatch.{key}"));
+            assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
+            machine.is_clean(runtime);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_containers_that_share_a_network_share_the_rules_of_the_first() {
+    for runtime in RUNTIMES {
+        let machine = Machine::new();
+        let podman = Podman::new(&machine, runtime);
+        let first = podman.container("run", &["-d", "-i", "--name", "first", "--network", "lab"], &[ALLOWED], &["wait"]);
+        assert!(first.status.success(), "{}", text(&first));
+        let join = ["--network", "container:first"];
+        is_locked(&podman.probe(&join, &[], &PROBES), runtime);
+        is_locked(&podman.probe(&join, &[ALLOWED], &PROBES), runtime);
+        let other = podman.container("run", &[&["--rm"], &join[..]].concat(), &["egress=*"], &[]);
+        assert!(!other.status.success() && other.stdout.is_empty(), "{runtime} started: {}", text(&other));
+        // The others' end took nothing from the first.
+        is_locked(&podman.probe(&join, &[], &PROBES), runtime);
+        assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
+        podman.expect(&["rm", "--force", "--time", "0", "first"], b"");
+        machine.is_clean(runtime);
+    }
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_pods_are_locked_for_every_member() {
+    for runtime in RUNTIMES {
+        let machine = Machine::new();
+        let podman = Podman::new(&machine, runtime);
+        let pod = |name: &str| {
+            let infra = ["--infra-image", "prober", "--infra-command", "/bin/busybox sleep 1000"];
+            podman.expect(&[&["pod", "create", "--name", name, "--network", "lab"], &infra[..]].concat(), b"");
+        };
+        // The members ask; the infra container, which they cannot annotate, is nobody's concern.
+        pod("asked");
+        for _ in 0..2 {
+            let log = podman.fresh_log();
+            let options = ["-d", "-i", "--pod", "asked", &log.option()];
+            let run = podman.container("run", &options, &[ALLOWED], &[&PROBES[..], &["wait"]].concat());
+            assert!(run.status.success(), "{runtime}: {}", text(&run));
+            is_locked(&log.report(1), runtime);
+        }
+        podman.expect(&["pod", "rm", "--force", "--time", "0", "asked"], b"");
+        machine.is_clean(runtime);
+        // The machine's file asks, of the infra container first.
+        podman.install("always");
+        fs::write(machine.path("netlatch.yaml"), format!("{}\n", ALLOWED.replace('=', ": '") + "'")).expect("a file");
+        pod("told");
+        is_locked(&podman.probe(&["--pod", "told"], &[], &PROBES), runtime);
+        assert_eq!(machine.known(), 1, "{runtime}: the infra container");
+        podman.expect(&["pod", "rm", "--force", "--time", "0", "told"], b"");
+        assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
+        machine.is_clean(runtime);
+    }
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_with_a_user_namespace_is_locked_before_its_network_comes() {
+    for runtime in RUNTIMES {
+        let machine = Machine::new();
+        let podman = Podman::new(&machine, runtime);
+        let maps = ["--uidmap", "0:200000:65536", "--gidmap", "0:200000:65536"];
+        for users in [&maps[..], &["--userns=auto:size=65536"]] {
+            let report = podman.probe(&[&["--network", "lab"], users].concat(), &[ALLOWED], &PROBES);
+            is_locked(&report, runtime);
+            assert_eq!(machine.forbidden_heard(), 0, "{runtime} {users:?}");
+            machine.is_clean(runtime);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_calls_the_hook_again_at_restart_and_start_where_it_is_told_of_it() {
+    for runtime in RUNTIMES {
+        let machine = Machine::new();
+        let podman = Podman::new(&machine, runtime);
+        let log = podman.fresh_log();
+        let options = ["-d", "-i", "--name", "it", "--network", "lab", &log.option()];
+        let run = podman.container("run", &options, &[ALLOWED], &[&PROBES[..], &["wait"]].concat());
+        assert!(run.status.success(), "{}", text(&run));
+        is_locked(&log.report(1), runtime);
+        podman.expect(&["restart", "--time", "0", "it"], b"");
+        is_locked(&log.report(2), runtime);
+        podman.expect(&["stop", "--time", "0", "it"], b"");
+        machine.is_clean(runtime);
+        podman.expect(&["start", "it"], b"");
+        is_locked(&log.report(3), runtime);
+        assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
+        assert_eq!(machine.known(), 1, "{runtime}");
+
+        // Told of no hooks at the command that starts it, podman calls none: nothing of ours runs that could say so.
+        podman.without_hooks().expect(&["restart", "--time", "0", "it"], b"");
+        let report = log.report(4);
+        assert_eq!(outcome(&report, "tcp:10.9.1.1:80"), "connected", "{runtime}: {report}");
+        assert!(machine.forbidden_heard() > 0, "{runtime}: {report}");
+        podman.expect(&["rm", "--force", "--time", "0", "it"], b"");
+        machine.is_clean(runtime);
+    }
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_thirty_at_once_are_locked_and_leave_nothing() {
+    for runtime in RUNTIMES {
+        let machine = Machine::new();
+        let podman = Podman::new(&machine, runtime);
+        let logs: Vec<_> = (0..30).map(|_| podman.fresh_log()).collect();
+        let start = |log: &Log| podman.start("run", &["--rm", "--network", "lab", &log.option()], &[ALLOWED], &PROBES);
+        for (output, log) in all_at_once(logs.iter().map(start)).iter().zip(&logs) {
+            assert!(output.status.success(), "{runtime}: {}", text(output));
+            is_locked(&log.report(1), runtime);
+        }
+        assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
         machine.is_clean(runtime);
     }
 }

@@ -205,3 +205,12 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
         child.wait_with_output().expect("the program ends")
     })
 }
+
+/// Runs all of them at the same time.
+pub(crate) fn all_at_once(commands: impl Iterator<Item = Command>) -> Vec<Output> {
+    let start = |mut command: Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
+    };
+    let children: Vec<Child> = commands.map(start).collect();
+    children.into_iter().map(|child| child.wait_with_output().expect("it ends")).collect()
+}

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::machine::{Machine, cgroup};
 
@@ -17,8 +20,14 @@ pub(crate) struct Podman<'a> {
     hooks: bool,
 }
 
-/// A host may start fewer processes and open fewer files than podman's defaults ask for.
-const LIMITS: [&str; 4] = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
+/// A host may let containers start fewer processes and open fewer files than podman's defaults ask for.
+const CONFIG: &str = "\
+[containers]
+log_driver = \"k8s-file\"
+default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]
+[network]
+network_backend = \"netavark\"
+";
 
 impl<'a> Podman<'a> {
     /// With an image `prober`, a network `lab` and the files of hooks.d/ as they are, but for the binary's place and two
@@ -28,6 +37,7 @@ impl<'a> Podman<'a> {
         if !podman.hooks_dir().exists() {
             fs::create_dir(podman.hooks_dir()).expect("a directory");
             podman.install("");
+            fs::write(machine.path("containers.conf"), CONFIG).expect("a file");
             podman.expect(&["import", "-", "prober"], &machine.archive());
             let lab = ["--subnet", "10.11.0.0/16", "--ipv6", "--subnet", "fd97::/64", "--disable-dns", "lab"];
             podman.expect(&[&["network", "create"][..], &lab].concat(), b"");
@@ -66,7 +76,12 @@ impl<'a> Podman<'a> {
     }
 
     fn run_with_input(&self, args: &[&str], input: &[u8]) -> Output {
+        super::namespace::run_with_input(&mut self.command(args), input)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = self.machine.command("podman");
+        command.env("CONTAINERS_CONF", self.machine.path("containers.conf"));
         for (option, folder) in [
             ("--root", "storage"),
             ("--runroot", "runroot"),
@@ -79,7 +94,8 @@ impl<'a> Podman<'a> {
         if self.hooks {
             command.arg("--hooks-dir").arg(self.hooks_dir());
         }
-        super::namespace::run_with_input(command.args(args), input)
+        command.args(args);
+        command
     }
 
     /// The same; a failure fails the test. Returns its standard output.
@@ -90,37 +106,62 @@ impl<'a> Podman<'a> {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// `podman VERB OPTIONS --annotation io.netlatch.ANNOTATION... prober /prober PROBES`.
-    pub(crate) fn container(&self, verb: &str, options: &[&str], annotations: &[&str], probes: &[&str]) -> Output {
+    /// `podman VERB OPTIONS --annotation=io.netlatch.ANNOTATION... prober /prober PROBES`, not started yet.
+    pub(crate) fn start(&self, verb: &str, options: &[&str], annotations: &[&str], probes: &[&str]) -> Command {
         let cgroup = cgroup(&self.machine.path(""));
         let annotations: Vec<String> =
             annotations.iter().map(|text| format!("--annotation=io.netlatch.{text}")).collect();
         let mut args = vec![verb, "--cgroup-parent", &cgroup];
-        args.extend(LIMITS);
         args.extend(options);
         args.extend(annotations.iter().map(String::as_str));
         args.extend(["prober", "/prober"]);
         args.extend(probes);
-        self.run(&args)
+        self.command(&args)
+    }
+
+    /// The same, to the end of podman's command.
+    pub(crate) fn container(&self, verb: &str, options: &[&str], annotations: &[&str], probes: &[&str]) -> Output {
+        super::namespace::run_with_input(&mut self.start(verb, options, annotations, probes), b"")
     }
 
     /// Runs one to its end and returns what the prober said.
     pub(crate) fn probe(&self, options: &[&str], annotations: &[&str], probes: &[&str]) -> Value {
-        let output = self.container("run", &[&["--rm"], options].concat(), annotations, probes);
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "podman with {} {options:?}: {}: {stdout} {stderr}", self.runtime, output.status);
-        serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e} in the prober's {stdout:?}; {stderr}"))
+        let log = self.fresh_log();
+        let mut command = self.start("run", &[&["--rm", &log.option()], options].concat(), annotations, probes);
+        let output = super::namespace::run_with_input(&mut command, b"");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "podman with {} {options:?}: {}: {stderr}", self.runtime, output.status);
+        log.report(1)
     }
 
-    /// What the prober of a container in the background has said so far, the answers of all its starts.
-    pub(crate) fn reports(&self, name: &str) -> Vec<Value> {
-        let logs = self.expect(&["logs", name], b"");
-        logs.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {logs}"))).collect()
+    /// A file for what a container says. `podman run` itself loses what a container says that ends at once.
+    pub(crate) fn fresh_log(&self) -> Log {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Log(self.machine.path(&format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed))))
+    }
+}
+
+/// What a container has said, all its starts.
+pub(crate) struct Log(PathBuf);
+
+impl Log {
+    /// As an option of `podman run`.
+    pub(crate) fn option(&self) -> String {
+        format!("--log-opt=path={}", self.0.display())
     }
 
-    /// A field of `podman inspect`.
-    pub(crate) fn inspect(&self, name: &str) -> Value {
-        let text = self.expect(&["inspect", name], b"");
-        serde_json::from_str::<Value>(&text).map_or(json!(null), |list| list[0].clone())
+    /// What the prober says at its `start`th start, once it has said so.
+    pub(crate) fn report(&self, start: usize) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            // A line: time, stream, F for a full line, text.
+            let text = fs::read_to_string(&self.0).unwrap_or_default();
+            if let Some(line) = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).nth(start - 1) {
+                let report = line.splitn(4, ' ').last().expect("the last of at least one");
+                return serde_json::from_str(report).unwrap_or_else(|e| panic!("{e}: {text}"));
+            }
+            assert!(Instant::now() < deadline, "start {start}: {text}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
