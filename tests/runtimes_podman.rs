@@ -182,7 +182,8 @@ fn podman_with_a_user_namespace_is_locked_before_its_network_comes() {
             let report = podman.probe(&[&["--network", "lab"], users].concat(), &[ALLOWED], &PROBES);
             is_locked(&report, runtime);
             assert_eq!(machine.forbidden_heard(), 0, "{runtime} {users:?}");
-            machine.is_clean(runtime);
+            // podman 4.3.1 leaves such a container's named namespace and veth behind, with the hook and without.
+            machine.is_forgotten(&format!("{runtime} {users:?}"));
         }
     }
 }
@@ -231,5 +232,42 @@ fn podman_thirty_at_once_are_locked_and_leave_nothing() {
         }
         assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
         machine.is_clean(runtime);
+    }
+}
+
+/// A container on the bridge that fails at once is started twice again; what it says at each start. podman 4.3.1 calls no
+/// hook then: the command that starts it again is not told of `--hooks-dir`.
+fn three_starts(podman: &Podman, users: &[&str]) -> [Value; 3] {
+    let log = podman.fresh_log();
+    let options = [&["-d", "--network", "lab", "--restart", "on-failure:2", &log.option()], users].concat();
+    let run = podman.container("run", &options, &[ALLOWED], &[&PROBES[..], &["fail"]].concat());
+    assert!(run.status.success(), "{}", text(&run));
+    [1, 2, 3].map(|start| log.report(start))
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_starts_a_failed_container_again_in_the_same_namespace_under_the_same_rules() {
+    for runtime in RUNTIMES {
+        let machine = Machine::new();
+        for report in three_starts(&Podman::new(&machine, runtime), &[]) {
+            is_locked(&report, runtime);
+        }
+        assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
+        // poststop was called after the first end, and nothing since: what runs then is known to nobody.
+        machine.is_forgotten(runtime);
+    }
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_starts_a_failed_container_with_a_user_namespace_again_without_any_rules() {
+    for runtime in RUNTIMES {
+        let machine = Machine::new();
+        let users = ["--uidmap", "0:200000:65536", "--gidmap", "0:200000:65536"];
+        let [first, second, _] = three_starts(&Podman::new(&machine, runtime), &users);
+        is_locked(&first, runtime);
+        // Its namespace is the runtime's, so the next start has a new one.
+        assert_eq!(outcome(&second, "tcp:10.9.1.1:80"), "connected", "{runtime}: {second}");
     }
 }

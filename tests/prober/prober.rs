@@ -1,7 +1,8 @@
 //! A container's first process for the runtime tests. It sends to forbidden addresses before it does anything else,
 //! then says on standard output, as one JSON object, what it could do and how its namespace looks.
 //!
-//! Arguments: `udp:ADDR:PORT` and `tcp:ADDR:PORT` are further probes; `wait` keeps it alive until standard input ends.
+//! Arguments: `udp:ADDR:PORT` and `tcp:ADDR:PORT` are further probes; `wait` keeps it alive until standard input ends,
+//! `fail` lets it end with exit code 1.
 
 use std::fs::read_to_string;
 use std::io::{ErrorKind, Read};
@@ -19,10 +20,14 @@ fn main() {
     let tcp_v6 = tcp(FORBIDDEN_V6.into());
 
     let mut probes = Vec::new();
-    let mut wait = false;
+    let (mut wait, mut fail) = (false, false);
     for argument in std::env::args().skip(1) {
         if argument == "wait" {
             wait = true;
+            continue;
+        }
+        if argument == "fail" {
+            fail = true;
             continue;
         }
         let (protocol, to) = argument.split_once(':').expect("PROTOCOL:ADDR:PORT");
@@ -49,6 +54,9 @@ fn main() {
     );
     if wait {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    }
+    if fail {
+        std::process::exit(1);
     }
 }
 

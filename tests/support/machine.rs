@@ -27,13 +27,16 @@ pub(crate) struct Machine {
 }
 
 /// Mounts hide what engines keep outside the folders they are given: locks in /dev/shm, names in /run/netns, leases in
-/// /var/lib/cni. cgroup v2 is taken away for crun, which refuses it mounted beside v1.
+/// /var/lib/cni. In /etc there are ids to be had for user namespaces, as a host hands them out. cgroup v2 is taken away for crun, which refuses it mounted beside v1.
 const MOUNTS: &str = "\
 set -e
 umount /sys/fs/cgroup/unified 2>/dev/null || true
 mount -t tmpfs -o mode=755 run /run
 mkdir /run/netns /run/lock
 mount -t tmpfs -o mode=1777 shm /dev/shm
+mkdir /run/etc /run/etc-work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc-work etc /etc
+echo containers:300000:1000000 | tee /etc/subuid >/etc/subgid
 for hidden in /var/lib/cni /var/lib/containers /var/lib/containerd /etc/cni; do
     [ ! -d $hidden ] || mount -t tmpfs hidden $hidden
 done
@@ -160,6 +163,13 @@ impl Machine {
             left = self.left();
         }
         assert_eq!(left, "", "{case}: left behind");
+    }
+
+    /// Nothing of ours is left: no record, and no table in the machine's own network.
+    pub(crate) fn is_forgotten(&self, case: &str) {
+        assert_eq!(self.known(), 0, "{case}: records are left");
+        let tables = self.world.far.run("nft", &["list", "tables"], "");
+        assert!(!tables.contains("netlatch"), "{case}: {tables}");
     }
 
     fn left(&self) -> String {
