@@ -6,36 +6,13 @@
 mod support;
 
 use std::fs;
-use std::process::Output;
 
 use serde_json::{Value, json};
-use support::machine::Machine;
+use support::machine::{ALLOWED, Machine, PROBES, is_locked, outcome, said};
 use support::namespace::all_at_once;
 use support::podman::{Log, Podman};
 
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
-const ALLOWED: &str = "egress=10.9.1.1:443 [2001:db8::1]:443 udp/10.9.1.1:53";
-const PROBES: [&str; 4] = ["tcp:10.9.1.1:443", "tcp:[2001:db8::1]:443", "udp:10.9.1.1:53", "tcp:10.9.1.1:80"];
-
-fn outcome<'a>(report: &'a Value, probe: &str) -> &'a str {
-    let probes = report["probes"].as_array().expect("an array");
-    let found = probes.iter().find(|entry| entry["probe"] == probe);
-    found.unwrap_or_else(|| panic!("no {probe} in {report}"))["outcome"].as_str().expect("a word")
-}
-
-/// What [`ALLOWED`] names is reached, and nothing else.
-fn is_locked(report: &Value, case: &str) {
-    for (probe, expected) in PROBES.into_iter().zip(["connected", "connected", "sent", "refused"]) {
-        assert_eq!(outcome(report, probe), expected, "{case}: {probe} in {report}");
-    }
-    assert_eq!(report["lo"]["v4"], true, "{case}: {report}");
-    assert_eq!(report["lo"]["v6"], true, "{case}: {report}");
-}
-
-fn text(output: &Output) -> String {
-    format!("{} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
 #[test]
 #[ignore = "needs podman, runc and crun"]
 fn podman_on_a_bridge_reaches_what_is_allowed_and_sends_nothing_else() {
@@ -77,27 +54,13 @@ fn podman_on_the_hosts_network_starts_no_annotated_container_and_leaves_others_a
         fs::write(machine.path("netlatch.yaml"), "egress: none\n").expect("a file");
         let before = machine.world.far.nft_json();
         let refused = podman.container("run", &["--rm", "--network", "host"], &["egress=none"], &[]);
-        assert!(!refused.status.success() && refused.stdout.is_empty(), "{runtime} started: {}", text(&refused));
-        assert_refused(&machine, runtime, &refused, 24, "namespace");
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{runtime} started: {}", said(&refused));
+        machine.refused(runtime, &refused, 24, "namespace");
         let report = podman.probe(&["--network", "host"], &[], &[]);
         assert_eq!(report["lo"]["v4"], true, "{runtime}: what the file asks of all containers is not asked of the host");
         assert_eq!(machine.world.far.nft_json(), before, "{runtime}: the machine's own rules");
         machine.is_clean(runtime);
     }
-}
-
-/// The container was refused with this code, and the user sees why or is led to it.
-fn assert_refused(machine: &Machine, runtime: &str, output: &Output, code: i32, why: &str) {
-    let shown = text(output);
-    if runtime == "runc" {
-        // podman rewrites messages that hold certain phrases; ours must come through whole.
-        assert!(shown.contains(&format!("exit status {code}")) && shown.contains(why), "{shown}");
-    } else {
-        // crun shows the code and nothing else.
-        assert!(shown.contains(&format!("exit code: {code}")), "{shown}");
-    }
-    let last = text(&machine.netlatch(&["last-error"]));
-    assert!(last.contains(why), "{runtime}: `netlatch last-error` says {last:?}");
 }
 
 #[test]
@@ -108,9 +71,9 @@ fn podman_starts_no_container_with_a_bad_annotation_and_last_error_says_why() {
         let podman = Podman::new(&machine, runtime);
         for bad in ["egress=10.9.1.1:99999", "egres=none"] {
             let refused = podman.container("run", &["--rm", "--network", "lab"], &[bad], &[]);
-            assert!(!refused.status.success() && refused.stdout.is_empty(), "{runtime} started: {}", text(&refused));
+            assert!(!refused.status.success() && refused.stdout.is_empty(), "{runtime} started: {}", said(&refused));
             let key = bad.split_once('=').expect("KEY=VALUE").0;
-            assert_refused(&machine, runtime, &refused, 15, &format!("io.netlatch.{key}"));
+            machine.refused(runtime, &refused, 15, &format!("io.netlatch.{key}"));
             assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
             machine.is_clean(runtime);
         }
@@ -124,12 +87,12 @@ fn podman_containers_that_share_a_network_share_the_rules_of_the_first() {
         let machine = Machine::new();
         let podman = Podman::new(&machine, runtime);
         let first = podman.container("run", &["-d", "-i", "--name", "first", "--network", "lab"], &[ALLOWED], &["wait"]);
-        assert!(first.status.success(), "{}", text(&first));
+        assert!(first.status.success(), "{}", said(&first));
         let join = ["--network", "container:first"];
         is_locked(&podman.probe(&join, &[], &PROBES), runtime);
         is_locked(&podman.probe(&join, &[ALLOWED], &PROBES), runtime);
         let other = podman.container("run", &[&["--rm"], &join[..]].concat(), &["egress=*"], &[]);
-        assert!(!other.status.success() && other.stdout.is_empty(), "{runtime} started: {}", text(&other));
+        assert!(!other.status.success() && other.stdout.is_empty(), "{runtime} started: {}", said(&other));
         // The others' end took nothing from the first.
         is_locked(&podman.probe(&join, &[], &PROBES), runtime);
         assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
@@ -154,7 +117,7 @@ fn podman_pods_are_locked_for_every_member() {
             let log = podman.fresh_log();
             let options = ["-d", "-i", "--pod", "asked", &log.option()];
             let run = podman.container("run", &options, &[ALLOWED], &[&PROBES[..], &["wait"]].concat());
-            assert!(run.status.success(), "{runtime}: {}", text(&run));
+            assert!(run.status.success(), "{runtime}: {}", said(&run));
             is_locked(&log.report(1), runtime);
         }
         podman.expect(&["pod", "rm", "--force", "--time", "0", "asked"], b"");
@@ -197,7 +160,7 @@ fn podman_calls_the_hook_again_at_restart_and_start_where_it_is_told_of_it() {
         let log = podman.fresh_log();
         let options = ["-d", "-i", "--name", "it", "--network", "lab", &log.option()];
         let run = podman.container("run", &options, &[ALLOWED], &[&PROBES[..], &["wait"]].concat());
-        assert!(run.status.success(), "{}", text(&run));
+        assert!(run.status.success(), "{}", said(&run));
         is_locked(&log.report(1), runtime);
         podman.expect(&["restart", "--time", "0", "it"], b"");
         is_locked(&log.report(2), runtime);
@@ -227,7 +190,7 @@ fn podman_thirty_at_once_are_locked_and_leave_nothing() {
         let logs: Vec<_> = (0..30).map(|_| podman.fresh_log()).collect();
         let start = |log: &Log| podman.start("run", &["--rm", "--network", "lab", &log.option()], &[ALLOWED], &PROBES);
         for (output, log) in all_at_once(logs.iter().map(start)).iter().zip(&logs) {
-            assert!(output.status.success(), "{runtime}: {}", text(output));
+            assert!(output.status.success(), "{runtime}: {}", said(output));
             is_locked(&log.report(1), runtime);
         }
         assert_eq!(machine.forbidden_heard(), 0, "{runtime}");
@@ -239,9 +202,10 @@ fn podman_thirty_at_once_are_locked_and_leave_nothing() {
 /// hook then: the command that starts it again is not told of `--hooks-dir`.
 fn three_starts(podman: &Podman, users: &[&str]) -> [Value; 3] {
     let log = podman.fresh_log();
-    let options = [&["-d", "--network", "lab", "--restart", "on-failure:2", &log.option()], users].concat();
+    let says = log.option();
+    let options = [&["-d", "--network", "lab", "--restart", "on-failure:2", &says], users].concat();
     let run = podman.container("run", &options, &[ALLOWED], &[&PROBES[..], &["fail"]].concat());
-    assert!(run.status.success(), "{}", text(&run));
+    assert!(run.status.success(), "{}", said(&run));
     [1, 2, 3].map(|start| log.report(start))
 }
 

@@ -19,6 +19,32 @@ use super::world::World;
 /// The prober's first targets, which no test allows.
 pub(crate) const FORBIDDEN: [&str; 2] = ["10.9.9.9", "2001:db8::9"];
 
+/// What containers here are allowed.
+pub(crate) const ALLOWED: &str = "egress=10.9.1.1:443 [2001:db8::1]:443 udp/10.9.1.1:53";
+/// What their prober tries; the last is not allowed.
+pub(crate) const PROBES: [&str; 4] = ["tcp:10.9.1.1:443", "tcp:[2001:db8::1]:443", "udp:10.9.1.1:53", "tcp:10.9.1.1:80"];
+
+/// What became of a probe.
+pub(crate) fn outcome<'a>(report: &'a Value, probe: &str) -> &'a str {
+    let probes = report["probes"].as_array().expect("an array");
+    let found = probes.iter().find(|entry| entry["probe"] == probe);
+    found.unwrap_or_else(|| panic!("no {probe} in {report}"))["outcome"].as_str().expect("a word")
+}
+
+/// What [`ALLOWED`] names is reached, and nothing else, and `lo` works.
+pub(crate) fn is_locked(report: &Value, case: &str) {
+    for (probe, expected) in PROBES.into_iter().zip(["connected", "connected", "sent", "refused"]) {
+        assert_eq!(outcome(report, probe), expected, "{case}: {probe} in {report}");
+    }
+    assert_eq!(report["lo"]["v4"], true, "{case}: {report}");
+    assert_eq!(report["lo"]["v6"], true, "{case}: {report}");
+}
+
+/// What a program has said.
+pub(crate) fn said(output: &Output) -> String {
+    format!("{} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
 /// Everything of it.
 pub(crate) struct Machine {
     /// What containers reach; `far` is the machine's own network.
@@ -63,7 +89,7 @@ impl Machine {
         machine.expect("sh", &["-c", MOUNTS], b"");
         machine.world.far.ip_batch(SWITCH);
         let rootfs = machine.path("rootfs");
-        for below in ["bin", "proc", "sys", "dev", "tmp", "etc"] {
+        for below in ["bin", "proc", "sys", "dev", "tmp", "etc", "run"] {
             fs::create_dir_all(rootfs.join(below)).expect("a directory");
         }
         fs::copy(prober(), rootfs.join("prober")).expect("the prober is copied");
@@ -119,6 +145,20 @@ impl Machine {
         let (binary, run_dir) = (binary(), self.run_dir());
         let place = ["--run-dir", run_dir.to_str().expect("UTF-8")];
         self.run(binary.to_str().expect("UTF-8"), &[args, &place[..]].concat(), b"")
+    }
+
+    /// The container was refused with this code, and the user sees why or is led to it.
+    pub(crate) fn refused(&self, runtime: &str, output: &Output, code: i32, why: &str) {
+        let shown = said(output);
+        if runtime == "crun" {
+            // crun shows the code and nothing else.
+            assert!(shown.contains(&format!("exit code: {code}")), "{runtime}: {shown}");
+        } else {
+            // Engines rewrite messages that hold certain phrases; ours must come through whole.
+            assert!(shown.contains(why), "{runtime}: {shown}");
+        }
+        let last = said(&self.netlatch(&["last-error"]));
+        assert!(last.contains(why), "{runtime}: `netlatch last-error` says {last:?}");
     }
 
     /// How many containers the hook knows.

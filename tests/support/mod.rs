@@ -11,6 +11,7 @@ pub(crate) mod bundle;
 pub(crate) mod case;
 pub(crate) mod cluster;
 pub(crate) mod container;
+pub(crate) mod containerd;
 pub(crate) mod dice;
 pub(crate) mod engine;
 pub(crate) mod fault;
