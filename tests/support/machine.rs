@@ -99,6 +99,12 @@ impl Machine {
         machine
     }
 
+    /// Has cgroup v2 alone, as many hosts do, and as youki wants it unless it is built otherwise.
+    pub(crate) fn with_cgroup_v2(self) -> Machine {
+        self.expect("sh", &["-c", "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup /sys/fs/cgroup"], b"");
+        self
+    }
+
     /// A file of its folder, which has the same name inside and outside.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -242,8 +248,12 @@ pub(crate) fn cgroup(dir: &Path) -> String {
 
 fn remove_cgroups(dir: &Path) {
     let name = cgroup(dir);
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-        remove_tree(&hierarchy.path().join(name.trim_start_matches('/')));
+    let name = name.trim_start_matches('/');
+    let root = Path::new("/sys/fs/cgroup");
+    remove_tree(&root.join(name));
+    // A folder for each hierarchy of v1.
+    for hierarchy in fs::read_dir(root).into_iter().flatten().flatten() {
+        remove_tree(&hierarchy.path().join(name));
     }
 }
 
