@@ -183,6 +183,10 @@ impl Machine {
     /// createRuntime. Its addresses come from its pid, so that many can start at once.
     pub(crate) fn attach_script(&self) -> PathBuf {
         let path = self.path("attach.sh");
+        // Not while another container's hook is about to be started from it: ETXTBSY.
+        if path.exists() {
+            return path;
+        }
         let text = "#!/bin/sh -e\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\npid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')\n\
             ip link add v$pid type veth peer name eth0 netns $pid\nip link set v$pid master lab0 up\n\
             nsenter -t $pid -n ip -batch - <<END\naddr add 10.10.$((pid / 200)).$((pid % 200 + 2))/16 dev eth0\n\
