@@ -31,7 +31,7 @@ fn bundle(machine: &Machine, id: &str, annotations: &[&str], hooks: bool) -> Str
         .map(|text| text.split_once('=').expect("KEY=VALUE"))
         .map(|(key, value)| (format!("io.netlatch.{key}"), json!(value)))
         .collect();
-    let args = [&["/prober"], &PROBES[..]].concat();
+    let args = [&["/prober", "patient"], &PROBES[..]].concat();
     let config = json!({
         "ociVersion": "1.0.2",
         "process": {

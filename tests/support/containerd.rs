@@ -106,7 +106,7 @@ impl<'a> Containerd<'a> {
     pub(crate) fn spec(&self, id: &str, annotations: &[&str], probes: &[&str]) -> Value {
         let mut spec: Value = serde_json::from_str(&self.expect(&["oci", "spec"])).expect("JSON");
         spec["root"] = json!({"path": self.machine.path("image"), "readonly": true});
-        spec["process"]["args"] = json!([&["/prober"], probes].concat());
+        spec["process"]["args"] = json!([&["/prober", "patient"], probes].concat());
         spec["linux"]["cgroupsPath"] = json!(format!("{}/{id}", cgroup(&self.machine.path(""))));
         for annotation in annotations {
             let (key, value) = annotation.split_once('=').expect("KEY=VALUE");

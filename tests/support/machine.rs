@@ -180,7 +180,8 @@ impl Machine {
     }
 
     /// A hook that plugs the container whose state it reads into the switch, as an engine does that attaches the network after
-    /// createRuntime. Its addresses come from its pid, so that many can start at once.
+    /// createRuntime. Its addresses come from its pid, so that many can start at once. The kernel opens a port of a switch some
+    /// time after the link is up, and until then it swallows packets.
     pub(crate) fn attach_script(&self) -> PathBuf {
         let path = self.path("attach.sh");
         // Not while another container's hook is about to be started from it: ETXTBSY.
@@ -191,7 +192,8 @@ impl Machine {
             ip link add v$pid type veth peer name eth0 netns $pid\nip link set v$pid master lab0 up\n\
             nsenter -t $pid -n ip -batch - <<END\naddr add 10.10.$((pid / 200)).$((pid % 200 + 2))/16 dev eth0\n\
             addr add fd98::$pid/64 dev eth0 nodad\nlink set eth0 up\nroute add default via 10.10.0.1\n\
-            route add default via fd98::1\nEND\n";
+            route add default via fd98::1\nEND\n\
+            until ip -d link show dev v$pid | grep -q 'state forwarding'; do sleep 0.01; done\n";
         fs::write(&path, text).expect("a script");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
         path

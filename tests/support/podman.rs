@@ -114,7 +114,7 @@ impl<'a> Podman<'a> {
         let mut args = vec![verb, "--cgroup-parent", &cgroup];
         args.extend(options);
         args.extend(annotations.iter().map(String::as_str));
-        args.extend(["prober", "/prober"]);
+        args.extend(["prober", "/prober", "patient"]);
         args.extend(probes);
         self.command(&args)
     }
