@@ -57,7 +57,10 @@ fn podman_on_the_hosts_network_starts_no_annotated_container_and_leaves_others_a
         assert!(!refused.status.success() && refused.stdout.is_empty(), "{runtime} started: {}", said(&refused));
         machine.refused(runtime, &refused, 24, "namespace");
         let report = podman.probe(&["--network", "host"], &[], &[]);
-        assert_eq!(report["lo"]["v4"], true, "{runtime}: what the file asks of all containers is not asked of the host");
+        assert_eq!(
+            report["lo"]["v4"], true,
+            "{runtime}: what the file asks of all containers is not asked of the host"
+        );
         assert_eq!(machine.world.far.nft_json(), before, "{runtime}: the machine's own rules");
         machine.is_clean(runtime);
     }
@@ -86,7 +89,8 @@ fn podman_containers_that_share_a_network_share_the_rules_of_the_first() {
     for runtime in RUNTIMES {
         let machine = Machine::new();
         let podman = Podman::new(&machine, runtime);
-        let first = podman.container("run", &["-d", "-i", "--name", "first", "--network", "lab"], &[ALLOWED], &["wait"]);
+        let first =
+            podman.container("run", &["-d", "-i", "--name", "first", "--network", "lab"], &[ALLOWED], &["wait"]);
         assert!(first.status.success(), "{}", said(&first));
         let join = ["--network", "container:first"];
         is_locked(&podman.probe(&join, &[], &PROBES), runtime);
@@ -233,5 +237,31 @@ fn podman_starts_a_failed_container_with_a_user_namespace_again_without_any_rule
         is_locked(&first, runtime);
         // Its namespace is the runtime's, so the next start has a new one.
         assert_eq!(outcome(&second, "tcp:10.9.1.1:80"), "connected", "{runtime}: {second}");
+    }
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
+fn podman_without_root_is_locked_in_each_of_its_networks() {
+    for runtime in RUNTIMES {
+        let machine = Machine::new();
+        let podman = Podman::rootless(&machine, runtime);
+        let report = podman.probe(&["--network", "none"], &["egress=none"], &[]);
+        assert_eq!(report["lo"], json!({"flags": "0x9", "v4": true, "v6": true}), "{runtime}: {report}");
+        is_locked(&podman.probe(&["--network", "slirp4netns"], &[ALLOWED], &PROBES), runtime);
+        // podman routes no IPv6 from the bridge of a user who is not root.
+        let report = podman.probe(&["--network", "lab"], &[ALLOWED], &PROBES);
+        for (probe, expected) in [(PROBES[0], "connected"), (PROBES[2], "sent"), (PROBES[3], "refused")] {
+            assert_eq!(outcome(&report, probe), expected, "{runtime}: {probe} in {report}");
+        }
+        assert_eq!(machine.forbidden_heard(), 0, "{runtime}: {report}");
+        let refused = podman.container("run", &["--rm", "--network", "slirp4netns"], &["egres=none"], &[]);
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{runtime} started: {}", said(&refused));
+        machine.refused(runtime, &refused, 15, "io.netlatch.egres");
+        machine.is_forgotten(runtime);
+        // The contrast: the machine hears what slirp4netns says for the container.
+        let report = podman.probe(&["--network", "slirp4netns"], &[], &PROBES);
+        assert_eq!(outcome(&report, PROBES[3]), "connected", "{runtime}: {report}");
+        assert!(machine.forbidden_heard() > 0, "{runtime}: {report}");
     }
 }

@@ -25,12 +25,15 @@ impl<'a> Containerd<'a> {
     /// Starts it, waits until it answers and gives it an image with the prober, mounted as `image`.
     pub(crate) fn new(machine: &'a Machine) -> Containerd<'a> {
         let disabled = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"];
-        fs::write(machine.path("containerd.toml"), format!("version = 2\ndisabled_plugins = {disabled:?}\n")).expect("a file");
+        fs::write(machine.path("containerd.toml"), format!("version = 2\ndisabled_plugins = {disabled:?}\n"))
+            .expect("a file");
         let log = fs::File::create(machine.path("containerd.log")).expect("a file");
         let line = "echo $$ >/run/containerd.pid; exec containerd \"$@\"";
         let mut command = machine.command("sh");
         command.args(["-c", line, "containerd", "--address", SOCKET]);
-        for (option, name) in [("--config", "containerd.toml"), ("--root", "containerd"), ("--state", "containerd-state")] {
+        for (option, name) in
+            [("--config", "containerd.toml"), ("--root", "containerd"), ("--state", "containerd-state")]
+        {
             command.arg(option).arg(machine.path(name));
         }
         let daemon = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("nsenter starts");

@@ -22,7 +22,8 @@ pub(crate) const FORBIDDEN: [&str; 2] = ["10.9.9.9", "2001:db8::9"];
 /// What containers here are allowed.
 pub(crate) const ALLOWED: &str = "egress=10.9.1.1:443 [2001:db8::1]:443 udp/10.9.1.1:53";
 /// What their prober tries; the last is not allowed.
-pub(crate) const PROBES: [&str; 4] = ["tcp:10.9.1.1:443", "tcp:[2001:db8::1]:443", "udp:10.9.1.1:53", "tcp:10.9.1.1:80"];
+pub(crate) const PROBES: [&str; 4] =
+    ["tcp:10.9.1.1:443", "tcp:[2001:db8::1]:443", "udp:10.9.1.1:53", "tcp:10.9.1.1:80"];
 
 /// What became of a probe.
 pub(crate) fn outcome<'a>(report: &'a Value, probe: &str) -> &'a str {
@@ -53,7 +54,8 @@ pub(crate) struct Machine {
 }
 
 /// Mounts hide what engines keep outside the folders they are given: locks in /dev/shm, names in /run/netns, leases in
-/// /var/lib/cni. In /etc there are ids to be had for user namespaces, as a host hands them out. cgroup v2 is taken away for crun, which refuses it mounted beside v1.
+/// /var/lib/cni. In /etc there are ids for user namespaces, as a host hands them out, and a
+/// user `lab` with some of its own; /dev/net/tun is everybody's, as udev has it. cgroup v2 is taken away for crun, which refuses it mounted beside v1.
 const MOUNTS: &str = "\
 set -e
 umount /sys/fs/cgroup/unified 2>/dev/null || true
@@ -63,9 +65,31 @@ mount -t tmpfs -o mode=1777 shm /dev/shm
 mkdir /run/etc /run/etc-work
 mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc-work etc /etc
 echo containers:300000:1000000 | tee /etc/subuid >/etc/subgid
+echo lab:2000000:65536 | tee -a /etc/subuid >>/etc/subgid
+echo lab:x:61000:61000::/run/lab:/bin/sh >>/etc/passwd
+echo lab:x:61000: >>/etc/group
+mkdir /run/lab
+mknod -m 666 /run/tun c 10 200
+[ ! -e /dev/net/tun ] || mount --bind /run/tun /dev/net/tun
+chown 61000:61000 /run/lab
 for hidden in /var/lib/cni /var/lib/containers /var/lib/containerd /etc/cni; do
     [ ! -d $hidden ] || mount -t tmpfs hidden $hidden
 done
+";
+
+/// The user `lab`, and its group.
+pub(crate) const LAB: u32 = 61000;
+
+/// What programs of the machine itself reach, such as slirp4netns, which speaks for a container: what the far side answers
+/// to others it answers to them as well. What no test allows is left alone, so that it is heard under its own address.
+const ANSWER_PROGRAMS: &str = "\
+table inet lab {
+    chain out {
+        type nat hook output priority -100
+        ip daddr 10.9.1.0/24 meta l4proto { tcp, udp } redirect to :7
+        ip6 daddr 2001:db8::1 meta l4proto { tcp, udp } redirect to :7
+    }
+}
 ";
 
 /// What containers are plugged into, see [`Machine::attach_script`].
@@ -88,6 +112,7 @@ impl Machine {
         let machine = Machine { world, dir };
         machine.expect("sh", &["-c", MOUNTS], b"");
         machine.world.far.ip_batch(SWITCH);
+        machine.world.far.nft_load(ANSWER_PROGRAMS);
         let rootfs = machine.path("rootfs");
         for below in ["bin", "proc", "sys", "dev", "tmp", "etc", "run"] {
             fs::create_dir_all(rootfs.join(below)).expect("a directory");

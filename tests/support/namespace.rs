@@ -34,7 +34,10 @@ impl Namespace {
     /// else was started inside ends with it. SIGCHLD is ignored there: nobody waits for orphans.
     pub(crate) fn of_a_machine() -> Namespace {
         const HOLD: &str = "trap '' CHLD; exec cat";
-        Namespace::holding(&["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"], &["sh", "-c", HOLD])
+        Namespace::holding(
+            &["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"],
+            &["sh", "-c", HOLD],
+        )
     }
 
     /// Ends its process by the end of its input, and waits for it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::machine::{Machine, cgroup};
+use super::machine::{LAB, Machine, cgroup};
 
 /// podman above one OCI runtime.
 pub(crate) struct Podman<'a> {
@@ -18,6 +18,7 @@ pub(crate) struct Podman<'a> {
     /// What it calls: `runc` or `crun`.
     pub(crate) runtime: &'static str,
     hooks: bool,
+    root: bool,
 }
 
 /// A host may let containers start fewer processes and open fewer files than podman's defaults ask for.
@@ -33,9 +34,26 @@ impl<'a> Podman<'a> {
     /// With an image `prober`, a network `lab` and the files of hooks.d/ as they are, but for the binary's place and two
     /// directories that are not the host's.
     pub(crate) fn new(machine: &'a Machine, runtime: &'static str) -> Podman<'a> {
-        let podman = Podman { machine, runtime, hooks: true };
+        Podman::of(machine, runtime, true)
+    }
+
+    /// The same of the user `lab`, whose the hook's folder is too.
+    pub(crate) fn rootless(machine: &'a Machine, runtime: &'static str) -> Podman<'a> {
+        for folder in ["storage", "runroot", "tmp-podman", "networks", "netlatch", "logs"] {
+            let path = machine.path(folder);
+            fs::create_dir_all(&path).expect("a directory");
+            std::os::unix::fs::chown(&path, Some(LAB), Some(LAB)).expect("an owner");
+        }
+        let file = machine.path("netlatch.yaml");
+        std::os::unix::fs::chown(file, Some(LAB), Some(LAB)).expect("an owner");
+        Podman::of(machine, runtime, false)
+    }
+
+    fn of(machine: &'a Machine, runtime: &'static str, root: bool) -> Podman<'a> {
+        let podman = Podman { machine, runtime, hooks: true, root };
         if !podman.hooks_dir().exists() {
             fs::create_dir(podman.hooks_dir()).expect("a directory");
+            fs::create_dir_all(machine.path("logs")).expect("a directory");
             podman.install("");
             fs::write(machine.path("containers.conf"), CONFIG).expect("a file");
             podman.expect(&["import", "-", "prober"], &machine.archive());
@@ -80,7 +98,12 @@ impl<'a> Podman<'a> {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.machine.command("podman");
+        let mut command = self.machine.command(if self.root { "podman" } else { "setpriv" });
+        if !self.root {
+            let lab = LAB.to_string();
+            command.args(["--reuid", &lab, "--regid", &lab, "--clear-groups", "podman"]);
+            command.env("HOME", "/run/lab").env("XDG_RUNTIME_DIR", "/run/lab").current_dir("/");
+        }
         command.env("CONTAINERS_CONF", self.machine.path("containers.conf"));
         for (option, folder) in [
             ("--root", "storage"),
@@ -111,7 +134,11 @@ impl<'a> Podman<'a> {
         let cgroup = cgroup(&self.machine.path(""));
         let annotations: Vec<String> =
             annotations.iter().map(|text| format!("--annotation=io.netlatch.{text}")).collect();
-        let mut args = vec![verb, "--cgroup-parent", &cgroup];
+        let mut args = vec![verb];
+        // Who is not root may make none under v1, and podman does without.
+        if self.root {
+            args.extend(["--cgroup-parent", &cgroup]);
+        }
         args.extend(options);
         args.extend(annotations.iter().map(String::as_str));
         args.extend(["prober", "/prober", "patient"]);
@@ -137,7 +164,7 @@ impl<'a> Podman<'a> {
     /// A file for what a container says. `podman run` itself loses what a container says that ends at once.
     pub(crate) fn fresh_log(&self) -> Log {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        Log(self.machine.path(&format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed))))
+        Log(self.machine.path(&format!("logs/{}", NEXT.fetch_add(1, Ordering::Relaxed))))
     }
 }
 
