@@ -135,13 +135,14 @@ impl Machine {
         self.dir.path().join(name)
     }
 
-    /// A program inside, without what the environment here says.
+    /// A program inside, without what the environment here says, but for where programs are.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         let of = |name: &str| format!("/proc/{}/ns/{name}", self.world.far.pid());
         command.arg(format!("--mount={}", of("mnt"))).arg(format!("--net={}", of("net")));
         command.arg(format!("--pid={}", of("pid_for_children"))).arg("--").arg(program);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/run");
+        let programs = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+        command.env_clear().env("PATH", programs).env("HOME", "/run");
         command
     }
 
