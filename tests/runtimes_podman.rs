@@ -40,6 +40,11 @@ fn podman_without_a_network_keeps_a_working_loopback() {
         let podman = Podman::new(&machine, runtime);
         let report = podman.probe(&["--network", "none"], &["egress=none"], &[]);
         assert_eq!(report["lo"], json!({"flags": "0x9", "v4": true, "v6": true}), "{runtime}: {report}");
+        let stays =
+            podman.container("run", &["-d", "-i", "--name", "it", "--network", "none"], &["egress=none"], &["wait"]);
+        assert!(stays.status.success(), "{}", said(&stays));
+        assert_eq!(machine.known(), 1, "{runtime}: createRuntime was called");
+        podman.expect(&["rm", "--force", "--time", "0", "it"], b"");
         machine.is_clean(runtime);
     }
 }
