@@ -36,7 +36,8 @@ install_missing() {
     local packages policy
     packages=$(missing cc gcc nft nftables ip iproute2 unshare util-linux busybox busybox-static \
         runc runc crun crun podman podman /usr/lib/podman/netavark netavark iptables iptables \
-        slirp4netns slirp4netns newuidmap uidmap containerd containerd conntrack conntrack strace strace tar tar | sort -u | tr '\n' ' ')
+        slirp4netns slirp4netns newuidmap uidmap containerd containerd \
+        /usr/lib/cni/bridge containernetworking-plugins curl curl conntrack conntrack strace strace tar tar | sort -u | tr '\n' ' ')
     [ -n "${packages// /}" ] || return 0
     [ -z "${NO_INSTALL:-}" ] || return 0
     command -v apt-get >/dev/null || { echo "no apt-get here; please install: $packages"; return 0; }
@@ -175,7 +176,7 @@ podman_lacks() {
 
 containerd_lacks() {
     local program
-    for program in containerd ctr containerd-shim-runc-v2; do
+    for program in containerd ctr containerd-shim-runc-v2 /usr/lib/cni/bridge curl; do
         command -v "$program" >/dev/null || { echo "$program is not installed"; return; }
     done
 }

@@ -8,6 +8,7 @@ use std::fs;
 
 use serde_json::json;
 use support::containerd::Containerd;
+use support::cri::Kubelet;
 use support::machine::{ALLOWED, Machine, PROBES, is_locked, outcome, said};
 use support::namespace::{all_at_once, run_with_input};
 
@@ -78,4 +79,54 @@ fn containerd_starts_thirty_at_once_that_are_locked_and_leave_nothing() {
     }
     assert_eq!(machine.forbidden_heard(), 0);
     machine.is_clean("thirty at once");
+}
+
+#[test]
+#[ignore = "needs containerd and runc"]
+fn containerd_locks_a_pods_container_by_the_pods_annotations_with_a_base_spec() {
+    let machine = Machine::new();
+    let kubelet = Kubelet::new(&machine);
+    let pod = kubelet.start("web", &[ALLOWED], &PROBES).unwrap_or_else(|(_, why)| panic!("{why}"));
+    is_locked(&pod.report(), "web");
+    kubelet.remove(&pod);
+    let Err((pod, why)) = kubelet.start("bad", &["egres=none"], &PROBES) else { panic!("started") };
+    assert!(why.contains("io.netlatch.egres"), "the kubelet is told: {why}");
+    kubelet.remove(&pod);
+    assert_eq!(machine.forbidden_heard(), 0);
+    machine.is_clean("pods");
+    let pod = kubelet.start("bare", &[], &PROBES).unwrap_or_else(|(_, why)| panic!("{why}"));
+    assert_eq!(outcome(&pod.report(), "tcp:10.9.1.1:80"), "connected", "nobody asked for anything");
+    assert!(machine.forbidden_heard() > 0);
+    kubelet.remove(&pod);
+}
+
+/// For every pod of `shop`, the namespace that the kubelet says its pods are in.
+const POLICY: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: all, namespace: NAMESPACE}
+spec:
+  podSelector: {}
+  policyTypes: [Egress]
+  egress:
+  - to: [{ipBlock: {cidr: 10.9.1.1/32}}]
+    ports: [{port: 443}]
+";
+
+#[test]
+#[ignore = "needs containerd and runc"]
+fn containerd_tells_the_namespace_that_policies_select_a_pod_by() {
+    let machine = Machine::new();
+    let policies = machine.path("policies");
+    fs::create_dir(&policies).expect("a directory");
+    fs::write(machine.path("netlatch.yaml"), format!("policies: {}\n", policies.display())).expect("a file");
+    let kubelet = Kubelet::new(&machine);
+    for (namespace, heard) in [("shop", false), ("other", true)] {
+        fs::write(policies.join("all.yaml"), POLICY.replace("NAMESPACE", namespace)).expect("a file");
+        let pod = kubelet.start(namespace, &[], &PROBES[..1]).unwrap_or_else(|(_, why)| panic!("{why}"));
+        assert_eq!(outcome(&pod.report(), "tcp:10.9.1.1:443"), "connected", "{namespace}");
+        assert_eq!(machine.forbidden_heard() > 0, heard, "{namespace}");
+        kubelet.remove(&pod);
+        machine.is_clean(namespace);
+    }
 }

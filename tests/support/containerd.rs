@@ -1,4 +1,4 @@
-//! containerd on a [`Machine`], with root, state and socket of its own and without CRI.
+//! containerd on a [`Machine`], with root, state and socket of its own.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 use super::machine::{Machine, cgroup};
 use super::namespace::run_with_input;
 
-const SOCKET: &str = "/run/containerd/netlatch.sock";
-const IMAGE: &str = "docker.io/library/prober:latest";
+/// Where it answers.
+pub(crate) const SOCKET: &str = "/run/containerd/netlatch.sock";
+/// The image's name.
+pub(crate) const IMAGE: &str = "docker.io/library/prober:latest";
 
 /// A running daemon.
 pub(crate) struct Containerd<'a> {
@@ -24,9 +26,12 @@ pub(crate) struct Containerd<'a> {
 impl<'a> Containerd<'a> {
     /// Starts it, waits until it answers and gives it an image with the prober, mounted as `image`.
     pub(crate) fn new(machine: &'a Machine) -> Containerd<'a> {
-        let disabled = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"];
-        fs::write(machine.path("containerd.toml"), format!("version = 2\ndisabled_plugins = {disabled:?}\n"))
-            .expect("a file");
+        Containerd::with(machine, "disabled_plugins = ['io.containerd.grpc.v1.cri', 'io.containerd.internal.v1.opt']")
+    }
+
+    /// The same with a configuration that says this as well.
+    pub(crate) fn with(machine: &'a Machine, config: &str) -> Containerd<'a> {
+        fs::write(machine.path("containerd.toml"), format!("version = 2\n{config}\n")).expect("a file");
         let log = fs::File::create(machine.path("containerd.log")).expect("a file");
         let line = "echo $$ >/run/containerd.pid; exec containerd \"$@\"";
         let mut command = machine.command("sh");
@@ -45,7 +50,10 @@ impl<'a> Containerd<'a> {
             thread::sleep(Duration::from_millis(20));
         }
         let archive = containerd.write_image();
-        containerd.expect(&["images", "import", archive.to_str().expect("UTF-8")]);
+        // CRI looks into this namespace alone.
+        for namespace in ["default", "k8s.io"] {
+            containerd.expect(&["--namespace", namespace, "images", "import", archive.to_str().expect("UTF-8")]);
+        }
         let mounted = machine.path("image");
         fs::create_dir(&mounted).expect("a directory");
         containerd.expect(&["images", "mount", "--snapshotter", "native", IMAGE, mounted.to_str().expect("UTF-8")]);
@@ -67,7 +75,9 @@ impl<'a> Containerd<'a> {
         // As Go names what Rust calls x86_64 and aarch64.
         let architecture = std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64");
         let config = json!({
-            "architecture": architecture, "os": "linux", "config": {},
+            "architecture": architecture, "os": "linux",
+            // What it is as the pause image of a pod.
+            "config": {"Entrypoint": ["/bin/busybox", "sleep", "1000"]},
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
         });
         let config = blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());

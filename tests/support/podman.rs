@@ -172,6 +172,11 @@ impl<'a> Podman<'a> {
 pub(crate) struct Log(PathBuf);
 
 impl Log {
+    /// What is written to this file, as conmon and containerd do.
+    pub(crate) fn at(path: PathBuf) -> Log {
+        Log(path)
+    }
+
     /// As an option of `podman run`.
     pub(crate) fn option(&self) -> String {
         format!("--log-opt=path={}", self.0.display())
