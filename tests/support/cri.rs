@@ -2,6 +2,8 @@
 //! gRPC is HTTP/2 with a message of protobuf behind five bytes; curl speaks the one, and the other is a few numbers.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -136,10 +138,14 @@ impl<'a> Kubelet<'a> {
         }
     }
 
-    /// Stops and removes it.
+    /// Stops and removes it, as often as it takes: where the container is just ending by itself, containerd 1.6 fails.
     pub(crate) fn remove(&self, pod: &Pod) {
+        let deadline = Instant::now() + Duration::from_secs(10);
         for method in ["StopPodSandbox", "RemovePodSandbox"] {
-            self.call(method, &Message::default().with(1, &pod.sandbox)).expect(method);
+            while let Err(why) = self.call(method, &Message::default().with(1, &pod.sandbox)) {
+                assert!(Instant::now() < deadline, "{method}: {why}");
+                thread::sleep(Duration::from_millis(50));
+            }
         }
     }
 }
