@@ -5,6 +5,7 @@
 #   REQUIRE="packets runc" ...      a named tier that cannot run here counts as failed
 #   NETLATCH_STARTS=20 ...          fewer container starts than 200
 #   NO_INSTALL=1 ...                install nothing
+#   NETLATCH_YOUKI=/path/youki ...  youki, which takes minutes to build and is not built here
 #
 # Needs cargo, and root or sudo for most tiers; without either the kernel tiers run in a user namespace. The last line
 # is "N passed, N failed"; the exit code is 1 when anything failed.
@@ -32,9 +33,11 @@ missing() { # COMMAND PACKAGE ...: the packages whose command is not there
 }
 
 install_missing() {
-    local packages
+    local packages policy
     packages=$(missing cc gcc nft nftables ip iproute2 unshare util-linux busybox busybox-static \
-        runc runc crun crun podman podman conntrack conntrack strace strace tar tar | sort -u | tr '\n' ' ')
+        runc runc crun crun podman podman /usr/lib/podman/netavark netavark iptables iptables \
+        slirp4netns slirp4netns newuidmap uidmap containerd containerd \
+        /usr/lib/cni/bridge containernetworking-plugins curl curl conntrack conntrack strace strace tar tar | sort -u | tr '\n' ' ')
     [ -n "${packages// /}" ] || return 0
     [ -z "${NO_INSTALL:-}" ] || return 0
     command -v apt-get >/dev/null || { echo "no apt-get here; please install: $packages"; return 0; }
@@ -42,12 +45,19 @@ install_missing() {
     echo "installing $packages"
     local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
     "${apt[@]}" update >"$logs/apt" 2>&1 || true
+    # No service starts by being installed: 101 is "not allowed" to invoke-rc.d.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee /usr/sbin/policy-rc.d >/dev/null
+        "${root[@]}" chmod 755 /usr/sbin/policy-rc.d
+        policy=here
+    fi
     # One by one where all at once fails: a package that a release lacks must not keep the others away.
     # shellcheck disable=SC2086
     "${apt[@]}" install -y --no-install-recommends $packages >>"$logs/apt" 2>&1 ||
         for package in $packages; do
             "${apt[@]}" install -y --no-install-recommends "$package" >>"$logs/apt" 2>&1 || echo "  $package: not available"
         done
+    [ -z "${policy:-}" ] || "${root[@]}" rm /usr/sbin/policy-rc.d
     hash -r
 }
 
@@ -100,7 +110,7 @@ as_root() { # COMMAND...: with the tests' binaries run as root, or as root of a 
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
     elif [ "${root[*]}" != false ]; then
-        env "CARGO_TARGET_${triple}_RUNNER=sudo -n --preserve-env=NETLATCH_STARTS,NETLATCH_BIN,NETLATCH_CASES,NETLATCH_SEED,NETLATCH_ONLY,NETLATCH_WORLDS,CARGO_MANIFEST_DIR" "$@"
+        env "CARGO_TARGET_${triple}_RUNNER=sudo -n --preserve-env=NETLATCH_STARTS,NETLATCH_BIN,NETLATCH_CASES,NETLATCH_SEED,NETLATCH_ONLY,NETLATCH_WORLDS,NETLATCH_YOUKI,CARGO_MANIFEST_DIR" "$@"
     else
         env "CARGO_TARGET_${triple}_RUNNER=unshare -rnm" "$@"
     fi
@@ -140,6 +150,14 @@ END
     "${root[@]}" rm -rf "$dir"
 }
 
+# No distribution has it, and it takes minutes to build.
+youki_lacks() {
+    local program=${NETLATCH_YOUKI:-target/runtimes/bin/youki}
+    command -v "$program" >/dev/null ||
+        { echo "no $program: cargo install youki --locked --features v1,v2 --root target/runtimes"; return; }
+    try "$program" --version || echo "youki does not work here: $(why)"
+}
+
 podman_lacks() {
     command -v podman >/dev/null || { echo "podman is not installed"; return; }
     local dir
@@ -147,10 +165,25 @@ podman_lacks() {
     try podman --root "$dir/s" --runroot "$dir/r" --tmpdir "$dir/t" --storage-driver vfs --cgroup-manager cgroupfs \
         --runtime runc info || echo "podman does not work here: $(why)"
     "${root[@]}" rm -rf "$dir"
+    # What its networks and its users stand on.
+    local file
+    command -v netavark /usr/lib/podman/netavark /usr/libexec/podman/netavark >/dev/null || echo "netavark is not installed"
+    for file in iptables slirp4netns newuidmap; do
+        command -v "$file" >/dev/null || echo "$file is not installed"
+    done
+    [ -c /dev/net/tun ] || echo "there is no /dev/net/tun"
+}
+
+containerd_lacks() {
+    local program
+    for program in containerd ctr containerd-shim-runc-v2 /usr/lib/cni/bridge curl; do
+        command -v "$program" >/dev/null || { echo "$program is not installed"; return; }
+    done
 }
 
 runtime_tier() { # TIER PREFIX WHY_NOT: the tests whose name starts so, of the files that start real containers
-    local files=(--test runtimes --test runtimes_capability --test runtimes_host_side --test hooks_d --test fault_runtime)
+    local files
+    mapfile -t files < <(tests 'runtimes*' hooks_d fault_runtime)
     if [ -z "$3" ]; then
         tier "$1" as_root cargo test -q --no-fail-fast "${files[@]}" -- --ignored "$2"
     else
@@ -272,15 +305,19 @@ else
 fi
 
 if [ "${root[*]:-}" = false ]; then
-    runc="needs root" crun="needs root" podman="needs root"
+    runc="needs root" crun="needs root" youki="needs root" podman="needs root" containerd="needs root"
 else
     runc=${lacks:-$(runtime_lacks runc)} crun=${lacks:-$(runtime_lacks crun)}
-    podman=${runc:-$(podman_lacks)}
+    youki=${lacks:-$(youki_lacks)}
+    podman=${runc:-${crun:-$(podman_lacks | head -n 1)}}
+    containerd=${runc:-$(containerd_lacks)}
 fi
 cargo build -q --example prober 2>"$logs/prober" || cat "$logs/prober"
 runtime_tier runc runc_ "$runc"
 runtime_tier crun crun_ "$crun"
+runtime_tier youki youki_ "$youki"
 runtime_tier podman podman_ "$podman"
+runtime_tier containerd containerd_ "$containerd"
 
 # Last, so that its second half sees what every tier before it has left behind.
 if [ -f "$logs/host-before" ]; then

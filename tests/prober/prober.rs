@@ -1,7 +1,8 @@
 //! A container's first process for the runtime tests. It sends to forbidden addresses before it does anything else,
 //! then says on standard output, as one JSON object, what it could do and how its namespace looks.
 //!
-//! Arguments: `udp:ADDR:PORT` and `tcp:ADDR:PORT` are further probes; `wait` keeps it alive until standard input ends.
+//! Arguments: `udp:ADDR:PORT` and `tcp:ADDR:PORT` are further probes; `wait` keeps it alive until standard input ends,
+//! `fail` lets it end with exit code 1; `patient` lets the probes after it wait where a network is slow to come up.
 
 use std::fs::read_to_string;
 use std::io::{ErrorKind, Read};
@@ -11,24 +12,34 @@ use std::time::{Duration, Instant};
 // The same addresses are in tests/runtimes.rs, where their arrival is counted.
 const FORBIDDEN_V4: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 9, 9, 9), 53);
 const FORBIDDEN_V6: (Ipv6Addr, u16) = (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9), 53);
+/// How long a connection is waited for.
+const BRIEFLY: Duration = Duration::from_millis(500);
 
 fn main() {
     let udp_v4 = udp(FORBIDDEN_V4.into());
     let udp_v6 = udp(FORBIDDEN_V6.into());
-    let tcp_v4 = tcp(FORBIDDEN_V4.into());
-    let tcp_v6 = tcp(FORBIDDEN_V6.into());
+    let tcp_v4 = tcp(FORBIDDEN_V4.into(), BRIEFLY);
+    let tcp_v6 = tcp(FORBIDDEN_V6.into(), BRIEFLY);
 
     let mut probes = Vec::new();
-    let mut wait = false;
+    let (mut wait, mut fail, mut patience) = (false, false, BRIEFLY);
     for argument in std::env::args().skip(1) {
         if argument == "wait" {
             wait = true;
             continue;
         }
+        if argument == "patient" {
+            patience = Duration::from_secs(10);
+            continue;
+        }
+        if argument == "fail" {
+            fail = true;
+            continue;
+        }
         let (protocol, to) = argument.split_once(':').expect("PROTOCOL:ADDR:PORT");
         let to: SocketAddr = to.parse().expect("ADDR:PORT");
         let start = Instant::now();
-        let outcome = if protocol == "udp" { udp(to) } else { tcp(to) };
+        let outcome = if protocol == "udp" { udp(to) } else { tcp(to, patience) };
         let micros = start.elapsed().as_micros();
         probes.push(format!("{{\"probe\":\"{argument}\",\"outcome\":\"{outcome}\",\"micros\":{micros}}}"));
     }
@@ -50,6 +61,9 @@ fn main() {
     if wait {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
     }
+    if fail {
+        std::process::exit(1);
+    }
 }
 
 fn udp(to: SocketAddr) -> &'static str {
@@ -60,8 +74,8 @@ fn udp(to: SocketAddr) -> &'static str {
     }
 }
 
-fn tcp(to: SocketAddr) -> &'static str {
-    match TcpStream::connect_timeout(&to, Duration::from_millis(500)) {
+fn tcp(to: SocketAddr, patience: Duration) -> &'static str {
+    match TcpStream::connect_timeout(&to, patience) {
         Ok(_) => "connected",
         Err(error) => word(&error),
     }

@@ -30,12 +30,33 @@ impl Namespace {
         Namespace::held_by(&["--user", "--map-root-user", "--net"])
     }
 
+    /// One with mounts and process numbers of its own as well. Its holder's child is its first process, and whatever
+    /// else was started inside ends with it. SIGCHLD is ignored there: nobody waits for orphans.
+    pub(crate) fn of_a_machine() -> Namespace {
+        const HOLD: &str = "trap '' CHLD; exec cat";
+        Namespace::holding(
+            &["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"],
+            &["sh", "-c", HOLD],
+        )
+    }
+
+    /// Ends its process by the end of its input, and waits for it.
+    pub(crate) fn close(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+
+    fn held_by(unshare: &[&str]) -> Namespace {
+        Namespace::holding(unshare, &["cat"])
+    }
+
     /// The holder is `cat`: it ends when its standard input does, so also when the test is killed with SIGKILL.
     /// The byte it echoes says that it has left our namespaces.
-    fn held_by(unshare: &[&str]) -> Namespace {
+    fn holding(unshare: &[&str], holder: &[&str]) -> Namespace {
         let mut holder = Command::new("unshare")
             .args(unshare)
-            .args(["--", "cat"])
+            .arg("--")
+            .args(holder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -186,4 +207,13 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
         scope.spawn(move || stdin.write_all(input));
         child.wait_with_output().expect("the program ends")
     })
+}
+
+/// Runs all of them at the same time.
+pub(crate) fn all_at_once(commands: impl Iterator<Item = Command>) -> Vec<Output> {
+    let start = |mut command: Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
+    };
+    let children: Vec<Child> = commands.map(start).collect();
+    children.into_iter().map(|child| child.wait_with_output().expect("it ends")).collect()
 }

@@ -51,7 +51,12 @@ impl World {
     /// A far side to which nothing is connected yet. `ctr` stands for nobody; a runtime started with
     /// [`Namespace::within`] `far` makes the container, and [`attach_script`] connects it.
     pub(crate) fn waiting() -> World {
-        let (ctr, far) = (Namespace::new(), Namespace::far_side());
+        World::waiting_on(Namespace::new())
+    }
+
+    /// The same, where `far` is to become the far side.
+    pub(crate) fn waiting_on(far: Namespace) -> World {
+        let (ctr, far) = (Namespace::new(), far.into_far_side());
         far.ip_batch("link set lo up\n");
         let sniffer = Sniffer::new(&far);
         let (tcp, udp) = serve(&far);
@@ -138,11 +143,14 @@ pub(crate) struct Datagram {
 impl Namespace {
     /// A namespace that owns every address and answers on every port; not yet connected to anything.
     pub(crate) fn far_side() -> Namespace {
-        let far = Namespace::new();
+        Namespace::new().into_far_side()
+    }
+
+    fn into_far_side(self) -> Namespace {
         // Its own link-local address must be usable at once, not after duplicate address detection.
-        far.set_sysctl("net/ipv6/conf/default/accept_dad", "0");
-        far.nft_load(ANSWER_EVERYWHERE);
-        far
+        self.set_sysctl("net/ipv6/conf/default/accept_dad", "0");
+        self.nft_load(ANSWER_EVERYWHERE);
+        self
     }
 }
 
