@@ -3,6 +3,7 @@
 mod among;
 mod args;
 mod check;
+mod doctor;
 mod explain;
 pub mod hook;
 mod host_side;
