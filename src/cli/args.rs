@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{Outcome, check, doctor, explain, inspect, last_error, plan, print, reach, reload};
+use super::{Outcome, check, doctor, explain, inspect, last_error, plan, print, reach, reload, verify};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -89,6 +89,9 @@ enum Command {
     /// Show what the kernel holds of a container now, what it has denied, and what no rule covers
     #[command(after_help = inspect::HELP)]
     Inspect(inspect::Question),
+    /// Compare the kernel with what containers started with, and name those that run without
+    #[command(after_help = verify::HELP)]
+    Verify(verify::Question),
     /// Look for what keeps containers from coming through the hook on this machine, and say what to do
     #[command(after_help = doctor::HELP)]
     Doctor(doctor::Question),
@@ -159,6 +162,7 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         Command::Explain(question) => explain::run(&question),
         Command::Reload { config, run_dir } => reload::run(config, &run_dir),
         Command::Inspect(question) => inspect::run(&question),
+        Command::Verify(question) => verify::run(&question),
         Command::Doctor(question) => doctor::run(&question),
         Command::LastError { id, run_dir } => last_error::run(&run_dir, id.as_deref()),
         Command::Completions { shell } => {

@@ -14,6 +14,7 @@ mod peers;
 mod plan;
 pub mod reach;
 mod reload;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

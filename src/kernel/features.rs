@@ -213,7 +213,10 @@ fn features() -> Vec<Feature> {
     .into_iter()
     .enumerate()
     .map(|(number, mut feature)| {
-        feature.table.name = format!("netlatch-feature-{number}");
+        // Members are looked for in the table that a container has.
+        if feature.need != Need::Policies {
+            feature.table.name = format!("netlatch-feature-{number}");
+        }
         feature
     })
     .collect()

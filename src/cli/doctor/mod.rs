@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use self::engines::Folders;
+use self::hook_files::HookFile;
 use self::report::{Group, Report, Verdict};
 use self::tree::Tree;
 use super::{Outcome, check, print, print_json};
@@ -50,6 +51,15 @@ Kernel features are tried in a network namespace of their own, where nobody is. 
 the path they were found at. Each finding says what to do.
 
 The exit code is 1 where there is a problem: containers start unprotected, or do not start.";
+
+/// Where podman and CRI-O read hook files unless told otherwise.
+pub(super) const HOOKS_D: &str = engines::DEFAULT_FOLDER;
+
+/// The hook file in a folder of this machine's that calls the hook for every container.
+pub(super) fn hook_file_for_all(folder: &str) -> Option<String> {
+    let files = HookFile::of_folder(folder, &Tree::at(None).ok()?);
+    files.into_iter().find(|file| file.is_for_all() && file.serves("createRuntime")).map(|file| file.path)
+}
 
 /// Programs that calls name, and that were looked at.
 #[derive(Debug, Default)]

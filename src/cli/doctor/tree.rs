@@ -99,8 +99,9 @@ impl Tree {
     fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let relative = path.trim_start_matches('/');
         let relative = if relative.is_empty() { "." } else { relative };
-        // A pipe or a device must not hold anybody up.
-        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        // A pipe or a device must not hold anybody up; openat2(2) takes neither flag beside `O_PATH`.
+        let unblocked = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+        let flags = flags | OFlags::CLOEXEC | unblocked;
         let resolve = if self.live { ResolveFlags::empty() } else { ResolveFlags::IN_ROOT };
         let from = if self.live && path.starts_with('/') {
             openat2(CWD, path, flags, Mode::empty(), resolve)

@@ -1,0 +1,130 @@
+//! `netlatch verify`: the kernel against what was recorded, and who runs without having come through the hook.
+//!
+//! A container is a problem where its rules, sysctls or `lo` are not those of its plan, and where something says that it should
+//! have come through the hook and it did not: its config.json names the hook, it carries annotations of ours, or a hook file
+//! for every container lies where podman and CRI-O look. All others are named as "without netlatch", and are nobody's mistake
+//! unless `--strict` says so. Nothing is changed.
+
+mod drift;
+mod found;
+mod looking;
+mod print;
+
+use std::path::PathBuf;
+
+use self::found::StateDir;
+use self::looking::Looking;
+use self::print::{State, Verified};
+use super::load::ConfigFile;
+use super::{Outcome, doctor, print as put, print_json};
+use crate::error::Failure;
+use crate::kernel::capability;
+use crate::kernel::process::{self, Deadline};
+use crate::printable;
+use crate::registry::{RUN_DIR, Record, Registry};
+
+/// How long the whole may take: with a thousand containers each is visited.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// The command line, as clap reads it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Question {
+    /// The container, by its id or a beginning that no other shares
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    id: Option<String>,
+    /// Every container that runs, recorded or not
+    #[arg(long)]
+    all: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Containers that nothing asks to come through the hook count as problems too
+    #[arg(long)]
+    strict: bool,
+    /// Where a runtime keeps its containers, in place of the usual folders: runc, crun, youki, containerd or storage (podman's and
+    /// CRI-O's run root)
+    #[arg(long = "state-dir", value_name = "NAME=DIR", value_parser = StateDir::parse)]
+    state_dirs: Vec<StateDir>,
+    /// Where podman and CRI-O read hook files
+    #[arg(long, value_name = "DIR", default_value = doctor::HOOKS_D)]
+    hooks_dir: String,
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The state directory
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    run_dir: PathBuf,
+}
+
+/// What the help says beyond its options.
+pub(super) const HELP: &str = "\
+Examples:
+  netlatch verify web
+  netlatch verify --all
+  netlatch verify --all --state-dir runc=/run/mine
+
+The exit code is 1 where a container has other rules, sysctls or another lo than it started with, where one that should have come \
+through the hook did not, and where one cannot be looked at.";
+
+/// Answers.
+pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
+    process::lock_down()?;
+    capability::require(&capability::REQUIRED, "look into a container's network")?;
+    let deadline = Deadline::after(DEADLINE);
+    let registry = Registry::at(&question.run_dir);
+    let records = registry.records()?;
+    let dirs = if question.state_dirs.is_empty() { StateDir::defaults() } else { question.state_dirs.clone() };
+    let mut looking = Looking::begin(registry, &ConfigFile::new(question.config.clone()), deadline)?;
+    let all = match &question.id {
+        Some(id) => {
+            let found = one(id, &records, &dirs, &mut looking);
+            if found.is_empty() {
+                let said = format!(
+                    "no container {id:?} is recorded or runs, or several begin so; `netlatch verify --all` lists them"
+                );
+                put(&format!("{}\n", printable::line(&said)))?;
+                return Ok(Outcome::Found);
+            }
+            found
+        }
+        None => everybody(&records, &dirs, &question.hooks_dir, &mut looking),
+    };
+    if question.json {
+        print_json(&format!("{:#}\n", print::json(&all)))?;
+    } else {
+        put(&print::text(&all))?;
+    }
+    let is_problem =
+        |one: &Verified| one.state.is_problem() || question.strict && matches!(one.state, State::Without(_));
+    Ok(if all.iter().any(is_problem) { Outcome::Found } else { Outcome::Done })
+}
+
+/// The container of this id; else the only one whose id begins so, as engines take it. None where there is no such one.
+fn one(id: &str, records: &[Record], dirs: &[StateDir], looking: &mut Looking) -> Vec<Verified> {
+    let begins = |other: &str| !id.is_empty() && other.starts_with(id);
+    let matching: Vec<&Record> = records.iter().filter(|record| begins(&record.id)).collect();
+    if let Some(record) = matching.iter().find(|record| record.id == id).or(matching.first()) {
+        let only = record.id == id || matching.len() == 1;
+        return if only { vec![looking.recorded(record)] } else { Vec::new() };
+    }
+    let found: Vec<_> = found::running(dirs).into_iter().filter(|found| begins(&found.id)).collect();
+    match found.as_slice() {
+        [only] => vec![looking.unrecorded(only, None)],
+        [] | [_, ..] => Vec::new(),
+    }
+}
+
+fn everybody(records: &[Record], dirs: &[StateDir], hooks_dir: &str, looking: &mut Looking) -> Vec<Verified> {
+    let for_all = doctor::hook_file_for_all(hooks_dir);
+    // Whoever has ended without a poststop is `netlatch reload`'s affair.
+    let running = records.iter().filter(|record| looking.runs(&record.id)).collect::<Vec<_>>();
+    let mut all: Vec<Verified> = running.iter().map(|record| looking.recorded(record)).collect();
+    for found in found::running(dirs) {
+        if !running.iter().any(|record| record.id == found.id || record.pid == Some(found.pid)) {
+            all.push(looking.unrecorded(&found, for_all.as_deref()));
+        }
+    }
+    // One may end while others are looked at.
+    all.retain(|one| one.state != State::Ended);
+    all
+}
