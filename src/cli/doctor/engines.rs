@@ -86,21 +86,25 @@ fn list(table: &Table, section: &str, key: &str) -> Option<(Vec<String>, bool)> 
     Some((values.iter().filter_map(Value::as_str).map(str::to_owned).collect(), append))
 }
 
-/// The folders that an engine reads: what the last of its files says, or the default.
+/// The folders that an engine reads: what the last of its files says, or the default. Whatever folder one of them names is
+/// loaded: hook files may lie there that a later file takes from it.
 fn hook_folders(
     files: &[String],
     section: &str,
     engine: &str,
+    folders: &mut Folders,
     tree: &Tree,
     report: &mut Report,
 ) -> (Vec<String>, String) {
     let mut found = (vec![DEFAULT_FOLDER.to_owned()], "by default".to_owned());
     for path in files {
         let Some(table) = table(path, tree, report, engine) else { continue };
-        match list(&table, section, "hooks_dir") {
-            Some((folders, true)) => found.0.extend(folders),
-            Some((folders, false)) => found.0 = folders,
-            None => continue,
+        let Some((named, append)) = list(&table, section, "hooks_dir") else { continue };
+        named.iter().for_each(|folder| folders.load(folder, tree));
+        if append {
+            found.0.extend(named);
+        } else {
+            found.0 = named;
         }
         found.1 = format!("as {} says", tree.shown(path));
     }
@@ -118,7 +122,7 @@ fn podman(tree: &Tree, folders: &mut Folders, specs: &[Spec], report: &mut Repor
     }
     let version = program::said(tree, &path, &["--version"]);
     let version = version.as_deref().and_then(|said| said.trim().rsplit(' ').next()).map(str::to_owned);
-    let (read, why) = hook_folders(&files, "engine", NAME, tree, report);
+    let (read, why) = hook_folders(&files, "engine", NAME, folders, tree, report);
     route(NAME, &read, &why, folders, specs, tree, report);
     let Some(number) = version.as_deref().and_then(numbers) else { return };
     if number < [5, 6, 0] {
@@ -151,7 +155,7 @@ fn crio(tree: &Tree, folders: &mut Folders, specs: &[Spec], report: &mut Report)
     }
     let mut files = vec!["/etc/crio/crio.conf".to_owned()];
     files.extend(tree.names("/etc/crio/crio.conf.d").into_iter().map(|name| format!("/etc/crio/crio.conf.d/{name}")));
-    let (read, why) = hook_folders(&files, "crio.runtime", NAME, tree, report);
+    let (read, why) = hook_folders(&files, "crio.runtime", NAME, folders, tree, report);
     route(NAME, &read, &why, folders, specs, tree, report);
     let Some(since) = started("crio", tree) else { return };
     let late = folders.effective(&read).into_iter().find(|file| file.is_ours() && came_after(file.changed, since));
