@@ -487,7 +487,11 @@ fn help_man_page_and_readme_show_the_exit_codes_of_the_table() {
     let row = |code: u8, meaning: &str, remedy: &str| format!("| {code} | {meaning} | {remedy} |");
     let mut expected = vec![
         row(0, "done", ""),
-        row(1, "check: something was found; inspect: no such container runs; last-error: nothing is recorded", ""),
+        row(
+            1,
+            "check: something was found; inspect: no such container runs; last-error: nothing is recorded; doctor, verify: something is wrong",
+            "",
+        ),
     ];
     expected.extend(EXITS.iter().chain([&EXIT_INTERNAL]).map(|exit| row(exit.code, exit.meaning, exit.remedy)));
     assert_eq!(rows, expected);

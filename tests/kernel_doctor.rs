@@ -186,9 +186,9 @@ fn a_container_as_it_was_started_is_as_recorded() {
 
 #[test]
 fn every_drift_is_named() {
-    type Drift = fn(&Namespace);
+    type Drift = Box<dyn Fn(&Namespace)>;
     let nft = |rules: &'static str| move |namespace: &Namespace| namespace.nft_load(rules);
-    let cases: [(Box<dyn Fn(&Namespace)>, &[&str]); 10] = [
+    let cases: [(Drift, &[&str]); 10] = [
         (Box::new(nft("flush ruleset")), &["the rules are gone: there is no table inet netlatch"]),
         (Box::new(nft("insert rule inet netlatch output counter accept")), &["chain output: added: counter accept"]),
         (
@@ -208,10 +208,7 @@ fn every_drift_is_named() {
         ),
         (Box::new(|n: &Namespace| n.ip_batch("link set lo down\n")), &["lo is down"]),
         (
-            Box::new(
-                (|n: &Namespace| n.nft_load("flush chain inet netlatch output\nadd rule inet netlatch output accept"))
-                    as Drift,
-            ),
+            Box::new(nft("flush chain inet netlatch output\nadd rule inet netlatch output accept")),
             &["chain output: missing: ", "chain output: added: accept"],
         ),
     ];
@@ -318,6 +315,19 @@ fn who_runs_without_the_hook_is_named_whoever_started_it() {
         ];
         assert_eq!((said, code), (expected.to_vec(), 1), "{layout}");
     }
+}
+
+#[test]
+fn who_was_started_again_without_the_hook_is_not_taken_for_who_it_was() {
+    let (host, namespace) = (Host::new(), Namespace::new());
+    let container = protected(&host, &namespace);
+    end(container.pid);
+    let again = Namespace::new();
+    let config = json!({"annotations": {"io.netlatch.egress": LISTS}});
+    let dir = kept(&host, "crun", &container.id, again.pid(), &config);
+    assert_eq!(host.all(std::slice::from_ref(&dir)), (vec![(container.id.clone(), "unprotected".to_owned())], 1));
+    let one = parsed(&host.verify(&[&container.id, "--json", "--state-dir", &dir]));
+    assert_eq!(one["containers"][0]["state"], "unprotected", "{one:#}");
 }
 
 #[test]

@@ -128,7 +128,7 @@ struct StageOptions {
 fn exits() -> String {
     let rows = EXITS.iter().chain([&EXIT_INTERNAL]).map(|exit| format!("  {}  {}\n", exit.code, exit.meaning));
     format!(
-        "Exit codes:\n   0  done\n   1  check: something was found; inspect: no such container runs; last-error: nothing is recorded\n{}",
+        "Exit codes:\n   0  done\n   1  check: something was found; inspect: no such container runs; last-error: nothing is recorded; doctor, verify: something is wrong\n{}",
         rows.collect::<String>()
     )
 }

@@ -47,6 +47,8 @@ fn feature(tried: &Tried, report: &mut Report) {
             let remedy = format!("{build}; or write `net-raw: allow` and drop CAP_NET_RAW from all containers");
             report.problem(GROUP, tried.name, finding, &remedy);
         }
+        // /proc/PID/ns serves as well, where a pid cannot be given out again meanwhile.
+        Need::Nobody => report.warning(GROUP, tried.name, format!("{finding}; /proc is used instead"), &build),
         Need::Policies => report.warning(GROUP, tried.name, format!("{finding}, where there are policies"), &build),
         Need::HostSide => report.warning(GROUP, tried.name, format!("{finding}, for `net-admin: host-side`"), &build),
     }

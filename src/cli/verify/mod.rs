@@ -12,7 +12,7 @@ mod print;
 
 use std::path::PathBuf;
 
-use self::found::StateDir;
+use self::found::{Found, StateDir};
 use self::looking::Looking;
 use self::print::{State, Verified};
 use super::load::ConfigFile;
@@ -74,10 +74,11 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     let registry = Registry::at(&question.run_dir);
     let records = registry.records()?;
     let dirs = if question.state_dirs.is_empty() { StateDir::defaults() } else { question.state_dirs.clone() };
+    let elsewhere = Elsewhere { dirs: &dirs, for_all: doctor::hook_file_for_all(&question.hooks_dir) };
     let mut looking = Looking::begin(registry, &ConfigFile::new(question.config.clone()), deadline)?;
     let all = match &question.id {
         Some(id) => {
-            let found = one(id, &records, &dirs, &mut looking);
+            let found = one(id, &records, &elsewhere, &mut looking);
             if found.is_empty() {
                 let said = format!(
                     "no container {id:?} is recorded or runs, or several begin so; `netlatch verify --all` lists them"
@@ -87,7 +88,7 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
             }
             found
         }
-        None => everybody(&records, &dirs, &question.hooks_dir, &mut looking),
+        None => everybody(&records, &elsewhere, &mut looking),
     };
     if question.json {
         print_json(&format!("{:#}\n", print::json(&all)))?;
@@ -100,28 +101,49 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
 }
 
 /// The container of this id; else the only one whose id begins so, as engines take it. None where there is no such one.
-fn one(id: &str, records: &[Record], dirs: &[StateDir], looking: &mut Looking) -> Vec<Verified> {
+fn one(id: &str, records: &[Record], elsewhere: &Elsewhere<'_>, looking: &mut Looking) -> Vec<Verified> {
     let begins = |other: &str| !id.is_empty() && other.starts_with(id);
     let matching: Vec<&Record> = records.iter().filter(|record| begins(&record.id)).collect();
+    let found = found::running(elsewhere.dirs);
     if let Some(record) = matching.iter().find(|record| record.id == id).or(matching.first()) {
-        let only = record.id == id || matching.len() == 1;
-        return if only { vec![looking.recorded(record)] } else { Vec::new() };
+        if record.id != id && matching.len() > 1 {
+            return Vec::new();
+        }
+        // One that was started again without the hook has the record of its former life.
+        let again = found.iter().find(|found| found.id == record.id).filter(|_| !looking.runs(&record.id));
+        return vec![match again {
+            Some(found) => elsewhere.unrecorded(found, looking),
+            None => looking.recorded(record),
+        }];
     }
-    let found: Vec<_> = found::running(dirs).into_iter().filter(|found| begins(&found.id)).collect();
+    let exact = found.iter().filter(|found| found.id == id);
+    let found: Vec<_> = exact.chain(found.iter().filter(|found| begins(&found.id) && found.id != id)).collect();
     match found.as_slice() {
-        [only] => vec![looking.unrecorded(only, None)],
+        [first, rest @ ..] if first.id == id || rest.is_empty() => vec![elsewhere.unrecorded(first, looking)],
         [] | [_, ..] => Vec::new(),
     }
 }
 
-fn everybody(records: &[Record], dirs: &[StateDir], hooks_dir: &str, looking: &mut Looking) -> Vec<Verified> {
-    let for_all = doctor::hook_file_for_all(hooks_dir);
+/// What is known of containers beside our own records.
+struct Elsewhere<'q> {
+    dirs: &'q [StateDir],
+    /// The hook file that is meant for every container of podman's and CRI-O's.
+    for_all: Option<String>,
+}
+
+impl Elsewhere<'_> {
+    fn unrecorded(&self, found: &Found, looking: &Looking) -> Verified {
+        looking.unrecorded(found, self.for_all.as_deref())
+    }
+}
+
+fn everybody(records: &[Record], elsewhere: &Elsewhere<'_>, looking: &mut Looking) -> Vec<Verified> {
     // Whoever has ended without a poststop is `netlatch reload`'s affair.
     let running = records.iter().filter(|record| looking.runs(&record.id)).collect::<Vec<_>>();
     let mut all: Vec<Verified> = running.iter().map(|record| looking.recorded(record)).collect();
-    for found in found::running(dirs) {
+    for found in found::running(elsewhere.dirs) {
         if !running.iter().any(|record| record.id == found.id || record.pid == Some(found.pid)) {
-            all.push(looking.unrecorded(&found, for_all.as_deref()));
+            all.push(elsewhere.unrecorded(&found, looking));
         }
     }
     // One may end while others are looked at.
