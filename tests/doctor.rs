@@ -344,6 +344,13 @@ fn what_others_may_change_is_a_problem() {
         },
         "config",
     );
+    say(
+        |m| {
+            m.write("/etc/netlatch/policies/README", "");
+            m.mode("/etc/netlatch/policies", 0o777)
+        },
+        "policies: it may be written by others (mode 0777)",
+    );
 }
 
 #[test]
@@ -399,6 +406,9 @@ fn containers_conf_is_read_as_podman_does() {
         .is_well();
     conf(&[("/etc/containers/containers.conf", here), ("/etc/containers/containers.conf.d/1.conf", elsewhere)])
         .has_one_problem("it reads /elsewhere", "/etc/hooks/10-netlatch-createRuntime.json");
+    let appended = "[engine]\nhooks_dir = [\"/elsewhere\", {append = true}]\n";
+    conf(&[("/etc/containers/containers.conf", here), ("/etc/containers/containers.conf.d/1.conf", appended)])
+        .is_well();
     // What does not end so is not read.
     conf(&[("/etc/containers/containers.conf", here), ("/etc/containers/containers.conf.d/1.conf.bak", elsewhere)])
         .is_well();
@@ -478,15 +488,11 @@ fn containerd_needs_a_base_specification_with_the_hook_and_pod_annotations() {
     daemon(&machine, "containerd", 3600);
     machine.has_one_problem("started before its base_runtime_spec was written", BASE);
     machine.remove("/proc");
-    machine.write(CONFIG, &containerd_config("base_runtime_spec = '/etc/containerd/base.json'\n"));
-    machine.has_one_problem("its pod_annotations do not name io.netlatch.*", CONFIG);
-    machine.write(
-        CONFIG,
-        &containerd_config(
-            "base_runtime_spec = '/etc/containerd/base.json'\npod_annotations = ['io.netlatch.egress']\n",
-        ),
-    );
-    machine.has_one_problem("its pod_annotations do not name io.netlatch.*", CONFIG);
+    for annotations in ["", "pod_annotations = ['io.netlatch.egress']\n", "pod_annotations = ['io.kubernetes.*']\n"] {
+        let runtime = format!("base_runtime_spec = '/etc/containerd/base.json'\n{annotations}");
+        machine.write(CONFIG, &containerd_config(&runtime));
+        machine.has_one_problem("its pod_annotations do not name io.netlatch.*", CONFIG);
+    }
     machine.remove(PROGRAM);
     machine.write(CONFIG, &containerd_config(whole));
     machine.has_one_problem("is not there", BASE);

@@ -22,11 +22,12 @@ use self::hook_files::HookFile;
 use self::report::{Group, Report, Verdict};
 use self::tree::Tree;
 use super::{Outcome, check, print, print_json};
+use crate::document::MAX_BYTES;
 use crate::error::Failure;
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::kernel::process;
 use crate::registry::RUN_DIR;
-use crate::settings::DEFAULT_FILE;
+use crate::settings::{DEFAULT_FILE, DEFAULT_POLICIES};
 
 /// The command line, as clap reads it.
 #[derive(Debug, clap::Args)]
@@ -59,6 +60,11 @@ pub(super) const HOOKS_D: &str = engines::DEFAULT_FOLDER;
 pub(super) fn hook_file_for_all(folder: &str) -> Option<String> {
     let files = HookFile::of_folder(folder, &Tree::at(None).ok()?);
     files.into_iter().find(|file| file.is_for_all() && file.serves("createRuntime")).map(|file| file.path)
+}
+
+/// Whether a hook of a config.json calls this program.
+pub(super) fn calls_us(hook: &serde_json::Value) -> bool {
+    call::Call::of(hook).is_some()
 }
 
 /// Programs that calls name, and that were looked at.
@@ -110,22 +116,32 @@ fn hook_files(folders: &Folders, tree: &Tree, programs: &mut Programs, report: &
 fn configuration(tree: &Tree, report: &mut Report) {
     const GROUP: Group = Group::Configuration;
     let root = (!tree.is_live()).then(|| tree.below("/"));
-    let file = tree.below(DEFAULT_FILE);
-    // What is not believed, or cannot be read, stops every start.
-    match read_regular(&file, (crate::document::MAX_BYTES, "MAX_BYTES"), Trust::Guarded) {
-        Ok(_) => report.ok(GROUP, "configuration", tree.shown(DEFAULT_FILE)),
-        Err(ReadError::Missing) => {
-            report.ok(GROUP, "configuration", format!("there is no {DEFAULT_FILE}, so built-in defaults hold"));
+    let refused = if tree.is_live() {
+        match read_regular(Path::new(DEFAULT_FILE), (MAX_BYTES, "MAX_BYTES"), Trust::Guarded) {
+            Ok(_) | Err(ReadError::Missing) => None,
+            Err(error) => Some(error.to_string()),
         }
-        Err(error) => {
-            report.problem(
-                GROUP,
-                "configuration",
-                format!("{error}: no container with the hook starts"),
-                "mend the file or its rights",
-            );
+    } else {
+        tree.changeable(DEFAULT_FILE)
+    };
+    // What is not believed, or cannot be read, stops every start.
+    match refused {
+        Some(why) => {
+            let finding = format!("{why}: no container with the hook starts");
+            report.problem(GROUP, "configuration", finding, "mend the file or its rights");
             report.found_in(tree.shown(DEFAULT_FILE));
         }
+        None if tree.about(DEFAULT_FILE).is_none() => {
+            report.ok(GROUP, "configuration", format!("there is no {DEFAULT_FILE}, so built-in defaults hold"));
+        }
+        None => report.ok(GROUP, "configuration", tree.shown(DEFAULT_FILE)),
+    }
+    if tree.about(DEFAULT_POLICIES).is_some()
+        && let Some(who) = tree.changeable(DEFAULT_POLICIES)
+    {
+        let finding = format!("{who}: no container with the hook starts");
+        report.problem(GROUP, "policies", finding, "make the folder root's alone (chown root:root, chmod go-w)");
+        report.found_in(tree.shown(DEFAULT_POLICIES));
     }
     let (errors, warnings) = check::installed(root.as_deref());
     for error in &errors {

@@ -4,10 +4,12 @@
 //! their length. What users' own runtimes say below /run/user is believed as far as that a process is there, and no further:
 //! the kernel is asked about it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::cli::doctor;
 use crate::kernel::files::{ReadError, Trust, read_of_bundle, read_regular};
 use crate::oci::annotations::PREFIX;
 use crate::oci::bundle::MAX_BUNDLE;
@@ -112,16 +114,16 @@ pub(super) struct Found {
 
 /// Everybody who runs, each once.
 pub(super) fn running(dirs: &[StateDir]) -> Vec<Found> {
-    let mut all: Vec<Found> = Vec::new();
+    let mut all: BTreeMap<i32, Found> = BTreeMap::new();
     for found in dirs.iter().flat_map(of_dir) {
-        match all.iter_mut().find(|other| other.pid == found.pid) {
-            // podman's and its runtime's folder tell of the same; only one may know the bundle.
+        // podman's and its runtime's folder tell of the same; only one may know the bundle.
+        match all.get_mut(&found.pid) {
             Some(other) if other.asks.is_err() => other.asks = found.asks,
             Some(_) => {}
-            None => all.push(found),
+            None => drop(all.insert(found.pid, found)),
         }
     }
-    all
+    all.into_values().collect()
 }
 
 fn of_dir(dir: &StateDir) -> Vec<Found> {
@@ -189,17 +191,12 @@ fn asks(bundle: &Path, trust: Trust) -> Result<Asks, String> {
     let bytes = read.map_err(|error: ReadError| format!("{}: {error}", file.display()))?;
     let config: Value = serde_json::from_slice(&bytes)
         .map_err(|error| format!("{}: not JSON (line {})", file.display(), error.line()))?;
-    let calls_us = |hook: &Value| {
-        let first = hook.pointer("/args/0").and_then(Value::as_str).unwrap_or_default();
-        let path = hook.get("path").and_then(Value::as_str).unwrap_or_default();
-        [first, path].iter().any(|name| name.rsplit('/').next().is_some_and(|name| name.starts_with("netlatch")))
-    };
     let at = |stage: &str| config.pointer(&format!("/hooks/{stage}")).and_then(Value::as_array);
     let annotations = config.get("annotations").and_then(Value::as_object);
     let is_sandbox =
         |key: &str| annotations.and_then(|all| all.get(key)?.as_str()).is_some_and(|kind| kind == "sandbox");
     Ok(Asks {
-        by_hook: ["createRuntime", "prestart"].iter().filter_map(|stage| at(stage)).flatten().any(calls_us),
+        by_hook: ["createRuntime", "prestart"].iter().filter_map(|stage| at(stage)).flatten().any(doctor::calls_us),
         by_annotation: annotations.is_some_and(|all| all.keys().any(|key| key.starts_with(PREFIX))),
         sandbox: is_sandbox("io.kubernetes.cri.container-type") || is_sandbox("io.kubernetes.cri-o.ContainerType"),
     })

@@ -10,6 +10,7 @@ mod found;
 mod looking;
 mod print;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use self::found::{Found, StateDir};
@@ -141,8 +142,10 @@ fn everybody(records: &[Record], elsewhere: &Elsewhere<'_>, looking: &mut Lookin
     // Whoever has ended without a poststop is `netlatch reload`'s affair.
     let running = records.iter().filter(|record| looking.runs(&record.id)).collect::<Vec<_>>();
     let mut all: Vec<Verified> = running.iter().map(|record| looking.recorded(record)).collect();
+    let ids: BTreeSet<&str> = running.iter().map(|record| record.id.as_str()).collect();
+    let pids: BTreeSet<i32> = running.iter().filter_map(|record| record.pid).collect();
     for found in found::running(elsewhere.dirs) {
-        if !running.iter().any(|record| record.id == found.id || record.pid == Some(found.pid)) {
+        if !ids.contains(found.id.as_str()) && !pids.contains(&found.pid) {
             all.push(elsewhere.unrecorded(&found, looking));
         }
     }
