@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use support::container::{Dialect, binary, hook_in};
 use support::host::Snapshot;
 use support::namespace::end;
+use support::outside::{Scene, Wire};
 use support::{Container, Namespace};
 use tempfile::TempDir;
 
@@ -250,6 +251,30 @@ fn who_is_not_there_is_not_said_to_be_well() {
     assert_eq!(host.of(&container.id).2, 1);
     // Of all, those that run.
     assert_eq!(host.all(&["runc=/nonexistent".to_owned()]), (vec![], 0));
+}
+
+#[test]
+fn what_is_missing_at_the_hosts_side_is_drift() {
+    let started = || Scene::started(Wire::Routed, "host-side", &[("egress", "10.9.0.0/16:443")]);
+    let verify = |scene: &Scene| {
+        let mut command = Command::new(binary());
+        command.args(["verify", &scene.container.id, "--json", "--run-dir"]).arg(scene.run_dir());
+        command.arg("--config").arg(scene.run_dir().with_file_name("config.yaml")).env_clear();
+        let output = scene.host.within(|| command.output().expect("netlatch runs"));
+        let one = parsed(&output)["containers"][0].clone();
+        (one["state"].as_str().expect("a word").to_owned(), one["details"].to_string(), output.status.code())
+    };
+    let scene = started();
+    assert_eq!(verify(&scene), ("as recorded".to_owned(), "[]".to_owned(), Some(0)));
+    let table = format!("netlatch-{}", scene.container.id);
+    scene.host.nft_load(&format!("flush chain netdev {table} egress"));
+    let (state, details, code) = verify(&scene);
+    assert_eq!((state.as_str(), code), ("drift", Some(1)), "{details}");
+    assert!(details.contains("at the host's side: the kernel's table differs: chain egress has 0 rules"), "{details}");
+    scene.host.nft_load(&format!("delete table netdev {table}"));
+    let (state, details, code) = verify(&scene);
+    assert_eq!((state.as_str(), code), ("drift", Some(1)), "{details}");
+    assert!(details.contains(&format!("at the host's side: table netdev {table} is gone")), "{details}");
 }
 
 /// A config.json, and the folders of every runtime and engine as they keep a container of this pid.
