@@ -407,5 +407,12 @@ fn state_of_others_neither_holds_up_nor_misleads() {
     fs::write(folder.join("garbage/status"), "{\"pid\": \"").expect("a file");
     fs::write(folder.join("huge/status"), json!({"pid": u64::MAX}).to_string()).expect("a file");
     fs::write(folder.join("negative/status"), json!({"pid": -1}).to_string()).expect("a file");
-    assert_eq!(host.all(&[dir]), (vec![("good".to_owned(), "unprotected".to_owned())], 1));
+    // Nobody is passed over in silence but those without a process.
+    let said = ["garbage", "link", "open", "pipe"].map(|id| (id.to_owned(), "unknown".to_owned()));
+    let (all, code) = host.all(std::slice::from_ref(&dir));
+    let good = ("good".to_owned(), "unprotected".to_owned());
+    assert_eq!((all, code), ([&said[..1], &[good], &said[1..]].concat(), 1));
+    let one = parsed(&host.verify(&["open", "--json", "--state-dir", &dir]));
+    let details = one["containers"][0]["details"].to_string();
+    assert!(details.contains("may be written by others (mode 0666) and is not believed"), "{details}");
 }

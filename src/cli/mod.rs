@@ -3,7 +3,7 @@
 mod among;
 mod args;
 mod check;
-mod doctor;
+pub mod doctor;
 mod explain;
 pub mod hook;
 mod host_side;
@@ -14,7 +14,7 @@ mod peers;
 mod plan;
 pub mod reach;
 mod reload;
-mod verify;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

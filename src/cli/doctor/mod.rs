@@ -29,6 +29,13 @@ use crate::kernel::process;
 use crate::registry::RUN_DIR;
 use crate::settings::{DEFAULT_FILE, DEFAULT_POLICIES};
 
+/// Longest file that is looked at, in bytes. Engines' configurations and hook files are some kilobytes.
+pub const MAX_SYSTEM_FILE: usize = 4 << 20;
+/// Most names of a folder that are looked at.
+pub const MAX_NAMES: usize = 10_000;
+/// Most that is read of what a program says of itself, in bytes. `runc features` says some ten kilobytes.
+pub const MAX_SAID: usize = 1 << 20;
+
 /// The command line, as clap reads it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Question {

@@ -5,13 +5,12 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::MAX_SAID;
 use super::tree::Tree;
 use crate::kernel::process::Deadline;
 
 /// How long a program may take to say what it is. podman reads its storage's configuration for that.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most that is read of what it says, in bytes. `runc features` says some ten kilobytes.
-const MAX_SAID: usize = 1 << 20;
 
 /// What a program prints with these arguments; `None` where it is not this machine's, others may have changed it, it fails or
 /// says nothing in time.

@@ -7,12 +7,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
 
+use super::{MAX_NAMES, MAX_SYSTEM_FILE};
 use crate::error::{Cause, Failure};
 
-/// Longest file that is looked at, in bytes. Engines' configurations and hook files are some kilobytes.
-const MAX_FILE: u64 = 4 << 20;
-/// Most names of a folder that are looked at.
-const MAX_NAMES: usize = 10_000;
 /// Where programs are looked for, in this order. Never `PATH`: that is whoever called us.
 const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -128,10 +125,10 @@ impl Tree {
             return Err(Unread::Because("it is not a regular file".to_owned()));
         }
         let mut bytes = Vec::new();
-        let read = std::fs::File::from(fd).take(MAX_FILE + 1).read_to_end(&mut bytes);
+        let read = std::fs::File::from(fd).take(MAX_SYSTEM_FILE as u64 + 1).read_to_end(&mut bytes);
         read.map_err(|error| because(crate::error::errno_of(&error)))?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(Unread::Because(format!("it is longer than {MAX_FILE} bytes (MAX_FILE)")));
+        if bytes.len() > MAX_SYSTEM_FILE {
+            return Err(Unread::Because(format!("it is longer than {MAX_SYSTEM_FILE} bytes (MAX_SYSTEM_FILE)")));
         }
         String::from_utf8(bytes).map_err(|_| Unread::Because("it is not UTF-8".to_owned()))
     }

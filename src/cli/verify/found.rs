@@ -7,18 +7,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde_json::Value;
 
+use super::{MAX_FOUND, MAX_STATE_FILE};
 use crate::cli::doctor;
+use crate::error::errno_of;
 use crate::kernel::files::{ReadError, Trust, read_of_bundle, read_regular};
 use crate::oci::annotations::PREFIX;
 use crate::oci::bundle::MAX_BUNDLE;
 use crate::registry::started;
-
-/// Longest state file in bytes. runc's has the whole configuration in it.
-const MAX_STATE_FILE: (usize, &str) = (16 << 20, "MAX_STATE_FILE");
-/// Most containers that are looked at in one folder.
-const MAX_FOUND: usize = 20_000;
 
 /// How a folder keeps its containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +77,7 @@ impl StateDir {
             of(Layout::Storage, "/run/containers/storage"),
         ];
         // containerd's shim gives runc a root of its own for each namespace.
-        let below = |folder: &str| entries(Path::new(folder));
+        let below = |folder: &str| entries(Path::new(folder)).unwrap_or_default();
         dirs.extend(below("/run/containerd/runc").into_iter().map(|path| StateDir { path, ..of(Layout::Runc, "") }));
         for user in below("/run/user") {
             for (name, layout) in [("crun", Layout::Crun), ("runc", Layout::Runc)] {
@@ -112,73 +110,147 @@ pub(super) struct Found {
     pub(super) asks: Result<Asks, String>,
 }
 
-/// Everybody who runs, each once.
-pub(super) fn running(dirs: &[StateDir]) -> Vec<Found> {
-    let mut all: BTreeMap<i32, Found> = BTreeMap::new();
-    for found in dirs.iter().flat_map(of_dir) {
-        // podman's and its runtime's folder tell of the same; only one may know the bundle.
-        match all.get_mut(&found.pid) {
-            Some(other) if other.asks.is_err() => other.asks = found.asks,
-            Some(_) => {}
-            None => drop(all.insert(found.pid, found)),
-        }
-    }
-    all.into_values().collect()
+/// What cannot be looked at: a folder, or what a runtime keeps of a container.
+#[derive(Clone, Debug)]
+pub(super) struct Unread {
+    /// The container's id, or the folder.
+    pub(super) id: String,
+    pub(super) source: &'static str,
+    pub(super) why: String,
 }
 
-fn of_dir(dir: &StateDir) -> Vec<Found> {
-    let containers = match dir.layout {
-        Layout::Runc | Layout::Crun | Layout::Youki => entries(&dir.path),
-        Layout::Containerd => entries(&dir.path).iter().flat_map(|namespace| entries(namespace)).collect(),
-        Layout::Storage => {
-            let drivers = entries(&dir.path).into_iter().filter(|path| path.to_string_lossy().ends_with("-containers"));
-            drivers.flat_map(|driver| entries(&driver)).collect()
+/// Who runs, as others keep it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running {
+    /// Each once.
+    pub(super) found: Vec<Found>,
+    /// Nobody is passed over in silence.
+    pub(super) unread: Vec<Unread>,
+}
+
+/// Everybody who runs.
+pub(super) fn running(dirs: &[StateDir]) -> Running {
+    let mut all: BTreeMap<i32, Found> = BTreeMap::new();
+    let mut unread = Vec::new();
+    for dir in dirs {
+        for container in folders(dir, &mut unread) {
+            let found = match one(&container, dir) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(why) => {
+                    unread.extend(dir.unread(&container, why, true));
+                    continue;
+                }
+            };
+            // podman's and its runtime's folder tell of the same; only one may know the bundle.
+            match all.get_mut(&found.pid) {
+                Some(other) if other.asks.is_err() => other.asks = found.asks,
+                Some(_) => {}
+                None => drop(all.insert(found.pid, found)),
+            }
         }
+    }
+    Running { found: all.into_values().collect(), unread }
+}
+
+impl StateDir {
+    /// What users keep for themselves may be whatever they like.
+    fn unread(&self, path: &Path, why: String, is_container: bool) -> Option<Unread> {
+        let name = if is_container { path.file_name().map(Path::new).unwrap_or(path) } else { path };
+        let (id, source) = (name.display().to_string(), self.layout.name());
+        (self.trust == Trust::Guarded).then_some(Unread { id, source, why })
+    }
+}
+
+/// The folder of each container.
+fn folders(dir: &StateDir, unread: &mut Vec<Unread>) -> Vec<PathBuf> {
+    let mut below = |folder: &Path| {
+        entries(folder).unwrap_or_else(|why| {
+            unread.extend(dir.unread(folder, why, false));
+            Vec::new()
+        })
     };
-    containers.iter().filter_map(|container| one(container, dir)).collect()
+    let first = below(&dir.path);
+    match dir.layout {
+        Layout::Runc | Layout::Crun | Layout::Youki => first,
+        Layout::Containerd => first.iter().flat_map(|namespace| below(namespace)).collect(),
+        Layout::Storage => {
+            let is_driver = |path: &&PathBuf| path.to_string_lossy().ends_with("-containers");
+            first.iter().filter(is_driver).flat_map(|driver| below(driver)).collect()
+        }
+    }
 }
 
 /// What is in a folder; nothing where there is none.
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_FOUND);
-    entries.map(|entry| entry.path()).collect()
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let refused = |error: std::io::Error| format!("the folder cannot be read ({:?})", errno_of(&error));
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(errno_of(&error), Errno::ENOENT | Errno::ENOTDIR) => return Ok(Vec::new()),
+        Err(error) => return Err(refused(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        if paths.len() == MAX_FOUND {
+            return Err(format!("there are more than {MAX_FOUND} containers in it (MAX_FOUND)"));
+        }
+        paths.push(entry.map_err(refused)?.path());
+    }
+    Ok(paths)
 }
 
-fn one(folder: &Path, dir: &StateDir) -> Option<Found> {
-    let id = folder.file_name()?.to_str()?.to_owned();
-    let read = |name: &str| read_regular(&folder.join(name), MAX_STATE_FILE, dir.trust).ok();
-    let document = |name: &str| -> Option<Value> { serde_json::from_slice(&read(name)?).ok() };
-    let number = |name: &str| -> Option<i32> { std::str::from_utf8(&read(name)?).ok()?.trim().parse().ok() };
+/// `None` where it does not run, or is no container.
+fn one(folder: &Path, dir: &StateDir) -> Result<Option<Found>, String> {
+    let Some(id) = folder.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Ok(None) };
+    let read = |name: &str| match read_regular(&folder.join(name), (MAX_STATE_FILE, "MAX_STATE_FILE"), dir.trust) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(ReadError::Missing) => Ok(None),
+        Err(error) => Err(format!("{}: {error}", folder.join(name).display())),
+    };
+    let document = |name: &str| -> Result<Value, String> {
+        let Some(bytes) = read(name)? else { return Ok(Value::Null) };
+        let not_json =
+            |error: serde_json::Error| format!("{}: not JSON (line {})", folder.join(name).display(), error.line());
+        serde_json::from_slice(&bytes).map_err(not_json)
+    };
+    let number = |name: &str| -> Result<Option<i32>, String> {
+        let Some(bytes) = read(name)? else { return Ok(None) };
+        let number = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
+        number.map_or_else(
+            || Err(format!("{}: no number of a process", folder.join(name).display())),
+            |pid| Ok(Some(pid)),
+        )
+    };
     let process = |state: &Value, key: &str| state.get(key).and_then(Value::as_i64).and_then(|pid| pid.try_into().ok());
-    let path = |text: &str| PathBuf::from(text);
-    let (pid, since, bundle): (i32, Option<u64>, Option<PathBuf>) = match dir.layout {
+    let bundle = |state: &Value| state.get("bundle").and_then(Value::as_str).map(PathBuf::from);
+    let (pid, since, bundle): (Option<i32>, Option<u64>, Option<PathBuf>) = match dir.layout {
         Layout::Runc => {
             let state = document("state.json")?;
             let labels = state.pointer("/config/labels").and_then(Value::as_array).into_iter().flatten();
-            let bundle = labels.filter_map(Value::as_str).find_map(|label| label.strip_prefix("bundle=")).map(path);
+            let bundle = labels.filter_map(Value::as_str).find_map(|label| label.strip_prefix("bundle="));
             let since = state.get("init_process_start").and_then(Value::as_u64);
-            (process(&state, "init_process_pid")?, since, bundle)
+            (process(&state, "init_process_pid"), since, bundle.map(PathBuf::from))
         }
         Layout::Crun => {
             let state = document("status")?;
-            let bundle = state.get("bundle").and_then(Value::as_str).map(path);
-            (process(&state, "pid")?, state.get("process-start-time").and_then(Value::as_u64), bundle)
+            (process(&state, "pid"), state.get("process-start-time").and_then(Value::as_u64), bundle(&state))
         }
         Layout::Youki => {
             let state = document("state.json")?;
-            let bundle = state.get("bundle").and_then(Value::as_str).map(path);
-            (process(&state, "pid")?, None, bundle)
+            (process(&state, "pid"), None, bundle(&state))
         }
         Layout::Containerd => (number("init.pid")?, None, Some(folder.to_owned())),
         Layout::Storage => (number("userdata/pidfile")?, None, Some(folder.join("userdata"))),
     };
+    // A number of a process below 2 is none of a container's.
+    let Some(pid) = pid.filter(|pid| *pid > 1) else { return Ok(None) };
     // Its number may be another's by now.
-    let now = (pid > 1).then(|| started(pid)).flatten()?;
+    let Some(now) = started(pid) else { return Ok(None) };
     if since.is_some_and(|since| since != 0 && since != now) {
-        return None;
+        return Ok(None);
     }
     let asks = bundle.map_or_else(|| Err("its bundle is not known".to_owned()), |bundle| asks(&bundle, dir.trust));
-    Some(Found { id, source: dir.layout.name(), pid, asks })
+    Ok(Some(Found { id, source: dir.layout.name(), pid, asks }))
 }
 
 fn asks(bundle: &Path, trust: Trust) -> Result<Asks, String> {

@@ -13,7 +13,7 @@ mod print;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use self::found::{Found, StateDir};
+use self::found::{Found, Running, StateDir};
 use self::looking::Looking;
 use self::print::{State, Verified};
 use super::load::ConfigFile;
@@ -26,6 +26,11 @@ use crate::registry::{RUN_DIR, Record, Registry};
 
 /// How long the whole may take: with a thousand containers each is visited.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// Longest state file of a runtime in bytes. runc's has the whole configuration in it.
+pub const MAX_STATE_FILE: usize = 16 << 20;
+/// Most containers of one folder that are looked at.
+pub const MAX_FOUND: usize = 20_000;
 
 /// The command line, as clap reads it.
 #[derive(Debug, clap::Args)]
@@ -105,7 +110,7 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
 fn one(id: &str, records: &[Record], elsewhere: &Elsewhere<'_>, looking: &mut Looking) -> Vec<Verified> {
     let begins = |other: &str| !id.is_empty() && other.starts_with(id);
     let matching: Vec<&Record> = records.iter().filter(|record| begins(&record.id)).collect();
-    let found = found::running(elsewhere.dirs);
+    let Running { found, unread } = found::running(elsewhere.dirs);
     if let Some(record) = matching.iter().find(|record| record.id == id).or(matching.first()) {
         if record.id != id && matching.len() > 1 {
             return Vec::new();
@@ -121,7 +126,9 @@ fn one(id: &str, records: &[Record], elsewhere: &Elsewhere<'_>, looking: &mut Lo
     let found: Vec<_> = exact.chain(found.iter().filter(|found| begins(&found.id) && found.id != id)).collect();
     match found.as_slice() {
         [first, rest @ ..] if first.id == id || rest.is_empty() => vec![elsewhere.unrecorded(first, looking)],
-        [] | [_, ..] => Vec::new(),
+        // What is kept of it may be what cannot be read.
+        [] => unread.into_iter().filter(|unread| unread.id == id).map(Verified::from).collect(),
+        [_, ..] => Vec::new(),
     }
 }
 
@@ -144,11 +151,13 @@ fn everybody(records: &[Record], elsewhere: &Elsewhere<'_>, looking: &mut Lookin
     let mut all: Vec<Verified> = running.iter().map(|record| looking.recorded(record)).collect();
     let ids: BTreeSet<&str> = running.iter().map(|record| record.id.as_str()).collect();
     let pids: BTreeSet<i32> = running.iter().filter_map(|record| record.pid).collect();
-    for found in found::running(elsewhere.dirs) {
+    let Running { found, unread } = found::running(elsewhere.dirs);
+    for found in found {
         if !ids.contains(found.id.as_str()) && !pids.contains(&found.pid) {
             all.push(elsewhere.unrecorded(&found, looking));
         }
     }
+    all.extend(unread.into_iter().filter(|unread| !ids.contains(unread.id.as_str())).map(Verified::from));
     // One may end while others are looked at.
     all.retain(|one| one.state != State::Ended);
     all

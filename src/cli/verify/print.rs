@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::found::Unread;
 use crate::printable;
 use crate::registry::Record;
 
@@ -122,6 +123,13 @@ impl State {
 impl Verified {
     pub(super) fn of(record: &Record, state: State) -> Verified {
         Verified { id: record.id.clone(), source: "record", pid: record.pid, state }
+    }
+}
+
+impl From<Unread> for Verified {
+    fn from(unread: Unread) -> Verified {
+        let Unread { id, source, why } = unread;
+        Verified { id, source, pid: None, state: State::Unknown(why) }
     }
 }
 
