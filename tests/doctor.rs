@@ -322,6 +322,38 @@ fn what_keeps_every_container_from_starting_is_a_problem() {
 }
 
 #[test]
+fn another_type_than_go_takes_keeps_every_container_from_starting() {
+    let cases: [(&str, Value, &str); 8] = [
+        ("/hook/timeout", json!("15"), "hook.timeout has to be a whole number"),
+        ("/hook/timeout", json!(1.5), "hook.timeout has to be a whole number"),
+        ("/hook/args", json!("netlatch createRuntime"), "hook.args has to be a list of strings"),
+        ("/hook/args", json!(["netlatch", 1]), "hook.args has to be a list of strings"),
+        ("/stages", json!("createRuntime"), "stages has to be a list of strings"),
+        ("/stages", json!(null), "it has no stages"),
+        ("/when/annotations", json!(["io.netlatch"]), "when.annotations has to be an object of strings"),
+        ("/when", json!([]), "when has to be an object"),
+    ];
+    for (path, value, says) in cases {
+        let machine = Machine::with_podman();
+        machine.edit(CREATE, |file| *file.pointer_mut(path).expect("it is there") = value);
+        let said = machine.said("problem");
+        assert!(
+            said.iter().any(|one| one.contains(&format!("{says}: no container of the host starts"))),
+            "{says}: {said:?}"
+        );
+    }
+    // Another's as well.
+    let machine = Machine::with_podman();
+    for (timeout, well) in [("5", true), ("null", true), ("\"5\"", false)] {
+        let text = format!(
+            r#"{{"version": "1.0.0", "hook": {{"path": "/bin/true", "timeout": {timeout}}}, "when": {{"always": true}}, "stages": ["prestart"]}}"#
+        );
+        machine.write("/usr/share/containers/oci/hooks.d/50-other.json", &text);
+        assert_eq!(machine.said("problem").is_empty(), well, "{timeout}");
+    }
+}
+
+#[test]
 fn what_others_may_change_is_a_problem() {
     let say = |change: fn(&Machine), what: &str| {
         let machine = Machine::with_podman();

@@ -158,6 +158,11 @@ impl Content {
         };
         let stages = strings(document.get("stages"));
         let version = document.get("version").and_then(Value::as_str);
+        if version == Some("1.0.0")
+            && let Some(wrong) = mistyped(&document)
+        {
+            return Content::Broken(wrong);
+        }
         let hook = document.get("hook");
         let Some(call) = hook.and_then(Call::of) else {
             // Version 0.1.0 has no `version`, and a path for a hook. Its stages are those of then.
@@ -186,6 +191,33 @@ impl Content {
         };
         Content::Ours { call, stages, when }
     }
+}
+
+/// What Go's reader of this schema does not take: another type, or no stages. It does not mind unknown keys, nor `null` for what
+/// may be left out.
+fn mistyped(document: &Value) -> Option<String> {
+    type Is = fn(&Value) -> bool;
+    const STRINGS: Is = |value| value.as_array().is_some_and(|all| all.iter().all(Value::is_string));
+    const NAMED: Is = |value| value.as_object().is_some_and(|all| all.values().all(Value::is_string));
+    let types: [(&str, Is, &str); 11] = [
+        ("/hook", Value::is_object, "an object"),
+        ("/hook/path", Value::is_string, "a string"),
+        ("/hook/args", STRINGS, "a list of strings"),
+        ("/hook/env", STRINGS, "a list of strings"),
+        ("/hook/timeout", Value::is_i64, "a whole number"),
+        ("/when", Value::is_object, "an object"),
+        ("/when/always", Value::is_boolean, "true or false"),
+        ("/when/annotations", NAMED, "an object of strings"),
+        ("/when/commands", STRINGS, "a list of strings"),
+        ("/when/hasBindMounts", Value::is_boolean, "true or false"),
+        ("/stages", STRINGS, "a list of strings"),
+    ];
+    let is_wrong =
+        |(path, is, _): &&(&str, Is, &str)| document.pointer(path).is_some_and(|value| !value.is_null() && !is(value));
+    if let Some((path, _, is)) = types.iter().find(is_wrong) {
+        return Some(format!("{} has to be {is}", path[1..].replace('/', ".")));
+    }
+    document.get("stages").is_none_or(Value::is_null).then(|| "it has no stages".to_owned())
 }
 
 impl When {
