@@ -354,6 +354,22 @@ fn another_type_than_go_takes_keeps_every_container_from_starting() {
 }
 
 #[test]
+fn a_hook_file_without_its_version_keeps_every_container_from_starting() {
+    let machine = Machine::with_podman();
+    let other = "/usr/share/containers/oci/hooks.d/50-other.json";
+    machine.write(other, r#"{"hook": {"path": "/bin/true"}, "when": {"always": true}, "stages": ["prestart"]}"#);
+    machine.has_one_problem(
+        "it has not version 1.0.0, and so is read as one of 0.1.0: no container of the host starts",
+        other,
+    );
+    // The schema of before, which podman still takes.
+    machine.write(other, r#"{"hook": "/bin/true", "stage": ["prestart"], "cmds": [".*"]}"#);
+    machine.is_well();
+    machine.write(other, r#"{"version": "3", "hook": {"path": "/bin/true"}, "stages": ["prestart"]}"#);
+    machine.has_one_problem("there is no version \"3\" of hook files", other);
+}
+
+#[test]
 fn what_others_may_change_is_a_problem() {
     let say = |change: fn(&Machine), what: &str| {
         let machine = Machine::with_podman();

@@ -164,15 +164,19 @@ impl Content {
             return Content::Broken(wrong);
         }
         let hook = document.get("hook");
-        let Some(call) = hook.and_then(Call::of) else {
-            // Version 0.1.0 has no `version`, and a path for a hook. Its stages are those of then.
-            return Content::Others { stages: if version == Some("1.0.0") { stages } else { Vec::new() } };
-        };
         match version {
             Some("1.0.0") => {}
+            // Version 0.1.0 mostly stands in no file, and has a path for a hook.
+            Some("0.1.0") | None if hook.is_some_and(Value::is_object) => {
+                return Content::Broken("it has not version 1.0.0, and so is read as one of 0.1.0".to_owned());
+            }
+            Some("0.1.0") | None => {}
             Some(other) => return Content::Broken(format!("there is no version {other:?} of hook files")),
-            None => return Content::Broken("it has no version, and so is read as one of 0.1.0".to_owned()),
         }
+        let Some(call) = hook.and_then(Call::of) else {
+            // The stages of 0.1.0 are those of then.
+            return Content::Others { stages: if version == Some("1.0.0") { stages } else { Vec::new() } };
+        };
         let when = document.get("when");
         let annotations = when.and_then(|when| when.get("annotations")).and_then(Value::as_object);
         let others = [("commands", "commands"), ("hasBindMounts", "hasBindMounts")];
