@@ -150,7 +150,7 @@ podman_lacks() {
 }
 
 runtime_tier() { # TIER PREFIX WHY_NOT: the tests whose name starts so, of the files that start real containers
-    local files=(--test runtimes --test runtimes_capability --test runtimes_verify --test hooks_d --test fault_runtime)
+    local files=(--test runtimes --test runtimes_capability --test runtimes_verify --test runtimes_host_side --test hooks_d --test fault_runtime)
     if [ -z "$3" ]; then
         tier "$1" as_root cargo test -q --no-fail-fast "${files[@]}" -- --ignored "$2"
     else

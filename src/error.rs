@@ -58,9 +58,10 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", printable::line(&self.file))?;
-        if let Some((line, column)) = self.position {
-            write!(f, "{line}:{column}:")?;
+        match self.position {
+            Some((line, column)) => write!(f, "{}:{line}:{column}:", printable::line(&self.file))?,
+            // Of a file it is whole, for programs look for it there. The key of an annotation may be as long as the state.
+            None => write!(f, "{}:", printable::path(&printable::line(&self.file)))?,
         }
         if !self.at.is_empty() {
             write!(f, " {}:", printable::line(&self.at))?;
@@ -163,6 +164,8 @@ pub enum Cause {
     NetAdmin(String),
     /// The rules of a container that may undo those in its own namespace cannot be enforced outside it.
     HostSide(String),
+    /// The same, for another container with this id runs, and has its own there.
+    SameId(String),
     /// The container may send frames past the hooks of the IP stack, and the admin does not want one that may.
     NetRaw(String),
     /// A call that the kernel grants to every process was refused to this one. Holds its name and what it said.
@@ -252,7 +255,7 @@ pub const EXITS: [Exit; 31] = [
     exit(
         19,
         "the rules cannot be enforced at the host's side",
-        "attach the container's network by veth before createRuntime, or drop CAP_NET_ADMIN",
+        "attach the container's network by veth before createRuntime, give it a user namespace, or drop CAP_NET_ADMIN",
     ),
     exit(20, "the state names no process", "call the hook at createRuntime, where the runtime passes a pid"),
     exit(21, "the state names pid 0", "register the hook under createRuntime, not a stage inside the container"),
@@ -299,7 +302,11 @@ pub const EXITS: [Exit; 31] = [
         "the system refuses this program a call that every program may make",
         "look for a seccomp filter or a security module that confines the runtime",
     ),
-    exit(40, "the state directory cannot be used", "make it a directory of root's, or name another with --run-dir"),
+    exit(
+        40,
+        "the state directory cannot be used",
+        "make it a directory of root's, or name another with --run-dir; remove what is damaged in it",
+    ),
     exit(
         41,
         "a limit or the deadline was exceeded",
@@ -333,7 +340,7 @@ impl Cause {
             Cause::NotANamespace { .. } => 25,
             Cause::Join { .. } => 26,
             Cause::CapabilityMissing(_) => 27,
-            Cause::HostSide(_) => 19,
+            Cause::HostSide(_) | Cause::SameId(_) => 19,
             Cause::NetAdmin(_) => 28,
             Cause::NetRaw(_) => 29,
             Cause::Confined(_) => 36,
@@ -354,7 +361,11 @@ impl Cause {
 
     /// What to do next.
     pub fn remedy(&self) -> &'static str {
-        self.exit().remedy
+        match self {
+            // Its link and its capabilities are none of it.
+            Cause::SameId(_) => "stop that container first, or give this one another id",
+            other => other.exit().remedy,
+        }
     }
 }
 
@@ -384,7 +395,7 @@ impl fmt::Display for Cause {
                     "{stage} runs inside the container's namespaces, where its files and environment are in reach"
                 )
             }
-            Cause::Bundle { file, problem } => write!(f, "{file}: {problem}"),
+            Cause::Bundle { file, problem } => write!(f, "{}: {problem}", printable::path(file)),
             Cause::Config(findings) | Cause::Annotation(findings) | Cause::Policy(findings) => {
                 some_of(f, findings, "problems")
             }
@@ -397,7 +408,9 @@ impl fmt::Display for Cause {
             Cause::PidOne => f.write_str("pid 1 is the host's init here; its network namespace is not a container's"),
             Cause::ProcessGone(pid) => write!(f, "process {pid} has ended (ESRCH)"),
             Cause::HostNamespace(what) => f.write_str(what),
-            Cause::NotANamespace { path, found } => write!(f, "{path} is not a network namespace: {found}"),
+            Cause::NotANamespace { path, found } => {
+                write!(f, "{} is not a network namespace: {found}", printable::path(path))
+            }
             Cause::Join { target, errno } => write!(f, "{target} refused with {errno:?}"),
             Cause::CapabilityMissing(which) => write!(f, "this process lacks {which}"),
             Cause::NetAdmin(set) => {
@@ -406,16 +419,18 @@ impl fmt::Display for Cause {
             Cause::NetRaw(set) => {
                 write!(f, "the container's {set} holds CAP_NET_RAW, with which it can send past the IP stack")
             }
-            Cause::HostSide(problem) | Cause::Procfs(problem) | Cause::Link(problem) | Cause::ReadBack(problem) => {
-                f.write_str(problem)
-            }
+            Cause::HostSide(problem)
+            | Cause::SameId(problem)
+            | Cause::Procfs(problem)
+            | Cause::Link(problem)
+            | Cause::ReadBack(problem) => f.write_str(problem),
             Cause::Sysctl { key, value, problem } => write!(f, "{key} = {value}: {problem}"),
             Cause::Refused(refusals) => some_of(f, refusals, "objects"),
             Cause::Netlink { call, errno } => write!(f, "{call} failed with {errno:?}"),
             Cause::Confined(call) => write!(f, "{call}"),
-            Cause::RunDir { path, problem } => write!(f, "{path}: {problem}"),
+            Cause::RunDir { path, problem } => write!(f, "{}: {problem}", printable::path(path)),
             Cause::Limit(what) | Cause::Deadline(what) | Cause::Overtaken(what) => f.write_str(what),
-            Cause::Io { path, errno } => write!(f, "{path}: {errno:?}"),
+            Cause::Io { path, errno } => write!(f, "{}: {errno:?}", printable::path(path)),
             Cause::Internal(what) => write!(f, "{what} (a bug)"),
         }
     }

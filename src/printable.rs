@@ -63,9 +63,90 @@ pub fn json(text: &str) -> Cow<'_, str> {
     )
 }
 
+/// How much of a path that others chose is shown in a message: a bundle's may be as long as the state that names it.
+const PATH_SHOWN: usize = 200;
+
+/// A path, or a name of the kind, whose middle is left out where it is over-long. Both ends tell one from another: engines put
+/// their folder in front and the container's id behind.
+pub fn path(text: &str) -> Cow<'_, str> {
+    shortened(text, PATH_SHOWN)
+}
+
+/// At most `most` characters of a text, the middle left out.
+fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    let (head, tail) = (most / 2, (most - 1) / 2);
+    // Characters are not counted where there are not even as many bytes.
+    if text.len() <= most || text.chars().nth(most).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let end = text.char_indices().nth(head).map_or(text.len(), |(at, _)| at);
+    let start = text.char_indices().rev().nth(tail - 1).map_or(end, |(at, _)| at);
+    Cow::Owned(format!("{}…{}", &text[..end], &text[start..]))
+}
+
+/// The columns of a terminal that nobody has widened.
+pub const COLUMNS: usize = 80;
+
+/// `head`, and the words of `text` behind it, in lines of at most [`COLUMNS`]: those behind the first begin with `indent` blanks.
+/// A word that is longer stands alone. Both are made fit to be printed; every line ends with a newline.
+pub fn wrapped(head: &str, text: &str, indent: usize) -> String {
+    let (mut lines, text) = (line(head).into_owned(), line(text));
+    let width = |text: &str| text.chars().count();
+    let mut used = width(&lines);
+    // As it was written where that fits, blanks and all.
+    if used + width(&text) <= COLUMNS {
+        return lines + &text + "\n";
+    }
+    let mut begun = true;
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        if !begun && used + 1 + width(word) > COLUMNS {
+            lines.push('\n');
+            lines.extend(std::iter::repeat_n(' ', indent));
+            (used, begun) = (indent, true);
+        }
+        if !begun {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += width(word);
+        begun = false;
+    }
+    lines + "\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_over_long_keeps_both_ends() {
+        for (text, most, shown) in [
+            ("", 5, ""),
+            ("abcde", 5, "abcde"),
+            ("ééééé", 5, "ééééé"),
+            ("abcdef", 5, "ab…ef"),
+            ("éabcdefé", 6, "éab…fé"),
+            ("abcdefgh", 3, "a…h"),
+        ] {
+            assert_eq!(shortened(text, most), shown);
+        }
+        let long = path(&format!("/run/{}/config.json", "x".repeat(1 << 20))).into_owned();
+        assert_eq!(long.chars().count(), PATH_SHOWN);
+        assert!(long.starts_with("/run/xxx") && long.ends_with("xxx/config.json"), "{long}");
+    }
+
+    #[test]
+    fn words_go_to_the_next_line_where_they_do_not_fit() {
+        assert_eq!(wrapped("  a  ", "b   c", 4), "  a  b   c\n");
+        let long = "x".repeat(COLUMNS);
+        assert_eq!(wrapped("", &format!("a   {long} b\nc"), 2), format!("a\n  {long}\n  b\\u{{a}}c\n"));
+        let words = "word ".repeat(40);
+        let lines = wrapped("  name       ", &words, 13);
+        assert!(lines.lines().all(|line| line.len() <= COLUMNS && !line.ends_with(' ')), "{lines}");
+        assert!(lines.lines().skip(1).all(|line| line.starts_with(&format!("{}word", " ".repeat(13)))), "{lines}");
+        assert_eq!(lines.matches("word").count(), 40);
+    }
 
     #[test]
     fn what_could_move_a_terminal_or_turn_text_is_escaped() {

@@ -340,6 +340,35 @@ fn last_error_prints_what_failed() {
     assert!(said.contains("ohk1: createRuntime exited with 15"), "{said}");
     assert!(done(&place.last_error(&[])).contains("poststart exited with 12"), "the last one of any container");
     assert_eq!(place.last_error(&["other"]).status.code(), Some(1));
+    // What cannot be read is not nothing.
+    let kept = place.path("run/errors/ohk1.json");
+    fs::write(&kept, "{").unwrap();
+    assert!(refused(&place.last_error(&["ohk1"]), 40).contains("ohk1.json: it is damaged"));
+    assert!(done(&place.last_error(&[])).contains("poststart exited with 12"), "another can be read");
+    fs::remove_dir_all(place.path("run/errors")).unwrap();
+    fs::write(place.path("run/errors"), "").unwrap();
+    for id in [&[][..], &["ohk1"]] {
+        assert!(refused(&place.last_error(id), 40).contains("ENOTDIR"));
+    }
+}
+
+#[test]
+fn a_bundle_with_an_endless_path_makes_no_endless_line() {
+    let place = Place::new();
+    let mut state = asking("egress", "10.0.0.0/8");
+    state["bundle"] = json!(format!("{}/first/{}/last", place.dir.path().display(), "x".repeat(100_000)));
+    fs::create_dir(place.path("first")).unwrap();
+    let output = place.stage("createRuntime", state.to_string().as_bytes());
+    let line = refused(&output, 13);
+    assert!(line.len() < 500 && line.contains("/first/xxx") && line.contains("xxx/last/config.json"), "{line}");
+    let line = refused(&place.stage("createRuntime", asking(&"k".repeat(100_000), "1").to_string().as_bytes()), 15);
+    assert!(line.len() < 500, "{line}");
+}
+
+#[test]
+fn the_help_of_reload_says_how_long_it_waits() {
+    let help = done(&Place::new().run(&["reload", "--help"], b""));
+    assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains("more than 120 seconds"), "{help}");
 }
 
 #[test]

@@ -254,6 +254,16 @@ fn who_is_not_there_is_not_said_to_be_well() {
 }
 
 #[test]
+fn a_damaged_record_is_not_passed_over() {
+    let (host, namespace) = (Host::new(), Namespace::new());
+    let container = protected(&host, &namespace);
+    fs::write(host.path("run/containers").join(format!("{}.json", container.id)), "{").expect("a file");
+    let none = "runc=/nonexistent".to_owned();
+    assert_eq!(host.all(&[none]), (vec![(container.id.clone(), "unknown".to_owned())], 1));
+    assert_eq!(host.of(&container.id).0, "unknown");
+}
+
+#[test]
 fn what_is_missing_at_the_hosts_side_is_drift() {
     let started = || Scene::started(Wire::Routed, "host-side", &[("egress", "10.9.0.0/16:443")]);
     let verify = |scene: &Scene| {

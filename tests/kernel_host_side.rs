@@ -39,7 +39,7 @@ fn listed(scene: &Scene) -> String {
 
 /// Another container of the scene's host, with an interface of its own.
 fn another(scene: &Scene, device: &str) -> (Namespace, Container) {
-    let namespace = Namespace::new();
+    let namespace = Namespace::in_user_namespace();
     let pid = namespace.pid();
     scene.host.ip_batch(&format!("link add {device} type veth peer name eth0 netns {pid}\nlink set {device} up\n"));
     namespace.ip_batch("addr add 10.7.0.2/24 dev eth0\nlink set eth0 up\nlink set lo up\n");
@@ -111,6 +111,33 @@ fn a_container_whose_packets_would_pass_nothing_on_the_host_does_not_start() {
 }
 
 #[test]
+fn a_container_whose_process_is_in_the_hosts_user_namespace_does_not_start_whatever_its_configuration_says() {
+    for rules in [true, false] {
+        let mut scene = Scene::of(Wire::Routed, Namespace::new());
+        if rules {
+            scene.container.annotations.insert("io.netlatch.egress".into(), LIST.into());
+        }
+        scene.configure(CONFIG);
+        if rules {
+            let line = scene.fails("createRuntime", 19);
+            assert!(line.contains("is in the host's user namespace"), "{line}");
+        } else {
+            // Nothing has to hold.
+            scene.must("createRuntime");
+        }
+        assert_eq!(scene.tables(), [""; 0]);
+    }
+    // Nor is one verified whose state names another process.
+    let mut scene = started();
+    let elsewhere = Namespace::new();
+    scene.must("poststart");
+    scene.container.pid = elsewhere.pid();
+    scene.host.ip_batch(&format!("link add other0 type veth peer name eth0 netns {}\n", elsewhere.pid()));
+    let line = scene.fails("poststart", 19);
+    assert!(line.contains("is in the host's user namespace"), "{line}");
+}
+
+#[test]
 fn whatever_fails_later_takes_the_rules_back() {
     for point in ["host-side", "loaded", "decided", "table", "lo", "end"] {
         for nth in [1, 2] {
@@ -174,7 +201,9 @@ fn nobody_takes_the_rules_of_a_container_that_runs() {
     let state = json!({"id": scene.container.id, "pid": other.pid, "bundle": other.bundle(), "status": "creating",
         "ociVersion": "1.0.2", "annotations": {"io.netlatch.egress": LIST}});
     let output = scene.stage_of("createRuntime", &state, "");
-    assert_eq!(output.status.code(), Some(19), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(19), "{said}");
+    assert!(said.ends_with("; stop that container first, or give this one another id\n"), "{said}");
     assert_eq!(listed(&scene), before);
 }
 
@@ -265,6 +294,68 @@ fn a_reload_brings_the_hosts_side_up_to_date() {
     ctr.run("nft", &["flush", "ruleset"], "");
     assert_eq!(connect(), support::Outcome::TimedOut);
     scene.must("poststop");
+}
+
+#[test]
+fn rules_that_come_while_it_runs_stand_at_the_hosts_side_too() {
+    const LATER: &str = "net-admin: host-side\negress: '10.9.2.0/24'\n";
+    let scene = Scene::new(Wire::Routed);
+    scene.configure(CONFIG);
+    scene.must("createRuntime");
+    scene.must("poststart");
+    assert_eq!(scene.tables(), [""; 0], "nothing is denied");
+    scene.configure(LATER);
+    scene.fails("poststart", 34);
+    // What it makes of itself meanwhile is not believed.
+    let ctr = &scene.arena.world.ctr;
+    ctr.ip_batch("addr add 10.9.0.77/32 dev eth0\n");
+    let reload = || scene.command("reload", b"", "");
+    let output = reload();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(scene.tables(), [scene.own_table()]);
+    let text = listed(&scene);
+    assert!(text.contains("10.9.0.2") && !text.contains("10.9.0.77"), "{text}");
+    ctr.run("nft", &["flush", "ruleset"], "");
+    let connect = || probe::tcp_connect(ctr, at("10.9.1.1", 443), std::time::Duration::from_millis(500));
+    assert_eq!(connect(), support::Outcome::TimedOut);
+    // A way past them.
+    scene.host.ip_batch(&format!("link add late0 type veth peer name eth1 netns {}\n", ctr.pid()));
+    let output = reload();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(19), "{said}");
+    assert!(said.contains("late0 leads into "), "{said}");
+    scene.host.ip_batch("link del late0\n");
+    assert!(reload().status.success());
+    // And they go again.
+    scene.configure(CONFIG);
+    assert!(reload().status.success());
+    assert_eq!(scene.tables(), [""; 0]);
+    scene.configure(LATER);
+    assert!(reload().status.success());
+    ctr.end();
+    scene.must("poststop");
+    assert_eq!(scene.tables(), [""; 0]);
+}
+
+#[test]
+fn a_reload_says_of_whom_nothing_was_proven() {
+    for (before, commands) in [("net-admin: allow\n", ""), (CONFIG, "link add m0 link eth0 type macvlan\n")] {
+        let scene = Scene::new(Wire::Routed);
+        scene.arena.world.ctr.ip_batch(commands);
+        scene.configure(before);
+        scene.must("createRuntime");
+        scene.configure("net-admin: host-side\negress: '10.9.2.0/24'\n");
+        for _ in 0..2 {
+            let output = scene.command("reload", b"", "");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(19), "{said}");
+            let line = format!("{}: failed: cannot enforce the rules at the host's side: ", scene.container.id);
+            assert!(said.lines().any(|said| said.starts_with(&line)), "{said}");
+            assert_eq!(scene.tables(), [""; 0]);
+        }
+        // Those inside hold as far as they do.
+        assert!(scene.arena.world.ctr.run("nft", &["list", "tables"], "").contains("table inet netlatch"));
+    }
 }
 
 #[test]

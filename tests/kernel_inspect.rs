@@ -466,7 +466,11 @@ fn a_container_is_found_by_the_beginning_of_its_id() {
     for (asked, found) in [("x", "x"), ("abc", "abc"), ("abcd1", "abcd1"), ("abcd2", "abcd2")] {
         assert!(host.text(&[asked], 0).starts_with(&format!("container {found}\n")), "{asked}");
     }
-    assert!(host.text(&["abcd"], 1).starts_with("no container \"abcd\" is recorded in "));
+    assert_eq!(
+        host.text(&["abcd"], 1),
+        "the ids of 2 containers begin with \"abcd\": abcd1, abcd2; give more of the one that is meant\n"
+    );
+    assert!(host.text(&["b"], 1).starts_with("no container \"b\" is recorded in "));
     let mut more = Container::of(&namespace);
     more.id = "0123456789".to_owned();
     host.start(&more);

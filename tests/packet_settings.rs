@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::net::UdpSocket;
 use std::process::Output;
 use std::time::Duration;
 
+use netlatch::nft::build::DENIED_SIZE;
+use serde_json::Value;
 use support::container::{Dialect, hook_in};
 use support::namespace::end;
 use support::{Container, Outcome, Probe, World, hook};
@@ -66,6 +69,52 @@ fn an_annotation_opens_metadata_only_where_no_admin_closed_it() {
     }
 }
 
+/// What is in the sets whose names hold `part`, as nft shows it.
+fn remembered(world: &World, part: &str) -> Vec<String> {
+    let of_name = |set: &&Value| set["name"].as_str().is_some_and(|name| name.contains(part));
+    world
+        .ctr
+        .nft_json()
+        .iter()
+        .filter_map(|object| object.get("set").filter(of_name))
+        .flat_map(|set| set["elem"].as_array().cloned().unwrap_or_default())
+        .map(|element| element.pointer("/elem/val/concat").unwrap_or(&element).to_string())
+        .collect()
+}
+
+#[test]
+fn what_is_denied_is_remembered_and_stays_denied_where_no_more_can_be() {
+    for on_denied in ["reject", "drop"] {
+        let world = World::new();
+        let container = Container::of(&world.ctr).with("egress", "10.9.1.1").with("on-denied", on_denied);
+        expect_started(&create(&container, ""));
+        assert!(arrives(&world, "tcp 10.9.1.1:80"));
+        for denied in ["tcp 10.9.9.9:443", "udp [2001:db8::9]:53"] {
+            assert!(!arrives(&world, denied), "{denied}");
+        }
+        support::raw::icmp_echo(&world.ctr, "10.9.8.8".parse().unwrap(), Duration::from_millis(50));
+        let mut all = remembered(&world, "egress_denied");
+        all.sort();
+        let wanted = [r#"["10.9.8.8","icmp",0]"#, r#"["10.9.9.9","tcp",443]"#, r#"["2001:db8::9","udp",53]"#];
+        assert_eq!(all, wanted, "{on_denied}");
+        // One more than there is room for.
+        let full = DENIED_SIZE as usize;
+        world.ctr.within(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            for port in 1000..=1000 + full as u16 {
+                // Refused at once, or not at all.
+                let _ = socket.send_to(b"x", ("10.9.9.9", port));
+            }
+        });
+        let held = remembered(&world, "egress_denied4").len();
+        assert_eq!(held, full, "{on_denied}");
+        for denied in ["tcp 10.9.7.7:443", "udp 10.9.7.7:53"] {
+            assert!(!arrives(&world, denied), "{denied} where there is no room");
+        }
+        assert!(arrives(&world, "tcp 10.9.1.1:80"));
+    }
+}
+
 #[test]
 fn audit_lets_everything_pass_and_remembers_what_it_would_have_denied() {
     let world = World::new();
@@ -74,15 +123,7 @@ fn audit_lets_everything_pass_and_remembers_what_it_would_have_denied() {
     for passed in ["tcp 10.9.1.1:80", "tcp 10.9.9.9:443", "udp [2001:db8::9]:53"] {
         assert!(arrives(&world, passed), "{passed}");
     }
-    let seen: Vec<String> = world
-        .ctr
-        .nft_json()
-        .iter()
-        .filter_map(|object| object.get("set").filter(|set| set["name"].as_str().is_some_and(|n| n.contains("_seen"))))
-        .flat_map(|set| set["elem"].as_array().cloned().unwrap_or_default())
-        .map(|element| element.pointer("/elem/val/concat").unwrap_or(&element).to_string())
-        .collect();
-    let all = seen.join(" ");
+    let all = remembered(&world, "_seen").join(" ");
     assert!(all.contains(r#"["10.9.9.9","tcp",443]"#) && all.contains(r#"["2001:db8::9","udp",53]"#), "{all}");
     assert!(!all.contains("10.9.1.1"), "what is allowed is not remembered: {all}");
 }

@@ -303,8 +303,8 @@ fn tiers_are_chains_that_lead_to_each_other_and_an_empty_one_is_left_out() {
         chain(&table, "egress_admin"),
         [
             "ip daddr 10.1.0.0/16 goto egress_network comment \"policy of 10.1.0.0/16\"",
-            "meta l4proto 6 th dport 80-81 ip daddr @egress_admin_1_v4 counter drop comment \"policy of egress_admin_1\"",
-            "meta l4proto 6 th dport 80-81 ip6 daddr @egress_admin_1_v6 counter drop comment \"policy of egress_admin_1\"",
+            "meta l4proto 6 th dport 80-81 ip daddr @egress_admin_1_v4 counter goto egress_drop comment \"policy of egress_admin_1\"",
+            "meta l4proto 6 th dport 80-81 ip6 daddr @egress_admin_1_v6 counter goto egress_drop comment \"policy of egress_admin_1\"",
             "goto egress_network comment \"admin policies\"",
         ]
     );
@@ -313,17 +313,18 @@ fn tiers_are_chains_that_lead_to_each_other_and_an_empty_one_is_left_out() {
         [
             "ip daddr . meta l4proto . th dport @egress_network_1_v4 return comment \"policy of egress_network_1\"",
             "ip6 daddr . meta l4proto . th dport @egress_network_1_v6 return comment \"policy of egress_network_1\"",
-            "counter drop comment \"network policies: nothing accepts it\"",
+            "counter goto egress_drop comment \"network policies: nothing accepts it\"",
         ]
     );
     assert_eq!(
         chain(&table, "egress_default"),
         [
-            "meta nfproto ipv4 meta l4proto 1 counter drop comment \"policy of 0.0.0.0/0 ::/0\"",
-            "meta nfproto ipv6 meta l4proto 58 counter drop comment \"policy of 0.0.0.0/0 ::/0\"",
+            "meta nfproto ipv4 meta l4proto 1 counter goto egress_drop comment \"policy of 0.0.0.0/0 ::/0\"",
+            "meta nfproto ipv6 meta l4proto 58 counter goto egress_drop comment \"policy of 0.0.0.0/0 ::/0\"",
         ]
     );
-    let sets: Vec<(&str, usize)> = table.sets.iter().map(|set| (set.name.as_str(), set.len())).collect();
+    // Those of what was denied come last.
+    let sets: Vec<(&str, usize)> = table.sets.iter().map(|set| (set.name.as_str(), set.len())).take(4).collect();
     let expected =
         [("egress_admin_1_v4", 1), ("egress_admin_1_v6", 0), ("egress_network_1_v4", 1), ("egress_network_1_v6", 0)];
     assert_eq!(sets, expected);
@@ -348,7 +349,7 @@ fn policies_stand_behind_what_is_always_denied_and_before_the_lists() {
         let policies = vec![policy(Direction::Egress, Denial::Drop, tiers.clone())];
         chain(&table(&Filter { layers, ..tiers::filter(policies) }), "egress")
     };
-    let denied = "ip daddr 10.9.0.0/16 counter goto reject_packet comment \"policy of 10.9.0.0/16\"";
+    let denied = "ip daddr 10.9.0.0/16 counter goto egress_reject comment \"policy of 10.9.0.0/16\"";
     let policies = "jump egress_network comment \"policies\"";
     assert_eq!(with(vec![always()]), [denied, policies]);
     let lists = vec![always(), layer("baseline", Otherwise::Deny, false), layer("annotation", Otherwise::Deny, false)];
@@ -359,7 +360,7 @@ fn policies_stand_behind_what_is_always_denied_and_before_the_lists() {
             policies,
             "jump egress_baseline comment \"list baseline\"",
             "ip daddr 10.9.0.0/16 return comment \"policy of 10.9.0.0/16\"",
-            "counter goto reject_packet comment \"list annotation: no entry allows it\"",
+            "counter goto egress_reject comment \"list annotation: no entry allows it\"",
         ]
     );
 }

@@ -231,8 +231,7 @@ pub(super) fn complete<'i>(
     if let Some(before) = before.filter(|before| before.table != planned)
         && tables.comment()? != planned
     {
-        let held = before.table.as_deref().unwrap_or("no table");
-        let problem = format!("the configuration changed since createRuntime (then {held}); create the container anew");
+        let problem = format!("{}; create the container anew", changed(before.table.as_deref(), planned.as_deref()));
         return Err(Failure::new("verify the container's protection", Cause::ReadBack(problem)));
     }
     let present = present(plan, inputs, &mut tables, inside, registry)?;
@@ -246,6 +245,23 @@ pub(super) fn complete<'i>(
         log::info!("container {}: {interface} came later and is guarded now", plan.id);
     }
     Ok((!kept).then_some(site.tables))
+}
+
+/// Why poststart plans other rules than createRuntime did. Their comments tell: who made them, and from what.
+fn changed(then: Option<&str>, now: Option<&str>) -> String {
+    let maker = |comment: Option<&str>| comment.and_then(|comment| Some(comment.split_once(" plan ")?.0.to_owned()));
+    match (maker(then), maker(now)) {
+        (Some(then), Some(now)) if then != now => {
+            format!("its rules were made by {then}, and this is {now}, which was installed since createRuntime")
+        }
+        _ => {
+            let [then, now] = [then, now].map(|comment| comment.unwrap_or("no rules"));
+            format!(
+                "the configuration file, the policies or the container's annotations changed since createRuntime \
+                 (then {then}, now {now})"
+            )
+        }
+    }
 }
 
 /// What can only be learned before the container's namespace is joined. The addresses a rule names are those recorded
@@ -440,4 +456,23 @@ fn options(args: &[OsString]) -> Result<Options, Failure> {
     }
     let run_dir = run_dir.unwrap_or_else(|| Path::new(RUN_DIR).to_owned());
     Ok(Options { config: ConfigFile::new(config), run_dir })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changed;
+
+    #[test]
+    fn poststart_tells_another_version_from_another_plan() {
+        let [old, new] = ["netlatch 0.1.0 plan 0a", "netlatch 0.2.0 plan 0b"];
+        let said = "its rules were made by netlatch 0.1.0, and this is netlatch 0.2.0, which was installed since createRuntime";
+        assert_eq!(changed(Some(old), Some(new)), said);
+        for (then, now, shown) in [
+            (Some(old), Some("netlatch 0.1.0 plan 0c"), "(then netlatch 0.1.0 plan 0a, now netlatch 0.1.0 plan 0c)"),
+            (Some(old), None, "(then netlatch 0.1.0 plan 0a, now no rules)"),
+            (None, Some(new), "(then no rules, now netlatch 0.2.0 plan 0b)"),
+        ] {
+            assert!(changed(then, now).ends_with(shown), "{}", changed(then, now));
+        }
+    }
 }

@@ -12,19 +12,21 @@
 use nix::errno::Errno;
 use std::time::Duration;
 
-use super::load::Inputs;
+use super::load::{self, Inputs};
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::host_end::HostSide;
 use crate::kernel::link::own_addresses;
-use crate::kernel::netns::{Inside, Own};
+use crate::kernel::netns::{Inside, NamespaceId, Own};
 use crate::kernel::process::Deadline;
 use crate::kernel::tables::HostTables;
+use crate::kernel::userns::{apart, is_apart_or_gone};
 use crate::nft::build::{container_of, host_side, host_table, owned};
 use crate::nft::filter::Filter;
 use crate::nft::ruleset::Table;
-use crate::plan::{Plan, may_stand_outside};
+use crate::plan::{Plan, Rules, may_stand_outside, stands_outside};
 use crate::registry::{Lock, Outside, Owner, Record, Registry};
+use crate::settings::{NetAdmin, Settings};
 
 const DOING: &str = "enforce the rules at the host's side";
 
@@ -36,6 +38,10 @@ const ON_THE_WAY_OUT: Duration = Duration::from_secs(1);
 pub(super) struct Side {
     ends: HostSide,
     tables: HostTables,
+    /// The network namespace of the container's process, where that is proven to be in a user namespace of its own.
+    apart: Result<NamespaceId, Failure>,
+    /// Whether the container's rules would have to stand there, had it any.
+    may: bool,
 }
 
 impl Side {
@@ -50,10 +56,25 @@ impl Side {
         deadline: &Deadline,
     ) -> Result<Option<Side>, Failure> {
         let recorded = before.is_some_and(|record| record.outside.is_some());
-        if !recorded && !may_stand_outside(&inputs.settings, inputs.bundle.as_ref()) {
+        let may = may_stand_outside(&inputs.settings, inputs.bundle.as_ref());
+        if !recorded && !may {
             return Ok(None);
         }
-        Ok(Some(Side { ends: HostSide::open(own)?, tables: HostTables::open(own, *deadline)? }))
+        // Kept for later: a process that is gone by now is said to be by the join.
+        let apart = apart(inputs.state.pid, own);
+        Ok(Some(Side { ends: HostSide::open(own)?, tables: HostTables::open(own, *deadline)?, apart, may }))
+    }
+
+    /// Whether the container's `CAP_NET_ADMIN` counts for nothing on the host.
+    fn is_apart(&self, inside: &Inside) -> Result<(), Failure> {
+        match &self.apart {
+            Ok(netns) if *netns == inside.id() => Ok(()),
+            Ok(_) => {
+                let problem = "the container's process went elsewhere meanwhile".to_owned();
+                Err(Failure::new(DOING, Cause::HostSide(problem)))
+            }
+            Err(failure) => Err(failure.clone()),
+        }
     }
 
     /// Takes away the tables of containers that ended without a poststop. No start depends on that.
@@ -75,8 +96,8 @@ impl Side {
     /// touched yet. The lock is held until the container is recorded: a poststop looks whose a table is and removes it then.
     ///
     /// # Errors
-    /// [`Cause::HostSide`] where a link has no such end, where this hook may not change the host's namespace, and where another
-    /// container of that id runs; as [`HostTables::install`].
+    /// [`Cause::HostSide`] where a link has no such end, and where this hook may not change the host's namespace;
+    /// [`Cause::SameId`] where another container of that id runs; as [`HostTables::install`].
     pub(super) fn raise(
         mut self,
         plan: &Plan,
@@ -92,46 +113,47 @@ impl Side {
         // Two runtimes may have given one id twice: the rules of the first must not go for the second's.
         if before.is_some_and(|before| before != owner && before.goes_on(ON_THE_WAY_OUT)) {
             let problem = format!("another container with the id {} runs, and its rules have the name {name}", plan.id);
-            return Err(Failure::new(DOING, Cause::HostSide(problem)));
+            return Err(Failure::new(DOING, Cause::SameId(problem)));
         }
-        let made = match &plan.host_side {
-            Some(filter) => self.made(filter, &name, owner, inside, deadline)?,
-            None => None,
+        let (table, outside) = match &plan.host_side {
+            Some(filter) => {
+                let outside = self.proven(&name, owner, inside, deadline)?;
+                if outside.addresses.is_empty() {
+                    log::warn!(
+                        "{} has no address yet: nothing it sends will pass the rules at the host's side",
+                        inside.target()
+                    );
+                }
+                (table_of(filter, &outside)?, Some(outside))
+            }
+            // Rules may come while it runs, and what they are to hang on can be proven now or never.
+            None if self.may => {
+                let proven = self.proven(&name, owner, inside, deadline);
+                (None, proven.inspect_err(|failure| log::info!("container {}: {failure}", plan.id)).ok())
+            }
+            None => (None, None),
         };
-        let Some((table, outside)) = made else {
+        let Some(table) = table else {
             if present.is_some() {
                 self.tables.remove(&name)?;
             }
-            return Ok(Standing { tables: self.tables, outside: None, removed_on_failure: false });
+            return Ok(Standing { tables: self.tables, outside, removed_on_failure: false });
         };
         // Called once more for a container that runs, a failure leaves it what it has.
         let removed_on_failure = before != Some(owner);
-        let mut standing = Standing { tables: self.tables, outside: Some(outside), removed_on_failure };
+        let mut standing = Standing { tables: self.tables, outside, removed_on_failure };
         standing.tables.install(&table).map_err(not_permitted)?;
         checkpoint::step("host-side")?;
         Ok(standing)
     }
 
-    /// The table, and what it is made for; `None` where the filter denies nothing in earnest.
-    fn made(
-        &mut self,
-        filter: &Filter,
-        name: &str,
-        owner: Owner,
-        inside: &Inside,
-        deadline: &Deadline,
-    ) -> Result<Option<(Table, Outside)>, Failure> {
+    /// What rules at the host's side are made for: proven, and before the container's process runs.
+    fn proven(&mut self, name: &str, owner: Owner, inside: &Inside, deadline: &Deadline) -> Result<Outside, Failure> {
+        self.is_apart(inside)?;
         let ends = self.ends.ends(inside, deadline)?;
         let addresses = own_addresses(inside, deadline)?;
-        if addresses.is_empty() {
-            log::warn!(
-                "{} has no address yet: nothing it sends will pass the rules at the host's side",
-                inside.target()
-            );
-        }
         let devices: Vec<String> = ends.into_iter().map(|end| end.name).collect();
-        let outside = Outside { table: name.to_owned(), whose: owner.to_string(), devices, addresses };
-        Ok(table_of(filter, &outside)?.map(|table| (table, outside)))
+        Ok(Outside { table: name.to_owned(), whose: owner.to_string(), devices, addresses })
     }
 
     /// poststart: whether what was put there still stands, and every link of the container's runs through it.
@@ -151,11 +173,17 @@ impl Side {
                 Cause::ReadBack(format!("{problem}; create the container anew")),
             )
         };
-        const CHANGED: &str = "the configuration changed since createRuntime";
+        const CHANGED: &str =
+            "the configuration changed since createRuntime, or config.json did: other rules would be put there now";
         let outside = record.and_then(|record| record.outside.as_ref());
         let (filter, outside) = match (&plan.host_side, outside) {
             (None, None) => return Ok(()),
-            (None, Some(_)) => return Err(differs(CHANGED)),
+            (None, Some(outside)) => {
+                return self.nothing_stands(outside).and_then(|so| match so {
+                    true => Ok(()),
+                    false => Err(differs(CHANGED)),
+                });
+            }
             (Some(filter), None) => {
                 let nobody = Outside { table: host_table(&plan.id)?, ..Outside::default() };
                 return match table_of(filter, &nobody)? {
@@ -165,17 +193,107 @@ impl Side {
             }
             (Some(filter), Some(outside)) => (filter, outside),
         };
-        let table = table_of(filter, outside)?.ok_or_else(|| differs(CHANGED))?;
+        let Some(table) = table_of(filter, outside)? else {
+            return if self.nothing_stands(outside)? { Ok(()) } else { Err(differs(CHANGED)) };
+        };
+        self.is_apart(inside)?;
         self.tables.verify(&table)?;
-        let ends = self.ends.veths_into(inside, deadline)?;
-        match ends.iter().find(|end| !outside.devices.contains(&end.name)) {
-            None => Ok(()),
-            Some(end) => {
-                let problem =
-                    format!("{} leads into {} since createRuntime, past the rules", end.name, inside.target());
-                Err(Failure::new(DOING, Cause::HostSide(problem)))
+        no_way_past(&mut self.ends, outside, inside, deadline)
+    }
+
+    fn nothing_stands(&mut self, outside: &Outside) -> Result<bool, Failure> {
+        Ok(self.tables.comment(&outside.table)?.is_none())
+    }
+}
+
+/// Whether every link of the host's that leads into the container is one that the rules hang on.
+fn no_way_past(ends: &mut HostSide, outside: &Outside, inside: &Inside, deadline: &Deadline) -> Result<(), Failure> {
+    let ends = ends.veths_into(inside, deadline)?;
+    match ends.iter().find(|end| !outside.devices.contains(&end.name)) {
+        None => Ok(()),
+        Some(end) => {
+            let problem = format!("{} leads into {} since createRuntime, past the rules", end.name, inside.target());
+            Err(Failure::new(DOING, Cause::HostSide(problem)))
+        }
+    }
+}
+
+/// What `netlatch reload` brings about at the host's side of one container.
+#[derive(Debug)]
+pub(super) struct Reloaded {
+    outside: Outside,
+    /// `None` where nothing is denied any more.
+    table: Option<Table>,
+    /// Its first process.
+    pid: Option<i32>,
+}
+
+impl Reloaded {
+    /// Whether rules of a container may have to stand there, at the price of a look into its config.json.
+    pub(super) fn may_be(record: &Record, settings: &Settings) -> bool {
+        // Where config.json cannot be read any more it says nothing.
+        let bundle = || record.bundle.as_deref().and_then(|dir| load::bundle_in(dir).ok().flatten());
+        record.outside.is_some()
+            || (settings.net_admin.value == NetAdmin::HostSide && may_stand_outside(settings, bundle().as_ref()))
+    }
+
+    /// What stands there for such a container, or is to, under these rules.
+    ///
+    /// # Errors
+    /// As [`stands_outside`] and [`table_of`]. [`Cause::HostSide`] where nothing was proven of the container when it was created,
+    /// though it holds `CAP_NET_ADMIN` and there are rules: it has had its chance to lie by now.
+    pub(super) fn of(record: &Record, rules: &Rules) -> Result<Option<Reloaded>, Failure> {
+        let nobody = || Ok(Outside { table: host_table(&record.id)?, ..Outside::default() });
+        let outside = record.outside.clone().map_or_else(nobody, Ok)?;
+        let filter = rules.filter.as_ref().map(stands_outside).transpose()?;
+        let table = filter.map(|filter| table_of(filter, &outside)).transpose()?.flatten();
+        match (&record.outside, &table) {
+            (Some(_), _) => Ok(Some(Reloaded { outside, table, pid: record.pid })),
+            (None, None) => Ok(None),
+            (None, Some(_)) => {
+                let problem = "what its rules would hang on was not proven when it was created; create it anew";
+                Err(Failure::new(DOING, Cause::HostSide(problem.to_owned())))
             }
         }
+    }
+}
+
+/// The host's side of the containers of `netlatch reload`.
+#[derive(Debug)]
+pub(super) struct Reloading {
+    ends: HostSide,
+    tables: HostTables,
+}
+
+impl Reloading {
+    /// Opens the sockets.
+    ///
+    /// # Errors
+    /// As [`Side::open`].
+    pub(super) fn open(own: &Own, deadline: Deadline) -> Result<Reloading, Failure> {
+        Ok(Reloading { ends: HostSide::open(own)?, tables: HostTables::open(own, deadline)? })
+    }
+
+    /// Puts the rules there. A table that is as it should be stays, with the flows that it remembers.
+    ///
+    /// # Errors
+    /// As [`Side::raise`], for rules that were not there.
+    pub(super) fn bring_about(
+        &mut self,
+        reloaded: &Reloaded,
+        inside: &Inside,
+        deadline: &Deadline,
+    ) -> Result<(), Failure> {
+        let Reloaded { outside, table, pid } = reloaded;
+        let Some(table) = table else { return self.tables.remove(&outside.table) };
+        let present = self.tables.comment(&table.name)?;
+        let is_same = present.as_deref() == Some(&table.comment) && self.tables.verify(table).is_ok();
+        if !is_same {
+            self.tables.install(table)?;
+        }
+        // Behind it: they hold what they can in any case.
+        is_apart_or_gone(*pid)?;
+        no_way_past(&mut self.ends, outside, inside, deadline)
     }
 }
 
@@ -206,7 +324,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// What was made, for the record.
+    /// What was proven, for the record.
     pub(super) fn outside(&self) -> Option<&Outside> {
         self.outside.as_ref()
     }

@@ -8,7 +8,7 @@ use crate::printable;
 use crate::registry::Registry;
 
 pub(super) fn run(run_dir: &Path, id: Option<&str>) -> Result<Outcome, Failure> {
-    match Registry::at(run_dir).fault(id) {
+    match Registry::at(run_dir).fault(id)? {
         Some(fault) => {
             let who = if fault.id.is_empty() { "a container whose state could not be read" } else { &fault.id };
             let head = format!("{who}: {} exited with {} at {}", fault.stage, fault.code, utc(fault.time));

@@ -59,10 +59,23 @@ fn finish(result: Result<Outcome, Failure>) -> u8 {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Found) => 1,
         Err(failure) => {
-            process::say(&format!("netlatch: {}\n", printable::line(&failure.to_string())));
+            say(&failure);
             failure.exit_code()
         }
     }
+}
+
+/// A failure on stderr, in one line.
+fn say(failure: &Failure) {
+    process::say(&format!("netlatch: {}\n", printable::line(&failure.to_string())));
+}
+
+/// Of several problems the first is what the command ends with. The others are said before it.
+fn ended_with(problems: Vec<Failure>) -> Result<Outcome, Failure> {
+    let mut problems = problems.into_iter();
+    let Some(first) = problems.next() else { return Ok(Outcome::Done) };
+    problems.for_each(|other| say(&other));
+    Err(first)
 }
 
 /// Ends the process where it cannot go on: one line as for every failure, for runc quotes the output of a failed hook, and

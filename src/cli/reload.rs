@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::hook::host_addresses;
-use super::host_side::table_of;
+use super::host_side::{Reloaded, Reloading};
 use super::load::{self, ConfigFile, Loaded};
 use super::peers::Peers;
-use super::{Outcome, print};
+use super::{Outcome, ended_with, print};
 use crate::error::Failure;
 use crate::kernel::capability;
 use crate::kernel::conntrack::rejudge;
@@ -25,16 +25,15 @@ use crate::kernel::netns::Own;
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, Deadline};
 use crate::kernel::socket::Closing;
-use crate::kernel::tables::{HostTables, Installed, Tables};
+use crate::kernel::tables::{Installed, Tables};
 use crate::live;
-use crate::nft::ruleset::Table;
 use crate::oci::Requests;
-use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules, stands_outside};
+use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules, would_start};
 use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::{Holders, Identity};
 use crate::printable;
-use crate::registry::{Container, Outside, Record, Registry, Roster, Shared, Subject};
+use crate::registry::{Container, Record, Records, Registry, Roster, Shared, Subject};
 use crate::settings::{Config, Settings};
 use crate::sysctl::devconf::Source;
 
@@ -50,6 +49,11 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// What is settled for a recorded container.
+    pub(super) fn settings(&self, record: &Record) -> Result<Settings, Failure> {
+        Settings::decide(self.config.clone(), Requests::parse(&record.annotations)?)
+    }
+
     /// The rules that a subject's containers would get if they started now, and the host's addresses where these name them.
     pub(super) fn rules(
         &self,
@@ -58,8 +62,7 @@ impl Wanted<'_> {
         pods: &Holders<'_>,
         world: &World,
     ) -> Result<(Rules, Vec<IpAddr>), Failure> {
-        let requests = Requests::parse(&record.annotations)?;
-        let settings = Settings::decide(self.config.clone(), requests)?;
+        let settings = self.settings(record)?;
         let named = if needs_host_addresses(&settings) { self.host.clone() } else { Vec::new() };
         let facts = Facts { host: named, node: self.host.clone(), devconf: Source::Leave };
         let cluster = Cluster {
@@ -71,6 +74,17 @@ impl Wanted<'_> {
             subject: &live::pod(subject),
         };
         Ok((rules(&settings, &facts, Some(&cluster))?, facts.host))
+    }
+}
+
+impl Wanted<'_> {
+    fn would_start(&self, record: &Record) -> Result<(), Failure> {
+        let bundle = record.bundle.as_deref().map_or(Ok(None), load::bundle_in);
+        let settings = Settings::decide(self.config.clone(), Requests::parse(&record.annotations)?)?;
+        let outside = record.outside.is_some();
+        bundle.and_then(|bundle| would_start(bundle.as_ref(), &settings, outside)).map_err(|failure| {
+            Failure::new(format!("vouch for container {}, which would not start today", record.id), failure.cause)
+        })
     }
 }
 
@@ -97,9 +111,11 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
     Procfs::open()?;
     let wanted = Wanted { config, manifests: &manifests, host: host_addresses(&deadline)? };
     let own = Own::read()?;
-    let mut host = HostTables::open(&own, deadline)?;
+    let mut host = Reloading::open(&own, deadline)?;
     let registry = Registry::at(run_dir);
-    if registry.records()?.is_empty() && !registry.roster_exists() {
+    let Records { read, damaged } = registry.records()?;
+    if read.is_empty() && !registry.roster_exists() {
+        registry.none_damaged(&damaged)?;
         return print("no container runs under netlatch\n").map(|()| Outcome::Done);
     }
     let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, None, &deadline)?;
@@ -163,21 +179,39 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
             }
         };
         print(&format!("{}: {said}\n", printable::line(&record.id)))?;
+        for (id, failure) in &planned.unheld {
+            print(&format!("{}: failed: {failure}\n", printable::line(id)))?;
+            failed.get_or_insert_with(|| failure.clone());
+        }
     }
-    if let Some(failure) = failed {
+    let unfit = unfit(&registry, &wanted, &peers.roster, &planned);
+    let problems = |failed: Option<Failure>| {
+        let damaged = registry.none_damaged(&damaged).err();
+        failed.into_iter().chain(damaged).chain(unfit).collect()
+    };
+    if failed.is_some() {
         // Whoever could not be reached is tried again by every start; the others need not be.
         for index in behind {
             Rc::make_mut(&mut peers.roster.subjects[index]).behind = true;
         }
         registry.begin(&peers.lock, &peers.roster)?.finish()?;
-        return Err(failure);
+        return ended_with(problems(failed));
     }
     unfinished.finish()?;
     let nobody = peers.roster.subjects.iter().all(|subject| subject.watch.is_none());
     if manifests.policies.is_empty() && nobody {
         registry.disband(&peers.lock)?;
     }
-    Ok(Outcome::Done)
+    ended_with(problems(None))
+}
+
+/// Why containers that run and have rules would not start today. Those hold less than the file says: what they can do was asked
+/// before they ran, under what the file said then.
+fn unfit(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster, planned: &[Planned]) -> Vec<Failure> {
+    let governed = planned.iter().filter(|planned| planned.rules.table.is_some());
+    let subjects = governed.map(|planned| &roster.subjects[planned.index]).filter(|subject| subject.is_alive());
+    let records = subjects.flat_map(|subject| &subject.containers).filter_map(|one| registry.record(&one.id));
+    records.filter_map(|record| wanted.would_start(&record).err()).collect()
 }
 
 /// What a subject is to have.
@@ -190,8 +224,10 @@ struct Planned {
     rules: Rules,
     /// The host's addresses, where the rules name them.
     host: Vec<IpAddr>,
-    /// Those at the host's side, for each of its containers that have such; `None` where nothing is denied any more.
-    outside: Vec<(Outside, Option<Table>)>,
+    /// Those at the host's side, for each of its containers that have such.
+    outside: Vec<Reloaded>,
+    /// Which of its containers would have to have such and cannot.
+    unheld: Vec<(String, Failure)>,
 }
 
 fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result<Vec<Planned>, Failure> {
@@ -205,16 +241,22 @@ fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result
         let of =
             |failure: Failure| Failure::new(format!("{} for container {}", failure.doing, record.id), failure.cause);
         let (rules, host) = wanted.rules(subject, &record, &pods, &world).map_err(of)?;
-        let mut outside = Vec::new();
+        let (mut outside, mut unheld) = (Vec::new(), Vec::new());
         for container in &subject.containers {
             let Some(other) = registry.look_up(&container.id)? else { continue };
-            let Some(stands) = &other.outside else { continue };
+            let settings = wanted.settings(&other).map_err(of)?;
+            if !Reloaded::may_be(&other, &settings) {
+                continue;
+            }
             let (its, _) = wanted.rules(subject, &other, &pods, &world).map_err(of)?;
-            let filter = its.filter.as_ref().map(stands_outside).transpose().map_err(of)?;
-            let table = filter.map(|filter| table_of(filter, stands)).transpose().map_err(of)?.flatten();
-            outside.push((stands.clone(), table));
+            match Reloaded::of(&other, &its) {
+                Ok(reloaded) => outside.extend(reloaded),
+                // What stands already is not given up for it.
+                Err(failure) if other.outside.is_some() => return Err(of(failure)),
+                Err(failure) => unheld.push((other.id, failure)),
+            }
         }
-        planned.push(Planned { index, record, rules, host, outside });
+        planned.push(Planned { index, record, rules, host, outside, unheld });
     }
     Ok(planned)
 }
@@ -226,12 +268,12 @@ fn bring_about(
     planned: &Planned,
     own: &Own,
     again: bool,
-    host: &mut HostTables,
+    host: &mut Reloading,
     closing: &mut Closing,
     deadline: Deadline,
 ) -> Result<String, Failure> {
     let Some(inside) = subject.visit(own)? else { return Ok("has ended".to_owned()) };
-    planned.outside.iter().try_for_each(|(outside, table)| at_the_host(host, outside, table.as_ref()))?;
+    planned.outside.iter().try_for_each(|reloaded| host.bring_about(reloaded, &inside, &deadline))?;
     let table = planned.rules.table.as_ref();
     let mut tables = Tables::open(&inside, deadline)?;
     let present = tables.comment()?;
@@ -260,11 +302,4 @@ fn bring_about(
     let ended =
         if rejudged.ended > 0 { format!(", {} established flows ended", rejudged.ended) } else { String::new() };
     Ok(said + &ended)
-}
-
-/// Puts a table at the host's side. One that is as it should be stays, with the flows that it remembers.
-fn at_the_host(host: &mut HostTables, outside: &Outside, table: Option<&Table>) -> Result<(), Failure> {
-    let Some(table) = table else { return host.remove(&outside.table) };
-    let is_same = host.comment(&table.name)?.as_deref() == Some(&table.comment) && host.verify(table).is_ok();
-    if is_same { Ok(()) } else { host.install(table) }
 }

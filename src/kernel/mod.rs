@@ -18,3 +18,4 @@ pub mod process;
 mod rtnetlink;
 pub mod socket;
 pub mod tables;
+pub mod userns;

@@ -2,6 +2,8 @@
 
 mod listing;
 
+pub use listing::Differences;
+
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
@@ -102,6 +104,14 @@ impl HostTables {
     /// As [`Tables::verify`].
     pub fn verify(&mut self, table: &Table) -> Result<(), Failure> {
         self.tables.verify(table)
+    }
+
+    /// Where the kernel's table differs from `table`, in words; empty where it does not.
+    ///
+    /// # Errors
+    /// [`Cause::Netlink`]; [`Cause::ReadBack`] where the table keeps changing while it is read.
+    pub fn compare(&mut self, table: &Table) -> Result<Vec<String>, Failure> {
+        self.tables.differences(&[Held::expected(table, &[])])
     }
 
     /// Takes the table of a name away, if it is there.
@@ -262,6 +272,10 @@ impl<'i> Tables<'i> {
         if late.is_empty() {
             return Ok(late);
         }
+        if self.comment_of(guard.name.as_str(), guard.family)?.is_none() {
+            let problem = format!("the kernel's table differs: {}", no_table(&expected));
+            return Err(Failure::new("verify the rules", Cause::ReadBack(problem)));
+        }
         let batch = Batch::hang(guard, &expected);
         let answers = self.send(&batch, DOING)?;
         // Where nobody confirms it, the caller's reading back decides.
@@ -346,7 +360,7 @@ impl<'i> Tables<'i> {
     fn differences_of(&mut self, expected: &Held) -> Result<Vec<String>, Failure> {
         let mut held = Held::empty(expected.name(), expected.family());
         match self.ask(&Ask::Table, &mut held) {
-            Err(failure) if is_absent(&failure) => return Ok(vec!["there is no table".to_owned()]),
+            Err(failure) if is_absent(&failure) => return Ok(vec![no_table(expected)]),
             other => other?,
         }
         for ask in [Ask::Chains, Ask::Sets, Ask::Rules] {
@@ -604,6 +618,13 @@ fn accepted(answers: &Answers, batch: &Batch, doing: &str) -> Result<bool, Failu
         return Err(Failure::new(doing, Cause::Refused(answers.refusals(&[], batch))));
     }
     Ok(answers.committed)
+}
+
+/// Which is missing: of a container's two one may be.
+fn no_table(expected: &Held) -> String {
+    let (family, name) = (expected.family(), expected.name());
+    let guard = if (family, name) == (TableFamily::Netdev, TABLE) { ", the guard" } else { "" };
+    format!("there is no table {} {name}{guard}", family.name())
 }
 
 fn is_absent(failure: &Failure) -> bool {

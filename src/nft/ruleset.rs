@@ -141,6 +141,10 @@ pub enum Kind {
     Members,
 }
 
+/// How often the kernel removes what a [`Kind::Dynamic`] set has forgotten, in seconds. Its own default is every second, for
+/// each set of each container (`nft_set_gc_interval`).
+pub const GC_INTERVAL_S: u32 = 30;
+
 /// A named set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
@@ -263,6 +267,13 @@ pub struct Rule {
     pub comment: String,
 }
 
+impl Rule {
+    /// Whether it counts what it decides: in tables of ours every rule that denies does.
+    pub fn counts(&self) -> bool {
+        self.statements.contains(&Statement::Count)
+    }
+}
+
 /// Which address of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -345,8 +356,29 @@ pub enum Match {
         /// A [`Kind::Dynamic`] set.
         set: String,
     },
-    /// An ICMP error about a packet of a flow in such a set.
-    KnownInner(Family, String),
+    /// An ICMP error about a packet of a flow in such a set, that the container sent.
+    KnownInner {
+        /// Its family.
+        family: Family,
+        /// Whether the packet that is cited has ports.
+        ports: bool,
+        /// Of IPv6: whether it is a fragment. Of IPv4 that changes nothing.
+        fragment: bool,
+        /// A [`Kind::Dynamic`] set.
+        set: String,
+    },
+    /// `tcp flags & (syn | rst) != 0`: a segment that does not prove that its sender takes part in the connection.
+    TcpOpensOrResets,
+    /// ARP as Ethernet and IPv4 have it: hardware and protocol type, and the lengths of their addresses.
+    ArpOfIpv4,
+    /// `arp saddr ip @set`.
+    ArpSenderIn(String),
+    /// `arp operation request arp saddr ip 0.0.0.0`: a question whether an address is free (RFC 5227, 1.1).
+    ArpProbe,
+    /// The address that a neighbour solicitation or advertisement is about is in a set.
+    NeighbourTargetIn(String),
+    /// More bytes than that from the network header on, padding included.
+    LongerThan(u32),
 }
 
 /// A conntrack state.
@@ -391,6 +423,17 @@ pub enum Statement {
         set: String,
         /// For how long, in seconds.
         timeout_s: u32,
+    },
+    /// `delete @set { ... }`: forgets the flow a packet belongs to.
+    ForgetFlow {
+        /// Which address is the peer's.
+        side: Side,
+        /// Its family.
+        family: Family,
+        /// Whether the packet has ports.
+        ports: bool,
+        /// A [`Kind::Dynamic`] set.
+        set: String,
     },
     /// Remembers which packet a fragment belongs to, by the peer's address and the packet's identification.
     RememberFragment(Side, Family, String),

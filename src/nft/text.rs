@@ -6,7 +6,9 @@
 use std::fmt::{self, Write};
 
 use crate::net::{AddrRange, Family};
-use crate::nft::ruleset::{Base, Chain, KeyType, Kind, Match, Rule, Set, Side, State, Statement, Table, Verdict};
+use crate::nft::ruleset::{
+    Base, Chain, GC_INTERVAL_S, KeyType, Kind, Match, Rule, Set, Side, State, Statement, Table, Verdict,
+};
 
 /// Longest comment `nft` takes (`NFTNL_UDATA_COMMENT_MAXLEN`), in bytes.
 pub const MAX_COMMENT: usize = 128;
@@ -57,6 +59,7 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
         Kind::Interval => writeln!(f, "\t\tflags interval")?,
         Kind::Dynamic { size, timeout_s } => {
             writeln!(f, "\t\tsize {size}\n\t\tflags dynamic,timeout\n\t\ttimeout {timeout_s}s")?;
+            writeln!(f, "\t\tgc-interval {GC_INTERVAL_S}s")?;
         }
         Kind::Members => {}
     }
@@ -177,8 +180,23 @@ impl fmt::Display for Match {
                 write!(f, "{} @{set}", flow_key(*side, *family, *ports))
             }
             // In words: nft has none for what an ICMP error cites.
-            Match::KnownInner(Family::V4, set) => write!(f, "@th,192,32 . @th,136,8 . @th,240,16 . @th,224,16 @{set}"),
-            Match::KnownInner(Family::V6, set) => write!(f, "@th,256,128 . @th,112,8 . @th,400,16 . @th,384,16 @{set}"),
+            Match::KnownInner { family, ports, fragment, set } => {
+                let (guard, front, at) = match (family, fragment) {
+                    (Family::V4, _) => ("@th,64,8 0x45 ", "@th,192,32 . @th,136,8", 224),
+                    (Family::V6, false) => ("", "@th,256,128 . @th,112,8", 384),
+                    (Family::V6, true) => ("@th,112,8 44 ", "@th,256,128 . @th,384,8", 448),
+                };
+                match ports {
+                    true => write!(f, "{guard}{front} . @th,{},16 . @th,{at},16 @{set}", at + 16),
+                    false => write!(f, "{guard}{front} . 0 . 0 @{set}"),
+                }
+            }
+            Match::TcpOpensOrResets => f.write_str("tcp flags & (syn | rst) != 0"),
+            Match::ArpOfIpv4 => f.write_str("@nh,0,48 0x000108000604"),
+            Match::ArpSenderIn(set) => write!(f, "arp saddr ip @{set}"),
+            Match::ArpProbe => f.write_str("arp operation request arp saddr ip 0.0.0.0"),
+            Match::NeighbourTargetIn(set) => write!(f, "@th,64,128 @{set}"),
+            Match::LongerThan(bytes) => write!(f, "@nh,{},8 >= 0", u64::from(*bytes) * 8),
             Match::Address(side, family, range) => {
                 write!(f, "{} ", address(*side, *family))?;
                 write_span(f, *range, KeyType::address(*family))
@@ -229,6 +247,9 @@ impl fmt::Display for Statement {
             }
             Statement::RememberFlow { side, family, ports, set, timeout_s } => {
                 write!(f, "update @{set} {{ {} timeout {timeout_s}s }}", flow_key(*side, *family, *ports))
+            }
+            Statement::ForgetFlow { side, family, ports, set } => {
+                write!(f, "delete @{set} {{ {} }}", flow_key(*side, *family, *ports))
             }
             Statement::RememberFragment(side, family, set) => {
                 write!(f, "update @{set} {{ {} }}", fragment_key(*side, *family))

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::{Direction, Family, Packet, Payload, Verdict as Outcome, bits_of};
+use crate::net::{Direction, Family, Packet, Payload, Transport, Verdict as Outcome, bits_of};
 use crate::nft::build::OWN;
 use crate::nft::ruleset::{Chain, Hook, Match, Rule, Side, State, Table, TableFamily, Verdict};
 
@@ -90,6 +90,8 @@ impl Table {
                     match self.walk(next, packet, depth + 1, returned) {
                         Flow::Next if goes => return Flow::Next,
                         Flow::Next => {}
+                        // Who counts is who denies; where it goes then is how.
+                        Flow::Done(outcome, _) if !outcome.passes() && rule.counts() => return done(outcome),
                         decided @ Flow::Done(..) => return decided,
                     }
                 }
@@ -115,13 +117,18 @@ impl Table {
             Match::State(State::New) => true,
             // The first segment of an ordinary connection is a SYN.
             Match::MidStream | Match::TcpEnds => false,
+            Match::TcpOpensOrResets => protocol == Transport::Tcp.number(),
             Match::IcmpType(first, last) => {
                 family == Family::V4
                     && matches!(packet.payload, Payload::Icmp { kind } if *first <= kind && kind <= *last)
             }
             // It is whole, and no flow is known yet.
             Match::LaterFragment(_) | Match::MoreFragments(_) | Match::KnownFragment(..) => false,
-            Match::KnownFlow { .. } | Match::KnownInner(..) => false,
+            Match::KnownFlow { .. } | Match::KnownInner { .. } => false,
+            // It is no ARP, and small.
+            Match::ArpOfIpv4 | Match::ArpSenderIn(_) | Match::ArpProbe | Match::LongerThan(_) => false,
+            // Who speaks for an address has it.
+            Match::NeighbourTargetIn(_) => family == Family::V6,
             Match::Protocol(number) => protocol == *number,
             Match::ProtocolIn(set) => self.in_set(set, &[protocol.into()]),
             Match::Port(ports) => port.is_some_and(|port| ports.contains(port)),

@@ -13,7 +13,7 @@ pub use policies::Cluster;
 use std::net::IpAddr;
 
 use self::policies::OfPolicies;
-use self::uncovered::{NotCovered, uncovered};
+use self::uncovered::{Against, NotCovered, uncovered};
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Origin};
 use crate::nft::build::{build, guard, signed};
@@ -117,7 +117,7 @@ pub fn plan(
     let (mut outside, mut not_covered) = (false, Vec::new());
     if table.is_some() || !writes.is_empty() {
         outside = check_bundle(bundle, settings, &writes, &mut notes)?;
-        not_covered = uncovered(bundle, settings);
+        not_covered = uncovered(bundle, &Against::planned(settings, table.as_ref(), filter.as_ref()));
     }
     let host_side = filter.as_ref().filter(|_| outside).map(stands_outside).transpose()?.cloned();
     let (layers, policies) = filter.map(|filter| (filter.layers, filter.policies)).unwrap_or_default();
@@ -178,6 +178,27 @@ fn check_bundle(
         notes.push("config.json is missing: its capabilities and sysctls were not looked at".to_owned());
         return Ok(false);
     };
+    let outside = check_capabilities(bundle, settings, notes)?;
+    contradictions(writes, &bundle.sysctls, &bundle.file)?;
+    Ok(outside)
+}
+
+/// Whether a container that runs under rules already would be let start with this bundle and these settings. `outside` is whether
+/// its rules stand at the host's side, where they are put before it runs and never later.
+///
+/// # Errors
+/// [`Cause::NetAdmin`], [`Cause::NetRaw`] and [`Cause::HostSide`] as [`plan`].
+pub fn would_start(bundle: Option<&Bundle>, settings: &Settings, outside: bool) -> Result<(), Failure> {
+    let Some(bundle) = bundle else { return Ok(()) };
+    if check_capabilities(bundle, settings, &mut Vec::new())? && !outside {
+        let problem = "its rules do not stand at the host's side, where they are put before it runs alone";
+        return Err(Failure::new("protect a container that holds CAP_NET_ADMIN", Cause::HostSide(problem.to_owned())));
+    }
+    Ok(())
+}
+
+/// The part of [`check_bundle`] that concerns capabilities.
+fn check_capabilities(bundle: &Bundle, settings: &Settings, notes: &mut Vec<String>) -> Result<bool, Failure> {
     let mut outside = false;
     if let Some(set) = bundle.holds_capability("CAP_NET_ADMIN") {
         match settings.net_admin.value {
@@ -206,7 +227,6 @@ fn check_bundle(
             )),
         }
     }
-    contradictions(writes, &bundle.sysctls, &bundle.file)?;
     Ok(outside)
 }
 

@@ -11,9 +11,12 @@ mod gap;
 pub use gap::{Gap, Weight};
 
 use crate::net::Origin;
+use crate::nft::build::guard;
+use crate::nft::filter::Filter;
+use crate::nft::ruleset::Table;
 use crate::oci::bundle::{Mount, Passage, Seccomp};
 use crate::oci::{Bundle, PidNamespace};
-use crate::settings::{NetAdmin, NetRaw, Settings};
+use crate::settings::{NetAdmin, Settings};
 
 /// One thing that the rules do not govern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,58 @@ pub struct NotCovered {
     pub what: String,
     /// Where config.json says so.
     pub place: String,
+}
+
+/// What stands against the two capabilities that rules can do something about: as it is planned, or as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Against {
+    /// Why nothing holds a container with `CAP_NET_ADMIN`; `None` where its rules stand at the host's side too, or where it
+    /// does not start.
+    pub net_admin: Option<String>,
+    /// What becomes of the packets of packet sockets.
+    pub packets: Packets,
+}
+
+/// What becomes of the packets of AF_PACKET sockets on their way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packets {
+    /// The guard drops them.
+    Dropped,
+    /// Rules deny some egress, and these pass them.
+    Pass,
+    /// No egress is denied to anybody.
+    Free,
+}
+
+impl Against {
+    /// As it is planned: `table` and `filter` are those of [`Rules`](super::Rules).
+    pub fn planned(settings: &Settings, table: Option<&Table>, filter: Option<&Filter>) -> Against {
+        let net_admin = match settings.net_admin.value {
+            NetAdmin::Allow => {
+                let by = &settings.net_admin.origin;
+                let by = if matches!(by, Origin::Builtin(_)) { String::new() } else { format!(" ({by})") };
+                Some(format!("the admin allows it{by}"))
+            }
+            // Refused before anything is said about it, or held from outside.
+            NetAdmin::Refuse | NetAdmin::HostSide => None,
+        };
+        let packets = match table.and_then(|table| table.guard.as_deref()) {
+            Some(guard) if hangs_everywhere(guard) => Packets::Dropped,
+            Some(_) | None if filter.is_some_and(denies_egress) => Packets::Pass,
+            Some(_) | None => Packets::Free,
+        };
+        Against { net_admin, packets }
+    }
+}
+
+/// Whether a filter denies any egress in earnest, so that packet sockets would have something to pass.
+pub fn denies_egress(filter: &Filter) -> bool {
+    guard(filter).as_ref().is_some_and(hangs_everywhere)
+}
+
+/// Whether a guard is one of egress: where ingress alone is filtered it hangs on `lo`.
+fn hangs_everywhere(guard: &Table) -> bool {
+    guard.chains.iter().filter_map(|chain| chain.base.as_ref()).any(|base| base.every_device)
 }
 
 const AF_VSOCK: u32 = 40;
@@ -41,7 +96,7 @@ pub fn grave(found: &[NotCovered]) -> Option<String> {
 }
 
 /// What the rules of a container do not govern, the gravest first. `bundle` is `None` where config.json is missing.
-pub fn uncovered(bundle: Option<&Bundle>, settings: &Settings) -> Vec<NotCovered> {
+pub fn uncovered(bundle: Option<&Bundle>, against: &Against) -> Vec<NotCovered> {
     let Some(bundle) = bundle else {
         let what = "config.json is missing: nothing is known of capabilities, mounts and devices".to_owned();
         return vec![NotCovered { gap: Gap::BundleMissing, what, place: "config.json".to_owned() }];
@@ -58,8 +113,8 @@ pub fn uncovered(bundle: Option<&Bundle>, settings: &Settings) -> Vec<NotCovered
             "it may do to the host's kernel whatever root may: every rule can be removed or gone round".to_owned()
         });
     } else {
-        looking.capabilities(settings);
-        looking.sockets(settings);
+        looking.capabilities(against);
+        looking.sockets(against);
         looking.devices();
         looking.proc_sys();
     }
@@ -91,7 +146,7 @@ impl Looking<'_> {
         self.bundle.devices.all().is_some() && all.iter().all(|capability| self.over_the_host(capability).is_some())
     }
 
-    fn capabilities(&mut self, settings: &Settings) {
+    fn capabilities(&mut self, against: &Against) {
         let held: Vec<&str> =
             OVER_THE_HOST.into_iter().filter(|capability| self.over_the_host(capability).is_some()).collect();
         if let Some(set) = held.first().and_then(|first| self.over_the_host(first)) {
@@ -99,29 +154,23 @@ impl Looking<'_> {
                 format!("{} reaches past the container's network into the host", held.join(", "))
             });
         }
-        let allowed = match settings.net_admin.value {
-            NetAdmin::Allow => self.bundle.holds_capability("CAP_NET_ADMIN"),
-            // Refused before anything is said about it, or held from outside.
-            NetAdmin::Refuse | NetAdmin::HostSide => None,
-        };
-        if let Some(set) = allowed {
-            let by = &settings.net_admin.origin;
-            let by = if matches!(by, Origin::Builtin(_)) { String::new() } else { format!(" ({by})") };
+        if let (Some(why), Some(set)) = (&against.net_admin, self.bundle.holds_capability("CAP_NET_ADMIN")) {
             self.say(Gap::NetAdmin, in_set(set), || {
-                format!("CAP_NET_ADMIN removes the rules or goes round them, and the admin allows it{by}")
+                format!("CAP_NET_ADMIN removes the rules or goes round them, and {why}")
             });
         }
     }
 
-    fn sockets(&mut self, settings: &Settings) {
+    fn sockets(&mut self, against: &Against) {
         let filter = self.bundle.seccomp.as_ref();
         let raw = self.bundle.can_use_capability("CAP_NET_RAW");
         if let Some(set) = raw {
-            let leaves = match settings.net_raw.value {
-                NetRaw::Guard | NetRaw::Refuse => "are dropped on their way out",
-                NetRaw::Allow => "pass no rule on their way out",
+            let (gap, leaves) = match against.packets {
+                Packets::Dropped => (Gap::RawSockets, "are dropped on their way out"),
+                Packets::Free => (Gap::RawSockets, "leave as all others do, for no egress is denied"),
+                Packets::Pass => (Gap::PacketSockets, "pass every rule on their way out where no guard hangs"),
             };
-            self.say(Gap::RawSockets, in_set(set), || {
+            self.say(gap, in_set(set), || {
                 format!(
                     "CAP_NET_RAW is held: packets of AF_PACKET {leaves}; what arrives can be read before the ingress rules see it"
                 )

@@ -1,12 +1,14 @@
 //! Why starts failed.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{Registry, boot_ms, read_limited};
-use crate::error::{Cause, Failure};
+use crate::error::{Cause, Failure, errno_of};
 
 /// How many failures are kept; the oldest go first.
 pub const MAX_ERRORS: usize = 128;
@@ -47,11 +49,37 @@ impl Registry {
         Ok(())
     }
 
-    /// Why the last start of `id`, or of any container, failed.
-    pub fn fault(&self, id: Option<&str>) -> Option<Fault> {
-        match id {
-            Some(id) => read(&self.path("errors", id)),
-            None => self.faults_by_age().pop()?.fault,
+    /// Why the last start of `id`, or of any container, failed; `None` where nothing is kept.
+    ///
+    /// # Errors
+    /// [`Cause::Io`] for who may not look, [`Cause::RunDir`] where something else is kept there.
+    pub fn fault(&self, id: Option<&str>) -> Result<Option<Fault>, Failure> {
+        let failed = |cause| Failure::new("look for the reason of a failure", cause);
+        if let Some(id) = id {
+            return self.kept(&self.path("errors", id)).map_err(failed);
+        }
+        let folder = self.dir.join("errors");
+        match fs::read_dir(&folder) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(unreadable(&folder, &error))),
+        }
+        match self.faults_by_age().pop() {
+            Some(Kept { fault: Some(fault), .. }) => Ok(Some(fault)),
+            // Not one of them can be read.
+            Some(Kept { path, fault: None }) => self.kept(&path).map_err(failed),
+            None => Ok(None),
+        }
+    }
+
+    fn kept(&self, path: &Path) -> Result<Option<Fault>, Cause> {
+        match read_limited(path) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(fault) => Ok(Some(fault)),
+                Err(_) => Err(Cause::RunDir { path: path.display().to_string(), problem: "it is damaged".to_owned() }),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unreadable(path, &error)),
         }
     }
 
@@ -76,6 +104,15 @@ impl Registry {
 struct Kept {
     path: PathBuf,
     fault: Option<Fault>,
+}
+
+/// Who may not look is not told that there is nothing.
+fn unreadable(path: &Path, error: &io::Error) -> Cause {
+    let path = path.display().to_string();
+    match errno_of(error) {
+        errno @ (Errno::EACCES | Errno::EPERM) => Cause::Io { path, errno },
+        errno => Cause::RunDir { path, problem: format!("{errno:?}") },
+    }
 }
 
 fn read(path: &Path) -> Option<Fault> {
@@ -104,10 +141,10 @@ mod tests {
         for n in 0..MAX_ERRORS + 5 {
             registry.put_fault(&Fault { boot_ms: n as u64, ..fault(n) }).unwrap();
         }
-        assert_eq!(registry.fault(None).unwrap().id, format!("c{}", MAX_ERRORS + 4));
-        assert_eq!(registry.fault(Some("c50")).unwrap().message, "50");
+        assert_eq!(registry.fault(None).unwrap().unwrap().id, format!("c{}", MAX_ERRORS + 4));
+        assert_eq!(registry.fault(Some("c50")).unwrap().unwrap().message, "50");
         assert_eq!(registry.recorded_faults().count(), MAX_ERRORS);
-        assert!(registry.fault(Some("c4")).is_none());
+        assert!(registry.fault(Some("c4")).unwrap().is_none());
     }
 
     #[test]
@@ -123,8 +160,8 @@ mod tests {
         }
         let now = Fault { id: "now".into(), ..fault(0) };
         registry.put_fault(&now).unwrap();
-        assert_eq!(registry.fault(Some("now")), Some(now.clone()));
-        assert_eq!(registry.fault(None), Some(now));
+        assert_eq!(registry.fault(Some("now")), Ok(Some(now.clone())));
+        assert_eq!(registry.fault(None), Ok(Some(now)));
     }
 
     #[test]
@@ -134,6 +171,13 @@ mod tests {
         registry.put_fault(&fault(1)).unwrap();
         registry.put_fault(&Fault { boot_ms: u64::MAX, ..fault(2) }).unwrap();
         fs::write(registry.path("errors", "torn"), "{").unwrap();
-        assert_eq!(registry.fault(None).unwrap().id, "c1");
+        assert_eq!(registry.fault(None).unwrap().unwrap().id, "c1");
+        // What is damaged is told from what is not there.
+        assert_eq!(registry.fault(Some("torn")).unwrap_err().exit_code(), 40);
+        assert_eq!(registry.fault(Some("none")), Ok(None));
+        for id in ["c1", "c2"] {
+            fs::remove_file(registry.path("errors", id)).unwrap();
+        }
+        assert_eq!(registry.fault(None), registry.fault(Some("torn")));
     }
 }

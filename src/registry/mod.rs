@@ -23,7 +23,7 @@ mod stored;
 pub use alive::{Anchor, started};
 pub use faults::{Fault, MAX_ERRORS};
 pub use owner::Owner;
-pub use record::{Outside, Record};
+pub use record::{Outside, Record, Records};
 pub use roster::{Arrival, Container, Loaded, Reaped, Roster, Subject, Unfinished};
 pub use shared::Shared;
 

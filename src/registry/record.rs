@@ -81,7 +81,7 @@ pub struct Record {
     /// Whom its named sets follow.
     #[serde(default)]
     pub watch: Option<Watch>,
-    /// What stands at the host's end of its links.
+    /// What stands at the host's end of its links, or may come to.
     #[serde(default)]
     pub outside: Option<Outside>,
 }
@@ -98,6 +98,22 @@ pub struct Outside {
     pub devices: Vec<String>,
     /// The addresses the container may send from.
     pub addresses: Vec<IpAddr>,
+}
+
+/// All records there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Those that can be read, oldest first.
+    pub read: Vec<Record>,
+    /// The ids of the others: what lies in their place is damaged, or no record.
+    pub damaged: Vec<String>,
+}
+
+/// What lies where a container's record belongs.
+enum Found {
+    Record(Box<Record>),
+    Damaged,
+    Nothing,
 }
 
 impl Record {
@@ -200,31 +216,61 @@ impl Registry {
         }
     }
 
-    /// Every record that can be read, oldest first. One that is none is said in the log.
+    /// Every record. One that is damaged is said in the log, too.
     ///
     /// # Errors
-    /// [`Cause::RunDir`] where it cannot be told what is there (no descriptor left, no memory): whoever was passed over
-    /// would be missing from the sets that deny it.
-    pub fn records(&self) -> Result<Vec<Record>, Failure> {
-        let mut records = Vec::new();
+    /// [`Cause::RunDir`] where the directory is none of ours, or it cannot be told what is there (no descriptor left, no
+    /// memory): whoever was passed over would be missing from the sets that deny it.
+    pub fn records(&self) -> Result<Records, Failure> {
+        let mut records = Records::default();
         for id in self.recorded()? {
-            match self.look_up(&id)?.filter(|record| record.id == id) {
-                Some(record) => records.push(record),
-                None => log::warn!("the record of container {id:?} cannot be read and is passed over"),
+            match self.find(&id)? {
+                Found::Record(record) => records.read.push(*record),
+                Found::Damaged => {
+                    log::warn!("the record of container {id:?} cannot be read and is passed over");
+                    records.damaged.push(id);
+                }
+                // It was forgotten since it was listed.
+                Found::Nothing => {}
             }
         }
-        records.sort_by(|a, b| (a.recorded_ms, &a.id).cmp(&(b.recorded_ms, &b.id)));
+        records.read.sort_by(|a, b| (a.recorded_ms, &a.id).cmp(&(b.recorded_ms, &b.id)));
+        records.damaged.sort();
         Ok(records)
+    }
+
+    /// Fails where any of `ids` has a damaged record. To be asked when all else is done: a record that was found half written
+    /// is whole by then.
+    ///
+    /// # Errors
+    /// [`Cause::RunDir`] with those that do.
+    pub fn none_damaged(&self, ids: &[String]) -> Result<(), Failure> {
+        let damaged: Vec<&str> = ids.iter().filter(|id| self.is_damaged(id)).map(String::as_str).collect();
+        let path = match damaged.as_slice() {
+            [] => return Ok(()),
+            [only] => self.path("containers", only),
+            [..] => self.dir.join("containers"),
+        };
+        let problem = match damaged.as_slice() {
+            [_] => "it is damaged, and nothing is known of the container".to_owned(),
+            many => format!("the records of {} are damaged, and nothing is known of these containers", many.join(", ")),
+        };
+        let path = path.display().to_string();
+        Err(Failure::new("read the records of containers", Cause::RunDir { path, problem }))
+    }
+
+    fn is_damaged(&self, id: &str) -> bool {
+        matches!(self.find(id), Ok(Found::Damaged))
     }
 
     /// The ids that there are records of.
     fn recorded(&self) -> Result<Vec<String>, Failure> {
-        let failed = |error: io::Error| Failure::new("list the records of containers", self.cause(&error));
+        const DOING: &str = "list the records of containers";
+        self.check().map_err(|cause| Failure::new(DOING, cause))?;
+        let failed = |error: io::Error| Failure::new(DOING, self.cause(&error));
         let entries = match fs::read_dir(self.dir.join("containers")) {
             Ok(entries) => entries,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Ok(Vec::new());
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(failed(error)),
         };
         let mut ids = Vec::new();
@@ -240,12 +286,25 @@ impl Registry {
     /// # Errors
     /// [`Cause::RunDir`] where that cannot be told.
     pub fn look_up(&self, id: &str) -> Result<Option<Record>, Failure> {
+        Ok(match self.find(id)? {
+            Found::Record(record) => Some(*record),
+            Found::Damaged | Found::Nothing => None,
+        })
+    }
+
+    fn find(&self, id: &str) -> Result<Found, Failure> {
         match self.read("containers", id) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(error) if matches!(errno_of(&error), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EPERM) => {
-                Err(Failure::new("read the records of containers", self.cause(&error)))
+            Ok(bytes) => {
+                let record = serde_json::from_slice(&bytes).ok().filter(|record: &Record| record.id == id);
+                Ok(record.map_or(Found::Damaged, |record| Found::Record(Box::new(record))))
             }
-            Err(_) => Ok(None),
+            Err(error) => match errno_of(&error) {
+                Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EPERM => {
+                    Err(Failure::new("read the records of containers", self.cause(&error)))
+                }
+                Errno::ENOENT => Ok(Found::Nothing),
+                _ => Ok(Found::Damaged),
+            },
         }
     }
 
@@ -377,7 +436,7 @@ mod tests {
         // Whoever has it open still has the old one: nothing was written over it.
         assert_eq!(open.metadata().unwrap().len(), length);
         fs::write(next(&path), "{").unwrap();
-        assert_eq!(registry.records().unwrap().len(), 1);
+        assert_eq!(registry.records().unwrap().read.len(), 1);
         registry.put(&long).unwrap();
         assert_eq!(registry.record("a").unwrap().annotations, long.annotations);
         fs::write(next(&path), "{").unwrap();

@@ -435,7 +435,7 @@ impl Registry {
     /// a neighbour's alone.
     fn of_records(&self, labels_of: impl Fn(&str) -> Labels) -> Result<OfRecords, Failure> {
         let (mut roster, mut dead, mut unknown) = (Roster::default(), Vec::new(), Vec::new());
-        let mut records = self.records()?;
+        let mut records = self.records()?.read;
         records.sort_by_key(|record| record.explicit);
         for record in records {
             let netns = NamespaceId { dev: record.netns.0, ino: record.netns.1 };

@@ -81,7 +81,12 @@ pub(crate) struct Scene {
 impl Scene {
     /// No rules anywhere.
     pub(crate) fn new(wire: Wire) -> Scene {
-        let (ctr, far, host) = (Namespace::new(), Namespace::far_side(), Namespace::new());
+        Scene::of(wire, Namespace::in_user_namespace())
+    }
+
+    /// The same around that namespace and its process.
+    pub(crate) fn of(wire: Wire, ctr: Namespace) -> Scene {
+        let (far, host) = (Namespace::far_side(), Namespace::new());
         host.set_sysctl("net/ipv6/conf/default/accept_dad", "0");
         // Otherwise the container's link-local address would be tentative and that of a test's first packet another.
         ctr.set_sysctl("net/ipv6/conf/default/accept_dad", "0");

@@ -56,6 +56,23 @@ pub(crate) fn icmp_echo_from(from: &Namespace, source: Option<IpAddr>, to: IpAdd
     })
 }
 
+/// Sends a whole packet and returns the ICMP types that come in until `last` does.
+pub(crate) fn icmp_heard(from: &Namespace, to: IpAddr, packet: &[u8], timeout: Duration, last: u8) -> Vec<u8> {
+    let protocol = if to.is_ipv4() { SockProtocol::Icmp } else { SockProtocol::IcmpV6 };
+    from.within(|| {
+        let socket = raw_socket(to, protocol);
+        header_included(to, packet).expect("a packet leaves");
+        let (deadline, mut kinds, mut buffer) = (Instant::now() + timeout, Vec::new(), [0; 2048]);
+        while !kinds.contains(&last) && wait_for(&socket, PollFlags::POLLIN, deadline) {
+            let len = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()).expect("a message");
+            // A raw IPv4 socket delivers the IP header too, an IPv6 one does not.
+            let skip = if to.is_ipv4() { usize::from(buffer[0] & 15) * 4 } else { 0 };
+            kinds.extend(buffer[..len].get(skip));
+        }
+        kinds
+    })
+}
+
 /// A TCP segment without options from `source_port` of the sender's address `from_addr`.
 pub(crate) fn tcp_segment(from: &Namespace, from_addr: Ipv4Addr, source_port: u16, to: SocketAddrV4, flags: u8) {
     let mut segment = [0; 20];

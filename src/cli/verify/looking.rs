@@ -16,7 +16,7 @@ use crate::kernel::link::{Links, check_loopback};
 use crate::kernel::netns::{Inside, Own, Target, enter};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::Deadline;
-use crate::kernel::tables::{HostTables, Tables};
+use crate::kernel::tables::{Differences, HostTables, Tables};
 use crate::live;
 use crate::net::Family;
 use crate::nft::ruleset::Table;
@@ -210,7 +210,8 @@ fn reason(asks: &Asks, found: &Found, for_all: Option<&str>) -> Option<String> {
 fn differences(tables: &mut Tables<'_>, table: &Table) -> Result<Vec<String>, Failure> {
     let mut found = Vec::new();
     for part in table.parts() {
-        let of_part = tables.compare(&Table { guard: None, ..part.clone() })?;
+        let Differences { rules, guard } = tables.compare(&Table { guard: None, ..part.clone() })?;
+        let of_part = [rules, guard].concat();
         if of_part.is_empty() {
             continue;
         }

@@ -22,7 +22,7 @@ use crate::error::Failure;
 use crate::kernel::capability;
 use crate::kernel::process::{self, Deadline};
 use crate::printable;
-use crate::registry::{RUN_DIR, Record, Registry};
+use crate::registry::{RUN_DIR, Record, Records, Registry};
 
 /// How long the whole may take: with a thousand containers each is visited.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
@@ -78,14 +78,14 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     capability::require(&capability::REQUIRED, "look into a container's network")?;
     let deadline = Deadline::after(DEADLINE);
     let registry = Registry::at(&question.run_dir);
-    let records = registry.records()?;
+    let Records { read: records, damaged } = registry.records()?;
     let dirs = if question.state_dirs.is_empty() { StateDir::defaults() } else { question.state_dirs.clone() };
     let elsewhere = Elsewhere { dirs: &dirs, for_all: doctor::hook_file_for_all(&question.hooks_dir) };
     let mut looking = Looking::begin(registry, &ConfigFile::new(question.config.clone()), deadline)?;
-    let all = match &question.id {
+    let mut all = match &question.id {
         Some(id) => {
             let found = one(id, &records, &elsewhere, &mut looking);
-            if found.is_empty() {
+            if found.is_empty() && !damaged.contains(id) {
                 let said = format!(
                     "no container {id:?} is recorded or runs, or several begin so; `netlatch verify --all` lists them"
                 );
@@ -96,6 +96,9 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
         }
         None => everybody(&records, &elsewhere, &mut looking),
     };
+    // Of whom nothing is known, nobody says that all is well.
+    let asked = damaged.into_iter().filter(|damaged| question.id.as_ref().is_none_or(|id| id == damaged));
+    all.extend(asked.map(Verified::damaged));
     if question.json {
         print_json(&format!("{:#}\n", print::json(&all)))?;
     } else {

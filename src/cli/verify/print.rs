@@ -121,6 +121,12 @@ impl State {
 }
 
 impl Verified {
+    /// A container whose record is none any more.
+    pub(super) fn damaged(id: String) -> Verified {
+        let why = "its record is damaged, and nothing is known of the container".to_owned();
+        Verified { id, source: "record", pid: None, state: State::Unknown(why) }
+    }
+
     pub(super) fn of(record: &Record, state: State) -> Verified {
         Verified { id: record.id.clone(), source: "record", pid: record.pid, state }
     }

@@ -9,6 +9,15 @@ use crate::nft::wire::listing::Listing;
 
 const DOING: &str = "list the rules";
 
+/// Where the kernel's tables differ from what is expected, in words; empty where they do not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// The rules, members of sets that come and go included.
+    pub rules: Vec<String>,
+    /// Their guard.
+    pub guard: Vec<String>,
+}
+
 impl Tables<'_> {
     /// Our table with everything in it and what it has counted; `None` where there is none.
     ///
@@ -32,20 +41,45 @@ impl Tables<'_> {
         Ok(Some(listing))
     }
 
-    /// Where the kernel's table differs from `table`, in words, members of sets that come and go included; empty where it
-    /// does not.
+    /// Where the kernel's tables differ from `table` and its guard.
     ///
     /// # Errors
     /// [`Cause::Netlink`]; [`Cause::ReadBack`] where the table keeps changing while it is read.
-    pub fn compare(&mut self, table: &Table) -> Result<Vec<String>, Failure> {
+    pub fn compare(&mut self, table: &Table) -> Result<Differences, Failure> {
         let expected = self.expected(table)?;
-        let mut found = self.differences(&expected)?;
-        // A set that is missing is found already, and has no members to ask for.
-        if found.is_empty() {
-            let deltas = self.deltas(&expected, "compare the rules")?;
-            found.extend(deltas.iter().map(|delta| format!("set {} has other members", delta.set())));
+        let mut found = Differences::default();
+        for (part, family) in expected.iter().map(|part| (part, part.family())) {
+            let part = std::slice::from_ref(part);
+            let mut of_part = self.differences(part)?;
+            // A set that is missing is found already, and has no members to ask for.
+            if of_part.is_empty() {
+                let deltas = self.deltas(part, "compare the rules")?;
+                of_part.extend(deltas.iter().map(|delta| format!("set {} has other members", delta.set())));
+            }
+            match family {
+                TableFamily::Inet => found.rules = of_part,
+                TableFamily::Netdev => found.guard = of_part,
+            }
         }
         Ok(found)
+    }
+
+    /// The devices that the guard hangs on, and those of its names that have not come yet; `None` where there is no guard, or
+    /// one that was put to sleep.
+    ///
+    /// # Errors
+    /// [`Cause::Netlink`]; [`Cause::ReadBack`] where the table keeps changing while it is read.
+    pub fn guarded(&mut self) -> Result<Option<Vec<String>>, Failure> {
+        let mut held = Held::empty(TABLE, TableFamily::Netdev);
+        match self.ask(&Ask::Table, &mut held) {
+            Err(failure) if is_absent(&failure) => return Ok(None),
+            other => other?,
+        }
+        if held.is_dormant() {
+            return Ok(None);
+        }
+        self.ask(&Ask::Chains, &mut held)?;
+        Ok(Some(held.devices().map(str::to_owned).collect()))
     }
 
     fn list(&mut self, ask: &Ask<'_>, listing: &mut Listing) -> Result<(), Failure> {

@@ -5,12 +5,12 @@
 //! netdev of the host's namespace that hangs on that one device:
 //!
 //! ```text
-//! ingress  what the container sent    ARP: accept; IPv4: goto leaves4; IPv6: goto leaves6; drop
+//! ingress  what the container sent    ARP: of its own addresses; IPv4: goto leaves4; IPv6: goto leaves6; drop
 //! leaves4  its own source: goto leaves4_own; drop
 //! leaves4_own
 //!          later fragments: of a packet that was let through, or drop
-//!          [IPv6: neighbour discovery on the link; router advertisements and redirects: drop]
-//!          replies to flows that were let in: accept
+//!          [IPv6: neighbour discovery on the link; router advertisements, redirects, others' addresses: drop]
+//!          replies to flows that were let in: accept, and remember that they are answered
 //!          jump egress                the layers, as in the container's own table
 //!          remember the flow: accept
 //!
@@ -18,12 +18,15 @@
 //!                                     address of its own
 //! ```
 //!
+//! Where nothing judges a direction it has neither the fragments nor the replies, and where nothing judges the other one nothing is
+//! remembered.
+//!
 //! Why it is so:
 //!
-//! * **No conntrack.** Family netdev has none, and a bridged packet meets none of the host's either. Two sets remember which flows
-//!   were let through, under the peer's address, the protocol and both ports. A reply is what such a flow's key says; everything
-//!   else is asked of the layers, each packet, not only the first. So nothing that the container makes its own conntrack
-//!   believe counts here.
+//! * **No conntrack.** Family netdev has none, and a bridged packet meets none of the host's either. Sets remember which flows
+//!   were let through ([`flows`]), under the peer's address, the protocol and both ports. A reply is what such a flow's key
+//!   says; everything else is asked of the layers, each packet, not only the first. So nothing that the container makes its
+//!   own conntrack believe counts here.
 //! * **Its own source, or nothing.** The addresses are those that it had before its process ran. With any other source it could
 //!   have a packet routed back to itself and so begin, from outside, a flow that it may then answer. An address that comes later
 //!   is not believed.
@@ -36,24 +39,26 @@
 //! * **Fragments** have no ports but in the first. That one is judged, and the others of the same packet follow it. The ports
 //!   stand in the first eight bytes of the transport header, and fragments begin at multiples of eight, so no later one can
 //!   replace a part of them.
-//! * **ICMP errors** come in where they cite a packet of a flow that was let out; none goes out unless a layer lets it.
+//! * **ICMP errors** come in where they cite a packet of a flow that was let out, or of an answer; none goes out unless a layer
+//!   lets it.
+//! * **It speaks for itself alone** ([`neighbours`]): its neighbours believe whoever claims an address.
 //! * **Denial is silence.** The container's own table, as long as it is there, answers before.
 //!
 //! A flow is remembered while packets come the way it was begun: TCP for two hours (RFC 5382, REQ-5, asks a NAT for no less), others
-//! for three minutes, one that ends for another minute.
+//! for three minutes, one that ends or has no answer for another minute.
 
 use std::net::IpAddr;
 
-use super::{Builder, ICMPV6_MGM_QUERY, ICMPV6_MLD2_REPORT, counted, judges, peer_side, rule};
-use super::{NDISC_NEIGHBOUR_ADVERTISEMENT, NDISC_NEIGHBOUR_SOLICITATION};
-use super::{NDISC_ROUTER_ADVERTISEMENT, NDISC_ROUTER_SOLICITATION};
+use self::flows::Way;
+use super::{Builder, counted, judges, rule};
 use crate::error::{Cause, Failure};
-use crate::net::{AddrRange, Direction, Family, PortRange, Transport, bits_of};
+use crate::net::{Direction, Family};
 use crate::nft::filter::{Denial, Filter, Layer};
-use crate::nft::ruleset::{
-    Base, Chain, Hook, KeyType, Kind, Match, Rule, Set, Side, Statement, Table, TableFamily, Verdict,
-};
+use crate::nft::ruleset::{Base, Chain, Hook, Match, Rule, Side, Statement, Table, TableFamily, Verdict};
 use crate::nft::wire::uapi::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6};
+
+mod flows;
+mod neighbours;
 
 /// How the names of the sets with the container's own addresses begin.
 pub const OWN: &str = "own";
@@ -96,27 +101,6 @@ pub fn container_of(table: &str) -> Option<String> {
 /// `NFT_NAME_MAXLEN` less the closing NUL.
 const NAME_LIMIT: usize = 255;
 
-/// How many flows of a family and direction are remembered at once. The kernel's own default is of this order
-/// (`nf_conntrack_max`, 262,144 on a machine with more than 4 GiB).
-const FLOWS: u32 = 262_144;
-/// How many packets in fragments.
-const FRAGMENTS: u32 = 4096;
-/// How long, in seconds.
-const TCP_S: u32 = 7200;
-const OTHERS_S: u32 = 180;
-const ENDING_S: u32 = 60;
-/// `net.ipv4.ipfrag_time`.
-const FRAGMENTS_S: u32 = 30;
-
-/// `NDISC_REDIRECT`, and the ICMP errors: destination unreachable, time exceeded, parameter problem (RFC 792); those and
-/// packet too big (RFC 4443, 1 to 4).
-const NDISC_REDIRECT: u8 = 137;
-const ICMP_DEST_UNREACH: u8 = 3;
-const ICMP_TIME_EXCEEDED: u8 = 11;
-const ICMP_PARAMETERPROB: u8 = 12;
-const ICMPV6_DEST_UNREACH: u8 = 1;
-const ICMPV6_PARAMPROB: u8 = 4;
-
 /// The table `name` for the host's ends `devices` of a container's links; `own` are the container's addresses. `None` where
 /// `filter` denies nothing in earnest. Its comment is the caller's.
 ///
@@ -133,13 +117,15 @@ pub fn host_side(filter: &Filter, name: String, devices: &[String], own: &[IpAdd
     if !Direction::BOTH.into_iter().any(|direction| judges(&filter, direction)) && filter.families() == Family::BOTH {
         return Ok(None);
     }
-    let mut builder =
-        Builder { families: filter.families(), sets: Vec::new(), chains: Vec::new(), transports: Vec::new() };
+    let mut builder = Builder::new(filter.families());
     for direction in Direction::BOTH {
         builder.direction(&filter, direction)?;
     }
     for family in filter.families() {
-        builder.remembering(*family, own);
+        builder.own_addresses(*family, own);
+        for direction in Direction::BOTH {
+            builder.remembering(&filter, direction, *family);
+        }
     }
     for direction in Direction::BOTH {
         builder.device(&filter, direction, devices);
@@ -155,16 +141,10 @@ const fn version(family: Family) -> &'static str {
     }
 }
 
-/// The sets of flows, and of packets in fragments, that were let through in a direction.
-fn flows(direction: Direction, family: Family) -> String {
-    format!("{direction}_flows{}", version(family))
+/// The set of the container's own addresses.
+fn own(family: Family) -> String {
+    format!("{OWN}{}", version(family))
 }
-
-fn fragments(direction: Direction, family: Family) -> String {
-    format!("{direction}_fragments{}", version(family))
-}
-
-const NEIGHBOURS: &str = "neighbours6";
 
 const fn opposite(direction: Direction) -> Direction {
     match direction {
@@ -178,43 +158,17 @@ fn all_of(statements: Vec<Statement>, matches: Vec<Match>, verdict: Option<Verdi
 }
 
 impl Builder {
-    /// The sets of one family.
-    fn remembering(&mut self, family: Family, own: &[IpAddr]) {
-        let address = KeyType::address(family);
-        let mut spans: Vec<AddrRange> = own
-            .iter()
-            .filter(|address| Family::of(**address) == family)
-            .map(|address| AddrRange { first: bits_of(*address), last: bits_of(*address) })
-            .collect();
-        spans.sort_unstable_by_key(|span| span.first);
-        spans.dedup();
-        let name = format!("{OWN}{}", version(family));
-        // A hash without an element has no size to declare, and would be one of those whose members come and go.
-        let kind = if spans.is_empty() { Kind::Interval } else { Kind::Hash };
-        self.sets.push(Set { name, key: vec![address], kind, spans });
-        let id = match family {
-            Family::V4 => KeyType::InetService,
-            Family::V6 => KeyType::Mark,
-        };
-        let dynamic =
-            |name, key, size, timeout_s| Set { name, key, kind: Kind::Dynamic { size, timeout_s }, spans: Vec::new() };
-        for direction in Direction::BOTH {
-            let key = vec![address, KeyType::InetProto, KeyType::InetService, KeyType::InetService];
-            self.sets.push(dynamic(flows(direction, family), key, FLOWS, OTHERS_S));
-            self.sets.push(dynamic(fragments(direction, family), vec![address, id], FRAGMENTS, FRAGMENTS_S));
-        }
-        if family == Family::V6 {
-            self.sets.push(dynamic(NEIGHBOURS.to_owned(), vec![address], FRAGMENTS, OTHERS_S));
-        }
-    }
-
     /// The base chain of a direction, and its chain for each family.
     fn device(&mut self, filter: &Filter, direction: Direction, devices: &[String]) {
         let (hook, verb) = match direction {
             Direction::Egress => (Hook::Ingress, "leaves"),
             Direction::Ingress => (Hook::Egress, "enters"),
         };
-        let mut rules = vec![rule(vec![Match::FrameType(ETH_P_ARP)], Verdict::Accept, "ARP")];
+        let arp = match direction {
+            Direction::Egress => self.arp(),
+            Direction::Ingress => Verdict::Accept,
+        };
+        let mut rules = vec![rule(vec![Match::FrameType(ETH_P_ARP)], arp, "ARP")];
         for family in self.families {
             let (number, chain) = match family {
                 Family::V4 => (ETH_P_IP, format!("{verb}4")),
@@ -229,13 +183,13 @@ impl Builder {
     }
 
     fn family_chain(&mut self, filter: &Filter, direction: Direction, family: Family, name: String) {
-        let mut judged = match direction {
+        let judged = match direction {
             Direction::Egress => {
-                let own = Match::AddressIn(Side::Source, family, format!("{OWN}{}", version(family)));
+                let own = Match::AddressIn(Side::Source, family, own(family));
                 let judged = format!("{name}_own");
                 let mut rules = vec![rule(vec![own], Verdict::Goto(judged.clone()), "an address of the container")];
                 if family == Family::V6 {
-                    rules.extend(unspecified_source());
+                    rules.extend(neighbours::unspecified_source());
                 }
                 rules.push(counted(Vec::new(), Verdict::Drop, "not an address of the container"));
                 self.chains.push(Chain { name, base: None, rules });
@@ -243,146 +197,34 @@ impl Builder {
             }
             Direction::Ingress => name,
         };
-        let side = peer_side(direction);
-        let (begun, kept) = (flows(direction, family), fragments(direction, family));
-        let mut rules = vec![
-            rule(
-                vec![Match::LaterFragment(family), Match::KnownFragment(side, family, kept.clone())],
-                Verdict::Accept,
-                "a fragment of what was let through",
-            ),
-            counted(vec![Match::LaterFragment(family)], Verdict::Drop, "a fragment of nothing"),
-        ];
+        let way =
+            Way { direction, family, judged: judges(filter, direction), answered: judges(filter, opposite(direction)) };
+        let mut rules = Vec::new();
+        if way.judged {
+            rules.extend(way.later_fragments());
+        }
         if family == Family::V6 {
-            rules.extend(neighbours(filter, direction));
+            rules.extend(self.neighbours(filter, &way));
         }
-        if direction == Direction::Ingress {
-            rules.extend(errors(family));
-        }
-        let ports = self.transports(&Transport::ALL);
-        let remember = || Statement::RememberFragment(side, family, kept.clone());
-        for (with_ports, protocol) in [(true, Some(Match::ProtocolIn(ports.clone()))), (false, None)] {
-            let set = flows(opposite(direction), family);
-            let known = Match::KnownFlow { side, family, ports: with_ports, set };
-            let matches: Vec<Match> = protocol.into_iter().chain([known]).collect();
-            let first: Vec<Match> = std::iter::once(Match::MoreFragments(family)).chain(matches.clone()).collect();
-            let reply = "a reply to what was let through";
-            rules.push(all_of(vec![remember()], first, Some(Verdict::Accept), reply));
-            rules.push(rule(matches, Verdict::Accept, reply));
-        }
-        if judges(filter, direction) {
+        if way.judged {
+            if direction == Direction::Ingress {
+                rules.extend(self.errors(&way));
+            }
+            rules.extend(self.answers(&way, &judged));
             rules.push(rule(Vec::new(), Verdict::Jump(direction.name().to_owned()), "layers"));
         }
-        let follow = |more: Vec<Match>| {
-            let first = std::iter::once(Match::MoreFragments(family)).chain(more).collect();
-            all_of(vec![remember()], first, None, "its other fragments follow")
-        };
-        if direction == Direction::Ingress {
-            let to_it = Match::AddressIn(Side::Destination, family, format!("{OWN}{}", version(family)));
+        if way.answered && direction == Direction::Ingress {
+            let to_it = Match::AddressIn(Side::Destination, family, own(family));
             let begins = format!("{judged}_own");
             rules.push(rule(vec![to_it], Verdict::Goto(begins.clone()), "to the container"));
-            rules.push(rule(Vec::new(), Verdict::Accept, "not to the container, so nothing for it to answer"));
-            self.chains.push(Chain { name: judged, base: None, rules: std::mem::take(&mut rules) });
-            judged = begins;
+            rules.extend(self.passes(&Way { answered: false, ..way }, &judged));
+            let passes = self.passes(&way, &begins);
+            self.chains.push(Chain { name: begins, base: None, rules: passes });
+        } else {
+            rules.extend(self.passes(&way, &judged));
         }
-        let flow = |ports, timeout_s| Statement::RememberFlow { side, family, ports, set: begun.clone(), timeout_s };
-        let tcp = Match::Protocol(Transport::Tcp.number());
-        // A comparison that every port stands, but none that cannot be read.
-        rules.push(follow(vec![Match::ProtocolIn(ports.clone()), Match::Port(PortRange::ALL)]));
-        let passed = "every layer let it pass";
-        for (matches, timeout_s) in
-            [(vec![Match::TcpEnds], ENDING_S), (vec![tcp], TCP_S), (vec![Match::ProtocolIn(ports.clone())], OTHERS_S)]
-        {
-            rules.push(all_of(vec![flow(true, timeout_s)], matches, Some(Verdict::Accept), passed));
-        }
-        rules.push(counted(vec![Match::ProtocolIn(ports)], Verdict::Drop, "ports that cannot be read, or no room"));
-        rules.push(follow(Vec::new()));
-        rules.push(all_of(vec![flow(false, OTHERS_S)], Vec::new(), Some(Verdict::Accept), passed));
-        rules.push(counted(Vec::new(), Verdict::Drop, "more flows than can be remembered"));
         self.chains.push(Chain { name: judged, base: None, rules });
     }
-}
-
-const fn block(first: u128, len: u32) -> AddrRange {
-    AddrRange { first, last: first | (u128::MAX >> len) }
-}
-
-/// `ff02::/16`, `fe80::/10`.
-const LINK_MULTICAST: AddrRange = block(0xff02 << 112, 16);
-const LINK_LOCAL: AddrRange = block(0xfe80 << 112, 10);
-
-fn icmpv6(first: u8, last: u8) -> Match {
-    Match::Icmpv6Type(first, last)
-}
-
-/// What has no address yet asks whether one is free, and joins the group that would hear the answer (RFC 4862, 5.4.2).
-fn unspecified_source() -> [Rule; 2] {
-    let unspecified = || Match::Address(Side::Source, Family::V6, AddrRange { first: 0, last: 0 });
-    let to_the_link = || Match::Address(Side::Destination, Family::V6, LINK_MULTICAST);
-    let solicitation = icmpv6(NDISC_NEIGHBOUR_SOLICITATION, NDISC_NEIGHBOUR_SOLICITATION);
-    let report = icmpv6(ICMPV6_MLD2_REPORT, ICMPV6_MLD2_REPORT);
-    [
-        vec![unspecified(), to_the_link(), solicitation, Match::HopLimit(255)],
-        vec![unspecified(), to_the_link(), report, Match::HopLimit(1)],
-    ]
-    .map(|matches| rule(matches, Verdict::Accept, "duplicate address detection"))
-}
-
-/// Neighbour discovery. What the container sends may be no more than that, whoever sent it, so it stays on the link: multicast
-/// and link-local destinations, and neighbours that have asked (hop limit 255 proves that they are on the link, RFC 4861, 7.1).
-fn neighbours(filter: &Filter, direction: Direction) -> Vec<Rule> {
-    let accept = |matches| rule(matches, Verdict::Accept, "neighbour discovery");
-    let discovery = || vec![icmpv6(NDISC_NEIGHBOUR_SOLICITATION, NDISC_NEIGHBOUR_ADVERTISEMENT), Match::HopLimit(255)];
-    let (solicited, advertised) = (NDISC_ROUTER_SOLICITATION, NDISC_ROUTER_ADVERTISEMENT);
-    match direction {
-        Direction::Egress => {
-            let towards = |range| Match::Address(Side::Destination, Family::V6, range);
-            let asked = Match::AddressIn(Side::Destination, Family::V6, NEIGHBOURS.to_owned());
-            let with = |more: Match| discovery().into_iter().chain([more]).collect::<Vec<_>>();
-            let reports = icmpv6(ICMPV6_MLD2_REPORT, ICMPV6_MLD2_REPORT);
-            let mut rules = vec![
-                counted(vec![icmpv6(advertised, advertised)], Verdict::Drop, "it is no router"),
-                counted(vec![icmpv6(NDISC_REDIRECT, NDISC_REDIRECT)], Verdict::Drop, "it is no router"),
-                accept(with(towards(LINK_MULTICAST))),
-                accept(with(towards(LINK_LOCAL))),
-                accept(with(asked)),
-                accept(vec![reports, Match::HopLimit(1), towards(LINK_MULTICAST)]),
-            ];
-            if filter.router_advertisements {
-                let asks = vec![icmpv6(solicited, solicited), Match::HopLimit(255), towards(LINK_MULTICAST)];
-                rules.push(accept(asks));
-            }
-            rules
-        }
-        Direction::Ingress => {
-            let ask = Statement::RememberAddress(Side::Source, Family::V6, NEIGHBOURS.to_owned());
-            let mut rules = vec![
-                all_of(vec![ask], discovery(), Some(Verdict::Accept), "neighbour discovery"),
-                accept(vec![icmpv6(ICMPV6_MGM_QUERY, ICMPV6_MGM_QUERY), Match::HopLimit(1)]),
-            ];
-            let advertisement = vec![icmpv6(advertised, advertised)];
-            rules.push(if filter.router_advertisements {
-                accept(advertisement.into_iter().chain([Match::HopLimit(255)]).collect())
-            } else {
-                rule(advertisement, Verdict::Drop, "no router advertisements")
-            });
-            rules
-        }
-    }
-}
-
-/// ICMP errors about what the container sent.
-fn errors(family: Family) -> Vec<Rule> {
-    let types = match family {
-        Family::V4 => vec![
-            Match::IcmpType(ICMP_DEST_UNREACH, ICMP_DEST_UNREACH),
-            Match::IcmpType(ICMP_TIME_EXCEEDED, ICMP_PARAMETERPROB),
-        ],
-        Family::V6 => vec![icmpv6(ICMPV6_DEST_UNREACH, ICMPV6_PARAMPROB)],
-    };
-    let about = || Match::KnownInner(family, flows(Direction::Egress, family));
-    let accept = |kind| rule(vec![kind, about()], Verdict::Accept, "ICMP errors of flows that were let through");
-    types.into_iter().map(accept).collect()
 }
 
 #[cfg(test)]

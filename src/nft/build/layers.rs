@@ -1,6 +1,6 @@
 //! The layers of lists: what is always denied, the baseline's list, the annotation's.
 
-use super::{AUDIT_SIZE, AUDIT_TIMEOUT_S, Builder, REJECT, counted, peer_side, rule};
+use super::{AUDIT_SIZE, AUDIT_TIMEOUT_S, Builder, DENIED_SIZE, DENIED_TIMEOUT_S, REJECT, counted, peer_side, rule};
 use super::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use crate::error::{Cause, Failure};
 use crate::net::{AddrRange, Direction, Family, PortRange, Transport};
@@ -57,7 +57,8 @@ impl Builder {
             let comment = cite(&layer.exceptions, &layer.origin, &question);
             rules.push(rule(self.ask(layer.direction, &stem, family, question), Verdict::Return, &comment));
         }
-        let denial = |matches, comment: &str| counted(matches, denied(layer), comment);
+        let denied = self.denied(layer);
+        let denial = |matches, comment: &str| counted(matches, denied.clone(), comment);
         for deny in [true, false] {
             let stem = format!("{}_{}", chain_name(layer), if deny { "deny" } else { "allow" });
             for (family, question) in self.asked(&layer.entries, |entry| entry.deny == deny, &layer.origin)? {
@@ -202,26 +203,76 @@ impl Builder {
         name
     }
 
+    /// What a layer means by denying.
+    fn denied(&self, layer: &Layer) -> Verdict {
+        match (layer.denial, layer.otherwise) {
+            // Back to the next layer: from a chain of its own by not returning to it, from among others' rules by returning.
+            (Denial::Audit, Otherwise::Continue) => Verdict::Jump(audit_chain(&chain_name(layer))),
+            (Denial::Audit, Otherwise::Deny) => Verdict::Goto(audit_chain(&chain_name(layer))),
+            (Denial::Reject | Denial::Drop, _) => self.refused(layer.direction, layer.denial),
+        }
+    }
+
+    /// Denying in earnest: by way of a chain that remembers it, where that is wanted.
+    pub(super) fn refused(&self, direction: Direction, denial: Denial) -> Verdict {
+        if self.remembers { Verdict::Goto(refusal_chain(direction, denial)) } else { refusal(denial) }
+    }
+
+    /// The chains that remember who was denied, and deny: one for each direction and each meaning, since every layer denies to
+    /// the same end, and each rule costs the start some 10 µs. None that nothing leads to.
+    pub(super) fn refusals(&mut self) {
+        for (direction, denial) in Direction::BOTH.into_iter().flat_map(|d| [(d, Denial::Reject), (d, Denial::Drop)]) {
+            let name = refusal_chain(direction, denial);
+            let leads = Some(Verdict::Goto(name.clone()));
+            if !self.chains.iter().flat_map(|chain| &chain.rules).any(|rule| rule.verdict == leads) {
+                continue;
+            }
+            let kind = Kind::Dynamic { size: DENIED_SIZE, timeout_s: DENIED_TIMEOUT_S };
+            let verdict = refusal(denial);
+            let mut rules = self.remember_peers(direction, &format!("{direction}_denied"), kind, &verdict, "denied");
+            // Where a set is full, or a packet too short for a port, the rules that remember break off.
+            rules.push(rule(Vec::new(), verdict, "denied"));
+            self.chains.push(Chain { name, base: None, rules });
+        }
+    }
+
     /// Remembers what would have been denied, and returns from where it was reached.
     pub(super) fn audit(&mut self, direction: Direction, layer: &str) {
+        let kind = Kind::Dynamic { size: AUDIT_SIZE, timeout_s: AUDIT_TIMEOUT_S };
+        let comment = "audit: would have been denied";
+        let rules = self.remember_peers(direction, &format!("{layer}_seen"), kind, &Verdict::Return, comment);
+        self.chains.push(Chain { name: audit_chain(layer), base: None, rules });
+    }
+
+    /// The rules that put the peer's address, the protocol and the port into a set of the packet's family, and end in
+    /// `verdict`; with their sets, where these are not there yet.
+    fn remember_peers(
+        &mut self,
+        direction: Direction,
+        stem: &str,
+        kind: Kind,
+        verdict: &Verdict,
+        comment: &str,
+    ) -> Vec<Rule> {
         let side = peer_side(direction);
         let mut rules = Vec::new();
         let with_ports = self.transports(&Transport::ALL);
         for family in self.families.iter().copied() {
             let key = vec![KeyType::address(family), KeyType::InetProto, KeyType::InetService];
-            let kind = Kind::Dynamic { size: AUDIT_SIZE, timeout_s: AUDIT_TIMEOUT_S };
-            let set = format!("{layer}_seen{}", if family == Family::V4 { "4" } else { "6" });
-            self.sets.push(Set { name: set.clone(), key, kind, spans: Vec::new() });
+            let set = format!("{stem}{}", if family == Family::V4 { "4" } else { "6" });
+            if self.sets.iter().all(|there| there.name != set) {
+                self.sets.push(Set { name: set.clone(), key, kind, spans: Vec::new() });
+            }
             let remember = |ports, matches| Rule {
                 matches,
                 statements: vec![Statement::Remember { side, family, ports, set: set.clone() }],
-                verdict: Some(Verdict::Return),
-                comment: "audit: would have been denied".to_owned(),
+                verdict: Some(verdict.clone()),
+                comment: comment.to_owned(),
             };
             rules.push(remember(true, vec![Match::ProtocolIn(with_ports.clone())]));
             rules.push(remember(false, Vec::new()));
         }
-        self.chains.push(Chain { name: audit_chain(layer), base: None, rules });
+        rules
     }
 }
 
@@ -240,14 +291,20 @@ fn only_denies(layer: &Layer) -> bool {
         && layer.entries.iter().all(|entry| entry.deny)
 }
 
-fn denied(layer: &Layer) -> Verdict {
-    match (layer.denial, layer.direction) {
-        (Denial::Reject, _) => Verdict::Goto(REJECT.to_owned()),
-        (Denial::Drop, _) => Verdict::Drop,
-        // Back to the next layer: from a chain of its own by not returning to it, from among others' rules by returning.
-        (Denial::Audit, _) if layer.otherwise == Otherwise::Continue => Verdict::Jump(audit_chain(&chain_name(layer))),
-        (Denial::Audit, _) => Verdict::Goto(audit_chain(&chain_name(layer))),
+/// What denying comes to.
+fn refusal(denial: Denial) -> Verdict {
+    match denial {
+        Denial::Reject => Verdict::Goto(REJECT.to_owned()),
+        Denial::Drop | Denial::Audit => Verdict::Drop,
     }
+}
+
+fn refusal_chain(direction: Direction, denial: Denial) -> String {
+    let word = match denial {
+        Denial::Reject => "reject",
+        Denial::Drop | Denial::Audit => "drop",
+    };
+    format!("{direction}_{word}")
 }
 
 /// Whether the same rule serves both families.

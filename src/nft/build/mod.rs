@@ -10,10 +10,12 @@
 //!          accept                                      input    as output, with iif lo and jump ingress
 //!
 //! tracked  established: accept; related ICMP errors: accept; invalid: drop; [policies: TCP without a SYN: drop]
-//! egress   what is always denied: goto reject_packet; [a part of it is opened: jump egress_always instead]
+//! egress   what is always denied: goto egress_reject; [a part of it is opened: jump egress_always instead]
 //!          [policies: jump to the first tier, see the module policies]
 //!          jump egress_baseline
-//!          the last layer's own rules: denying entries: goto reject_packet; allowing entries: return; goto reject_packet
+//!          the last layer's own rules: denying entries: goto egress_reject; allowing entries: return; goto egress_reject
+//!
+//! egress_reject, egress_drop, ...: remember who was meant, then goto reject_packet, or drop
 //! ```
 //!
 //! Beside it stands a table of family netdev, for what the hooks of the IP stack never see: [`guard`](guard()).
@@ -72,6 +74,12 @@ const NDISC_NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const AUDIT_SIZE: u32 = 4096;
 const AUDIT_TIMEOUT_S: u32 = 86_400;
 
+/// How many denied destinations, or sources, are remembered per family and direction, and for how long: what `inspect` says
+/// was tried lately. A hash of dynamic elements has its buckets from the beginning, eight bytes and a third for each.
+pub const DENIED_SIZE: u32 = 512;
+/// See [`DENIED_SIZE`].
+pub const DENIED_TIMEOUT_S: u32 = 3600;
+
 const TRACKED: &str = "tracked";
 const REJECT: &str = "reject_packet";
 
@@ -82,8 +90,7 @@ const REJECT: &str = "reject_packet";
 /// [`MAX_TABLE_RULES`] or [`MAX_ELEMENTS`].
 /// [`Cause::Internal`] where a group's member has a port and the group a service, or neither.
 pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
-    let mut builder =
-        Builder { families: filter.families(), sets: Vec::new(), chains: Vec::new(), transports: Vec::new() };
+    let mut builder = Builder { remembers: true, ..Builder::new(filter.families()) };
     let hooks = [
         (Hook::Output, &[Direction::Egress][..]),
         (Hook::Input, &[Direction::Ingress][..]),
@@ -98,6 +105,7 @@ pub fn build(filter: &Filter, comment: String) -> Result<Table, Failure> {
         for direction in Direction::BOTH {
             builder.direction(filter, direction)?;
         }
+        builder.refusals();
         if denials(filter).any(|(_, denial)| denial == Denial::Reject) {
             builder.reject();
         }
@@ -139,6 +147,8 @@ struct Builder {
     chains: Vec<Chain>,
     /// Which groups of transports have their `meta l4proto` set.
     transports: Vec<&'static [Transport]>,
+    /// Whether what is denied is remembered.
+    remembers: bool,
 }
 
 fn rule(matches: Vec<Match>, verdict: Verdict, comment: &str) -> Rule {
@@ -180,6 +190,10 @@ fn mid_stream(filter: &Filter) -> Option<Rule> {
 }
 
 impl Builder {
+    fn new(families: &'static [Family]) -> Builder {
+        Builder { families, sets: Vec::new(), chains: Vec::new(), transports: Vec::new(), remembers: false }
+    }
+
     fn base_chain(&mut self, filter: &Filter, hook: Hook, directions: &[Direction], layered: bool) {
         let mut rules = Vec::new();
         let ipv6_off = || rule(vec![Match::Family(Family::V6)], Verdict::Drop, "IPv6 is off");

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! egress          jump egress_admin
-//! egress_admin    who is accepted: return; who is denied: drop; who passes: goto egress_network
+//! egress_admin    who is accepted: return; who is denied: goto egress_drop; who passes: goto egress_network
 //!                 goto egress_network
-//! egress_network  who is accepted: return; drop
+//! egress_network  who is accepted: return; goto egress_drop
 //! ```
 //!
 //! A tier is reached by goto, so returning from any of them is returning to `egress`, which asks the next layer: a policy
 //! that accepts ends the tiers and skips no list. In `mode: audit` a denial remembers the packet on the same way.
 
 use super::layers::{audit_chain, cite};
-use super::{Builder, REJECT, counted, peer_side, rule};
+use super::{Builder, counted, peer_side, rule};
 use crate::error::Failure;
 use crate::net::{Direction, Family, PortRange, Service};
 use crate::nft::filter::{Denial, Group, Otherwise, PolicyLayer, Ruling, Run, Tier};
@@ -48,8 +48,7 @@ impl Builder {
             let verdicts = Verdicts {
                 accept: Verdict::Return,
                 deny: match policy.denial {
-                    Denial::Reject => Verdict::Goto(REJECT.to_owned()),
-                    Denial::Drop => Verdict::Drop,
+                    Denial::Reject | Denial::Drop => self.refused(direction, policy.denial),
                     Denial::Audit => Verdict::Goto(audit_chain(&layer)),
                 },
                 pass: next.map_or(Verdict::Return, Verdict::Goto),

@@ -13,7 +13,7 @@ use super::attr::{Header, Writer};
 use super::delta::Delta;
 use super::held::{Held, HeldChain, HeldRule, HeldSet, RawElement, nfproto};
 use super::uapi::*;
-use crate::nft::ruleset::{Set, TABLE, Table, TableFamily};
+use crate::nft::ruleset::{GC_INTERVAL_S, Set, TABLE, Table, TableFamily};
 use crate::nft::text::comment;
 
 /// How a batch begins.
@@ -296,6 +296,7 @@ fn write_set(w: &mut Writer, table: &str, set: &Set, held: &HeldSet, id: u32) {
     w.u32(NFTA_SET_ID, id);
     if shape.timeout_ms > 0 {
         w.u64(NFTA_SET_TIMEOUT, shape.timeout_ms);
+        w.u32(NFTA_SET_GC_INTERVAL, GC_INTERVAL_S * 1000);
     }
     let ranged_concat = shape.flags & NFT_SET_CONCAT != 0;
     if shape.size > 0 || ranged_concat {

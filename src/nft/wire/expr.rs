@@ -101,6 +101,13 @@ pub enum Expr {
         /// Milliseconds; 0 is the set's own.
         timeout_ms: u64,
     },
+    /// `dynset delete`.
+    Delete {
+        /// The set.
+        set: String,
+        /// Register of the key.
+        sreg: u32,
+    },
     /// `exthdr load len @ type + offset => reg`, of an IPv6 extension header.
     Exthdr {
         /// Its protocol number.
@@ -130,7 +137,7 @@ impl Expr {
             Expr::Load { .. } | Expr::Verdict { .. } => "immediate",
             Expr::Counter => "counter",
             Expr::Reject { .. } => "reject",
-            Expr::Update { .. } => "dynset",
+            Expr::Update { .. } | Expr::Delete { .. } => "dynset",
             Expr::Exthdr { .. } => "exthdr",
             Expr::Foreign(name) => name,
         }
@@ -215,6 +222,11 @@ impl Expr {
                     w.u64(NFTA_DYNSET_TIMEOUT, *timeout_ms);
                 }
             }
+            Expr::Delete { set, sreg } => {
+                w.str(NFTA_DYNSET_SET_NAME, set);
+                w.u32(NFTA_DYNSET_SREG_KEY, *sreg);
+                w.u32(NFTA_DYNSET_OP, NFT_DYNSET_OP_DELETE);
+            }
         }
     }
 
@@ -285,16 +297,20 @@ impl Expr {
                 // The kernel does not dump a code for resets.
                 code: data.find(NFTA_REJECT_ICMP_CODE).and_then(|a| a.value.first().copied()).unwrap_or(0),
             },
-            // A flag would invert it or hang an expression on each element.
-            "dynset" if number(NFTA_DYNSET_OP) == Some(NFT_DYNSET_OP_UPDATE) => {
+            "dynset" => {
+                // A flag would invert it or hang an expression on each element.
                 let more = [NFTA_DYNSET_SREG_DATA, NFTA_DYNSET_EXPR, NFTA_DYNSET_EXPRESSIONS];
                 let timeout_ms = data.find(NFTA_DYNSET_TIMEOUT).and_then(|attr| attr.u64()).unwrap_or(0);
                 let inverted = number(NFTA_DYNSET_FLAGS).is_some_and(|flags| flags != 0);
                 if inverted || more.iter().any(|kind| data.find(*kind).is_some()) {
                     return None;
                 }
-                let sreg = canonical(number(NFTA_DYNSET_SREG_KEY)?);
-                Expr::Update { set: text(NFTA_DYNSET_SET_NAME)?, sreg, timeout_ms }
+                let (set, sreg) = (text(NFTA_DYNSET_SET_NAME)?, canonical(number(NFTA_DYNSET_SREG_KEY)?));
+                match number(NFTA_DYNSET_OP)? {
+                    NFT_DYNSET_OP_UPDATE => Expr::Update { set, sreg, timeout_ms },
+                    NFT_DYNSET_OP_DELETE if timeout_ms == 0 => Expr::Delete { set, sreg },
+                    _ => return None,
+                }
             }
             "exthdr" => {
                 // Flags and operations ask for presence, or for options of TCP, IPv4 and SCTP.

@@ -203,6 +203,11 @@ impl Held {
         self.chains.iter().filter_map(|chain| chain.base.as_ref()).flat_map(|base| &base.devices).map(String::as_str)
     }
 
+    /// Whether every chain is unhooked (`NFT_TABLE_F_DORMANT`).
+    pub fn is_dormant(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
     /// The table's comment, if there is a table.
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()

@@ -236,9 +236,39 @@ impl Lowering {
                 self.flow_key(*side, *family, *ports);
                 self.lookup(set);
             }
-            Match::KnownInner(family, set) => {
-                self.inner_flow_key(*family);
+            Match::KnownInner { family, ports, fragment, set } => {
+                self.inner_flow_key(*family, *ports, *fragment);
                 self.lookup(set);
+            }
+            Match::TcpOpensOrResets => {
+                self.protocol(IPPROTO_TCP);
+                self.load(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_OFFSET, 1, NFT_REG_1);
+                self.any_bit(&[TH_SYN | TH_RST]);
+            }
+            // struct arphdr: ar_hrd, ar_pro, ar_hln, ar_pln.
+            Match::ArpOfIpv4 => {
+                self.load(NFT_PAYLOAD_NETWORK_HEADER, 0, 6, NFT_REG_1);
+                self.equals(&[0, ARPHRD_ETHER, 8, 0, 6, 4]);
+            }
+            Match::ArpSenderIn(set) => {
+                self.load(NFT_PAYLOAD_NETWORK_HEADER, ARP_SENDER, 4, NFT_REG_1);
+                self.lookup(set);
+            }
+            Match::ArpProbe => {
+                self.load(NFT_PAYLOAD_NETWORK_HEADER, 6, 2, NFT_REG_1);
+                self.equals(&[0, ARPOP_REQUEST]);
+                self.load(NFT_PAYLOAD_NETWORK_HEADER, ARP_SENDER, 4, NFT_REG_1);
+                self.equals(&[0; 4]);
+            }
+            Match::NeighbourTargetIn(set) => {
+                self.guard(Family::V6);
+                self.load(NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16, NFT_REG_1);
+                self.lookup(set);
+            }
+            // A byte that is not there ends the rule (`nft_payload_eval`), and any other is 0 at least.
+            Match::LongerThan(bytes) => {
+                self.load(NFT_PAYLOAD_NETWORK_HEADER, *bytes, 1, NFT_REG_1);
+                self.push(Expr::Cmp { op: NFT_CMP_GTE, sreg: NFT_REG_1, data: vec![0] });
             }
             Match::Address(side, family, range) => self.address(*side, *family, *range),
             Match::AddressIn(side, family, set) => {
@@ -275,6 +305,10 @@ impl Lowering {
             Statement::RememberFlow { side, family, ports, set, timeout_s } => {
                 self.flow_key(*side, *family, *ports);
                 self.update(set, u64::from(*timeout_s) * 1000);
+            }
+            Statement::ForgetFlow { side, family, ports, set } => {
+                self.flow_key(*side, *family, *ports);
+                self.push(Expr::Delete { set: set.to_owned(), sreg: NFT_REG_1 });
             }
             Statement::RememberFragment(side, family, set) => {
                 self.fragment_key(*side, *family);
@@ -340,24 +374,46 @@ impl Lowering {
     }
 
     /// The same of the packet that an ICMP error cites behind its own eight bytes. The container sent it, so the peer is its
-    /// destination. An IPv4 header with options is no match.
-    fn inner_flow_key(&mut self, family: Family) {
+    /// destination. An IPv4 header with options is no match, nor is an IPv6 one with other extensions than a fragment's.
+    fn inner_flow_key(&mut self, family: Family, ports: bool, fragment: bool) {
         const INNER: u32 = 8;
-        let (address, protocol, ports) = match family {
-            Family::V4 => (INNER + 16, INNER + 9, INNER + 20),
-            Family::V6 => (INNER + 24, INNER + 6, INNER + 40),
-        };
+        /// `struct ipv6hdr` and `struct frag_hdr`.
+        const IPV6: u32 = 40;
+        const FRAGMENT: u32 = 8;
         let th = NFT_PAYLOAD_TRANSPORT_HEADER;
-        if family == Family::V4 {
-            self.load(th, INNER, 1, NFT_REG_1);
-            self.equals(&[0x45]);
+        let next_header = INNER + 6;
+        let (address, protocol, at) = match (family, fragment) {
+            (Family::V4, _) => (INNER + 16, INNER + 9, INNER + 20),
+            (Family::V6, false) => (INNER + 24, next_header, INNER + IPV6),
+            (Family::V6, true) => (INNER + 24, INNER + IPV6, INNER + IPV6 + FRAGMENT),
+        };
+        match (family, fragment) {
+            (Family::V4, _) => {
+                self.load(th, INNER, 1, NFT_REG_1);
+                self.equals(&[0x45]);
+            }
+            (Family::V6, false) => {}
+            (Family::V6, true) => {
+                self.load(th, next_header, 1, NFT_REG_1);
+                self.equals(&[IPPROTO_FRAGMENT]);
+            }
         }
         self.load(th, address, u32::from(family.bits() / 8), NFT_REG_1);
         self.load(th, protocol, 1, behind(family, 0));
-        self.load(th, ports + 2, 2, behind(family, 1));
-        self.load(th, ports, 2, behind(family, 2));
+        for (n, offset) in [(1, at + 2), (2, at)] {
+            if ports {
+                self.load(th, offset, 2, behind(family, n));
+            } else {
+                self.push(Expr::Load { dreg: behind(family, n), data: vec![0; 2] });
+            }
+        }
     }
 }
+
+/// `ARPHRD_ETHER`, `ARPOP_REQUEST` (include/uapi/linux/if_arp.h), and where the sender's address is behind that of its hardware.
+const ARPHRD_ETHER: u8 = 1;
+const ARPOP_REQUEST: u8 = 1;
+const ARP_SENDER: u32 = 14;
 
 /// The register of the n-th field behind an address, under the number the kernel dumps it with.
 const fn behind(family: Family, n: u32) -> u32 {

@@ -128,6 +128,11 @@ impl Raising {
                 let timeout = if *timeout_ms > 0 { format!(" timeout {}s", timeout_ms / 1000) } else { String::new() };
                 self.say(format!("update @{set} {{ {}{timeout} }}", key.0));
             }
+            Expr::Delete { set, sreg } => {
+                let key = self.key(*sreg);
+                self.implied(&key.1);
+                self.say(format!("delete @{set} {{ {} }}", key.0));
+            }
             Expr::Counter => self.say("counter"),
             Expr::Verdict { code, chain } => {
                 let to = chain.as_deref().unwrap_or("<nowhere>");
@@ -421,6 +426,8 @@ mod tests {
             vec![Match::Icmpv6Type(133, 136), Match::HopLimit(255)],
             vec![Match::UserSocket],
             vec![Match::MidStream],
+            vec![Match::TcpEnds],
+            vec![Match::TcpOpensOrResets],
             vec![v4("10.0.0.0/8")],
             vec![v4("10.128.0.0/9"), Match::Protocol(6), Match::Port(ports(1, 2))],
             vec![v4("192.0.2.7/32")],
@@ -444,6 +451,8 @@ mod tests {
     fn every_statement_and_verdict_comes_back() {
         for family in [Family::V4, Family::V6] {
             for ports in [true, false] {
+                let forget = Statement::ForgetFlow { side: Side::Source, family, ports, set: "seen".into() };
+                comes_back(vec![Match::Protocol(6)], vec![forget], Some(Verdict::Accept));
                 let remember = Statement::Remember { side: Side::Destination, family, ports, set: "seen".into() };
                 comes_back(vec![Match::Protocol(6)], vec![remember, Statement::Count], Some(Verdict::Reject));
             }

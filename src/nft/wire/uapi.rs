@@ -80,6 +80,7 @@ pub const NFTA_SET_KEY_LEN: u16 = 5;
 pub const NFTA_SET_DESC: u16 = 9;
 pub const NFTA_SET_ID: u16 = 10;
 pub const NFTA_SET_TIMEOUT: u16 = 11;
+pub const NFTA_SET_GC_INTERVAL: u16 = 12;
 pub const NFTA_SET_DESC_SIZE: u16 = 1;
 pub const NFTA_SET_DESC_CONCAT: u16 = 2;
 pub const NFTA_SET_FIELD_LEN: u16 = 1;
@@ -187,6 +188,7 @@ pub const NFTA_DYNSET_EXPR: u16 = 7;
 pub const NFTA_DYNSET_FLAGS: u16 = 9;
 pub const NFTA_DYNSET_EXPRESSIONS: u16 = 10;
 pub const NFT_DYNSET_OP_UPDATE: u32 = 1;
+pub const NFT_DYNSET_OP_DELETE: u32 = 2;
 
 /// RFC 9293, 3.1; the names of netinet/tcp.h.
 pub const IPPROTO_TCP: u8 = 6;

@@ -11,10 +11,12 @@ pub enum Gap {
     Privileged,
     /// A capability over the host's kernel.
     HostCapabilities,
-    /// `CAP_NET_ADMIN`, which the admin allows.
+    /// `CAP_NET_ADMIN`, and nothing at the host's side.
     NetAdmin,
-    /// `CAP_NET_RAW`, which is held.
+    /// `CAP_NET_RAW`, which is held, and packet sockets send nothing that others do not.
     RawSockets,
+    /// `CAP_NET_RAW` without the guard.
+    PacketSockets,
     /// AF_XDP sockets.
     AfXdp,
     /// AF_VSOCK sockets.
@@ -45,7 +47,7 @@ pub enum Gap {
 
 impl Gap {
     /// All of them, the gravest first.
-    pub const ALL: [Gap; 19] = [
+    pub const ALL: [Gap; 20] = [
         Gap::BundleMissing,
         Gap::HostNetwork,
         Gap::Privileged,
@@ -57,6 +59,7 @@ impl Gap {
         Gap::Rdma,
         Gap::HostPid,
         Gap::SharedPid,
+        Gap::PacketSockets,
         Gap::AfXdp,
         Gap::IoUring,
         Gap::AfVsock,
@@ -76,6 +79,7 @@ impl Gap {
             Gap::HostCapabilities => "host-capabilities",
             Gap::NetAdmin => "net-admin",
             Gap::RawSockets => "raw-sockets",
+            Gap::PacketSockets => "packet-sockets",
             Gap::AfXdp => "af-xdp",
             Gap::AfVsock => "af-vsock",
             Gap::IoUring => "io-uring",
@@ -99,8 +103,13 @@ impl Gap {
             Gap::HostNetwork => "give the container a network of its own",
             Gap::Privileged => "run it without --privileged, and name the capabilities and devices it needs",
             Gap::HostCapabilities => "drop them, or run the container in a user namespace",
-            Gap::NetAdmin => "drop it, or take `net-admin: allow` out of the configuration file",
+            Gap::NetAdmin => {
+                "drop it, or take `net-admin: allow` out of the configuration file, and create the container anew"
+            }
             Gap::RawSockets => "nothing has to be done; drop CAP_NET_RAW where nobody pings from inside",
+            Gap::PacketSockets => {
+                "take `net-raw: allow` out of the configuration file and run `netlatch reload`, or drop CAP_NET_RAW"
+            }
             Gap::AfXdp => "drop CAP_NET_RAW, or deny family 44 as for af-vsock",
             Gap::AfVsock => {
                 "deny family 40 by AppArmor or SELinux; or by a seccomp profile without 32-bit architectures, by \
@@ -128,6 +137,7 @@ impl Gap {
             Gap::Privileged
             | Gap::HostCapabilities
             | Gap::NetAdmin
+            | Gap::PacketSockets
             | Gap::AfXdp
             | Gap::EngineSocket
             | Gap::UnixSockets

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::oci::Requests;
+use crate::plan::{Facts, rules};
 use crate::settings::Config;
 
 /// What `runc spec` writes (1.1.5), as far as it matters here.
@@ -139,8 +140,14 @@ fn of(config: &Value) -> Vec<NotCovered> {
 
 fn under(config: &Value, settings: &str) -> Vec<NotCovered> {
     let bundle = Bundle::parse("config.json", config.to_string().as_bytes()).unwrap();
-    let settings = Config::parse("c.yaml", settings.as_bytes()).unwrap();
-    uncovered(Some(&bundle), &Settings::decide(Some(settings), Requests::default()).unwrap())
+    uncovered(Some(&bundle), &against(settings))
+}
+
+fn against(settings: &str) -> Against {
+    let settings = Config::parse("c.yaml", format!("{settings}egress: none\n").as_bytes()).unwrap();
+    let settings = Settings::decide(Some(settings), Requests::default()).unwrap();
+    let rules = rules(&settings, &Facts::default(), None).unwrap();
+    Against::planned(&settings, rules.table.as_ref(), rules.filter.as_ref())
 }
 
 fn names(config: &Value) -> Vec<&'static str> {
@@ -197,8 +204,7 @@ fn privileged_is_one_line_whatever_it_consists_of() {
 
 #[test]
 fn a_missing_bundle_is_said_to_be_missing() {
-    let settings = Settings::decide(None, Requests::default()).unwrap();
-    let said = uncovered(None, &settings);
+    let said = uncovered(None, &against(""));
     assert_eq!(
         said.iter().map(|one| (one.gap, one.place.as_str())).collect::<Vec<_>>(),
         [(Gap::BundleMissing, "config.json")]
@@ -260,6 +266,21 @@ fn raw_sockets_are_held_and_af_xdp_is_not() {
     assert!(said[0].what.contains("AF_XDP and AF_VSOCK"), "{}", said[0].what);
     let rings = rule(json!(["io_uring_setup"]), json!([]));
     assert_eq!(names(&and(without_xdp, "/linux/seccomp/syscalls", &[rings])), ["raw-sockets"]);
+}
+
+#[test]
+fn packet_sockets_are_held_by_the_guard_and_by_nothing_else() {
+    let config = holding(runc_spec(), &["CAP_NET_RAW"]);
+    let first =
+        |settings: &str| under(&config, settings).into_iter().find(|one| one.what.contains("AF_PACKET")).unwrap();
+    let without = first("net-raw: allow\n");
+    assert_eq!((without.gap, without.gap.weight()), (Gap::PacketSockets, Weight::Grave));
+    assert!(without.what.contains("pass every rule") && !without.gap.remedy().contains("nothing has to be done"));
+    // Where no egress is denied, and where it is only looked at, there is nothing to pass.
+    for settings in ["net-raw: allow\nmode: audit\n", "mode: audit\n"] {
+        let free = first(settings);
+        assert!(free.gap == Gap::RawSockets && free.what.contains("no egress is denied"), "{}", free.what);
+    }
 }
 
 #[test]

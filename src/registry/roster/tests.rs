@@ -218,10 +218,11 @@ fn the_first_reader_makes_the_roster_from_the_records() {
     assert_eq!(subject.identity.namespace_labels.get("team").map(String::as_str), Some("x"));
     assert_eq!(asked.into_inner(), ["shop", "shop"]);
     // Records of the dead go; what cannot be read stays for whoever wants to look.
-    let mut kept: Vec<_> = place.registry.records().unwrap().into_iter().map(|record| record.id).collect();
+    let mut kept: Vec<_> = place.registry.records().unwrap().read.into_iter().map(|record| record.id).collect();
     kept.sort_unstable();
     assert_eq!(kept, ["a", "older"]);
     assert!(place.registry.dir.join("containers/garbage.json").exists());
+    assert_eq!(place.registry.records().unwrap().damaged, ["garbage"]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn record(registry: &Registry, run: &Path, content: &[u8]) {
         record.id = "c".into();
         registry.put(&record).expect("a record");
         assert_eq!(registry.record("c").as_ref(), Some(&record));
-        assert_eq!(registry.records().expect("a folder"), [record]);
+        assert_eq!(registry.records().expect("a folder").read, [record]);
     }
     let _ = registry.who_runs(|_| Labels::new());
     registry.forget("c").expect("forgotten");
@@ -85,9 +85,9 @@ fn fault(registry: &Registry, run: &Path, content: &[u8]) {
     fs::create_dir(run.join("errors")).expect("a directory");
     fs::write(run.join("errors/c.json"), content).expect("a file");
     assert_eq!(registry.fault(None), registry.fault(Some("c")));
-    if let Some(mut fault) = registry.fault(Some("c")) {
+    if let Ok(Some(mut fault)) = registry.fault(Some("c")) {
         fault.id = "c".into();
         registry.put_fault(&fault).expect("kept");
-        assert_eq!(registry.fault(Some("c")), Some(fault));
+        assert_eq!(registry.fault(Some("c")), Ok(Some(fault)));
     }
 }
