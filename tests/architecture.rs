@@ -240,8 +240,9 @@ fn unsafe_code_stands_in_main_alone() {
 
 #[test]
 fn no_other_program_is_called() {
-    // nft, ip and sysctl are judges in tests; the hook has no PATH to find them by.
-    for line in lines() {
+    // nft, ip and sysctl are judges in tests; the hook has no PATH to find them by. `doctor`, which no runtime calls, asks
+    // runtimes and engines what they are.
+    for line in lines().iter().filter(|line| !line.place.starts_with("src/cli/doctor/program.rs:")) {
         for call in ["process::Command", "Command::new", "execv", "posix_spawn"] {
             assert!(!line.code.contains(call), "{}: {call}", line.place);
         }

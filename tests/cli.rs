@@ -518,7 +518,7 @@ fn help_man_page_and_readme_show_the_exit_codes_of_the_table() {
         row(0, "done", ""),
         row(
             1,
-            "check: something was found; inspect: no such container runs; last-error: nothing is recorded; install, uninstall: something was left alone",
+            "check: something was found; inspect: no such container runs; last-error: nothing is recorded; install, uninstall: something was left alone; doctor, verify: something is wrong",
             "",
         ),
     ];

@@ -272,3 +272,38 @@ fn podman_calls_the_hook_for_every_container_with_the_other_set() {
     podman.remove("bare");
     assert_eq!(podman.known(), 0, "poststop was called");
 }
+
+#[test]
+#[ignore = "needs podman and runc"]
+fn podman_containers_without_the_hook_are_named() {
+    let podman = Podman::new("annotated");
+    for (name, annotation) in [("bare", "io.example.egress=none"), ("locked", "io.netlatch.egress=none")] {
+        let output = podman.init(name, &[annotation]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    // A folder that is not there is passed over in silence.
+    fs::rename(podman.path("hooks.d"), podman.path("elsewhere")).expect("another name");
+    let output = podman.init("missed", &["io.netlatch.egress=none"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut command = Command::new(binary());
+    command
+        .args(["verify", "--all", "--json", "--state-dir"])
+        .arg(format!("storage={}", podman.path("runroot").display()));
+    command.arg("--config").arg(podman.path("netlatch.yaml")).arg("--run-dir").arg(podman.path("run"));
+    // The bundle is below --root, which podman tells runc, and nobody else.
+    let verified = command.arg("--state-dir").arg("runc=/run/runc").output().expect("netlatch runs");
+    let report: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    let ids = ["bare", "locked", "missed"].map(|name| {
+        let id = podman.run(&["inspect", "--format", "{{.ID}}", name], b"").stdout;
+        String::from_utf8(id).expect("UTF-8").trim().to_owned()
+    });
+    let state = |id: &String| {
+        let all = report["containers"].as_array().expect("a list");
+        all.iter().find(|one| one["id"] == **id).map(|one| one["state"].clone())
+    };
+    let states = ids.each_ref().map(state);
+    // First, so that nothing is left where these are others.
+    ["bare", "locked", "missed"].iter().for_each(|name| podman.remove(name));
+    assert_eq!(states, ["without netlatch", "as recorded", "unprotected"].map(|word| Some(json!(word))), "{report:#}");
+    assert_eq!(verified.status.code(), Some(1));
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{Outcome, check, explain, inspect, install, last_error, plan, print, reach, reload};
+use super::{Outcome, check, doctor, explain, inspect, install, last_error, plan, print, reach, reload, verify};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -92,6 +92,12 @@ enum Command {
     /// Show what the kernel holds of a container now, what it has denied, and what no rule covers
     #[command(after_help = inspect::HELP)]
     Inspect(inspect::Question),
+    /// Compare the kernel with what containers started with, and name those that run without
+    #[command(after_help = verify::HELP)]
+    Verify(verify::Question),
+    /// Look for what keeps containers from coming through the hook on this machine, and say what to do
+    #[command(after_help = doctor::HELP)]
+    Doctor(doctor::Question),
     /// Print why the last start failed
     #[command(name = "last-error")]
     LastError {
@@ -131,7 +137,7 @@ struct StageOptions {
 fn exits() -> String {
     let rows = EXITS.iter().chain([&EXIT_INTERNAL]).map(|exit| format!("  {}  {}\n", exit.code, exit.meaning));
     format!(
-        "Exit codes:\n   0  done\n   1  check: something was found; inspect: no such container runs; last-error: nothing is recorded; install, uninstall: something was left alone\n{}",
+        "Exit codes:\n   0  done\n   1  check: something was found; inspect: no such container runs; last-error: nothing is recorded; install, uninstall: something was left alone; doctor, verify: something is wrong\n{}",
         rows.collect::<String>()
     )
 }
@@ -165,6 +171,8 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         Command::Explain(question) => explain::run(&question),
         Command::Reload { config, run_dir } => reload::run(config, &run_dir),
         Command::Inspect(question) => inspect::run(&question),
+        Command::Verify(question) => verify::run(&question),
+        Command::Doctor(question) => doctor::run(&question),
         Command::LastError { id, run_dir } => last_error::run(&run_dir, id.as_deref()),
         Command::Install(wanted) => install::install(wanted),
         Command::Uninstall(wanted) => install::uninstall(wanted),

@@ -3,6 +3,7 @@
 mod among;
 mod args;
 mod check;
+pub mod doctor;
 mod explain;
 pub mod hook;
 mod host_side;
@@ -14,6 +15,7 @@ mod peers;
 mod plan;
 pub mod reach;
 mod reload;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod capability;
 pub mod checkpoint;
 pub mod conntrack;
+pub mod features;
 pub mod files;
 pub mod host_end;
 pub mod link;

@@ -242,6 +242,14 @@ fn sysctls(settings: &Settings, facts: &Facts) -> Result<(Vec<Write>, Vec<LeftAl
     Ok((ipv6.into_iter().chain(devconf).chain(named).collect(), carried.left_alone))
 }
 
+/// The sysctls that a plan brings about, in their order: what a running container's are held against.
+///
+/// # Errors
+/// [`Cause::Contradiction`], as [`plan`].
+pub fn sysctl_writes(settings: &Settings, facts: &Facts) -> Result<Vec<Write>, Failure> {
+    sysctls(settings, facts).map(|(writes, _)| writes)
+}
+
 /// The part of a plan that can be brought about again while the container runs: `netlatch reload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {

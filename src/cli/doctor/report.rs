@@ -1,0 +1,165 @@
+//! Questions and what was found, for people and for programs.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::printable;
+
+/// What a question came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    /// There is nothing to ask: what it is about is not here.
+    NotApplicable,
+    /// As it should be.
+    Ok,
+    /// It works, and something may not be as it is meant.
+    Warning,
+    /// Containers start unprotected, or do not start.
+    Problem,
+}
+
+impl Verdict {
+    const fn word(self) -> &'static str {
+        match self {
+            Verdict::NotApplicable => "not-applicable",
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "problem",
+        }
+    }
+
+    /// As the column of the text has it.
+    const fn column(self) -> &'static str {
+        match self {
+            Verdict::NotApplicable => "-",
+            Verdict::Ok => "ok",
+            Verdict::Warning => "WARNING",
+            Verdict::Problem => "PROBLEM",
+        }
+    }
+}
+
+/// What questions are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Group {
+    Kernel,
+    Capabilities,
+    Runtimes,
+    Engines,
+    HookFiles,
+    Configuration,
+}
+
+impl Group {
+    const ALL: [Group; 6] =
+        [Group::Kernel, Group::Capabilities, Group::Runtimes, Group::Engines, Group::HookFiles, Group::Configuration];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Group::Kernel => "kernel",
+            Group::Capabilities => "capabilities",
+            Group::Runtimes => "runtimes",
+            Group::Engines => "engines",
+            Group::HookFiles => "hook files",
+            Group::Configuration => "configuration",
+        }
+    }
+}
+
+/// A question, a finding, a remedy.
+#[derive(Clone, Debug)]
+pub(super) struct Check {
+    group: Group,
+    question: String,
+    pub(super) verdict: Verdict,
+    finding: String,
+    /// Empty where there is nothing to do.
+    remedy: String,
+    /// The file it was found in.
+    file: Option<String>,
+}
+
+/// Everything that was asked.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) checks: Vec<Check>,
+}
+
+impl Report {
+    fn put(&mut self, group: Group, verdict: Verdict, question: &str, finding: impl Into<String>, remedy: &str) {
+        let (question, remedy, finding) = (question.to_owned(), remedy.to_owned(), finding.into());
+        self.checks.push(Check { group, question, verdict, finding, remedy, file: None });
+    }
+
+    pub(super) fn ok(&mut self, group: Group, question: &str, finding: impl Into<String>) {
+        self.put(group, Verdict::Ok, question, finding, "");
+    }
+
+    pub(super) fn not_applicable(&mut self, group: Group, question: &str, finding: impl Into<String>) {
+        self.put(group, Verdict::NotApplicable, question, finding, "");
+    }
+
+    pub(super) fn warning(&mut self, group: Group, question: &str, finding: impl Into<String>, remedy: &str) {
+        self.put(group, Verdict::Warning, question, finding, remedy);
+    }
+
+    pub(super) fn problem(&mut self, group: Group, question: &str, finding: impl Into<String>, remedy: &str) {
+        self.put(group, Verdict::Problem, question, finding, remedy);
+    }
+
+    /// Says where the last finding was found.
+    pub(super) fn found_in(&mut self, file: impl Into<String>) {
+        if let Some(last) = self.checks.last_mut() {
+            last.file = Some(file.into());
+        }
+    }
+
+    /// The worst that was found.
+    pub(super) fn worst(&self) -> Verdict {
+        self.checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::NotApplicable)
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        self.checks.iter().filter(|check| check.verdict == verdict).count()
+    }
+
+    /// For people: what is wrong last, where the eye is.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let width = self.checks.iter().map(|check| check.question.chars().count()).max().unwrap_or(0).min(40);
+        for group in Group::ALL {
+            let _ = writeln!(text, "{}", group.name());
+            for check in self.checks.iter().filter(|check| check.group == group) {
+                let (question, finding) = (printable::line(&check.question), printable::line(&check.finding));
+                let _ = writeln!(text, "  {:<8} {question:<width$}  {finding}", check.verdict.column());
+                if let Some(file) = &check.file {
+                    let _ = writeln!(text, "  {:<8} in {}", "", printable::line(file));
+                }
+                if !check.remedy.is_empty() {
+                    let _ = writeln!(text, "  {:<8} => {}", "", printable::line(&check.remedy));
+                }
+            }
+        }
+        let (problems, warnings) = (self.count(Verdict::Problem), self.count(Verdict::Warning));
+        let noun = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+        let _ = writeln!(text, "{}, {}", noun(problems, "problem"), noun(warnings, "warning"));
+        text
+    }
+
+    /// For programs.
+    pub(super) fn json(&self) -> Value {
+        let check = |check: &Check| {
+            let Check { group, question, verdict, finding, remedy, file } = check;
+            json!({
+                "group": group.name(), "question": question, "verdict": verdict.word(), "finding": finding,
+                "remedy": (!remedy.is_empty()).then_some(remedy), "file": file,
+            })
+        };
+        json!({
+            "problems": self.count(Verdict::Problem),
+            "warnings": self.count(Verdict::Warning),
+            "checks": self.checks.iter().map(check).collect::<Vec<_>>(),
+        })
+    }
+}
