@@ -24,7 +24,8 @@ struct Scene {
     engine: Engine,
     container: Container,
     namespace: Namespace,
-    _peer: Namespace,
+    /// Who runs already, with its namespace.
+    other: (Container, Namespace),
 }
 
 const POLICY: &str = "
@@ -47,13 +48,10 @@ impl Scene {
         }
         let of = |namespace| Container::of(namespace).with("namespace", "shop").with("labels", "app=web");
         let (container, other) = (of(&namespace), of(&peer));
-        let scene = Scene { engine, container, namespace, _peer: peer };
-        let output = run_with_input(
-            &mut scene.engine.command("createRuntime"),
-            other.state(Dialect::Runc).to_string().as_bytes(),
-        );
+        let output =
+            run_with_input(&mut engine.command("createRuntime"), other.state(Dialect::Runc).to_string().as_bytes());
         assert!(output.status.success(), "{}", said(&output));
-        scene
+        Scene { engine, container, namespace, other: (other, peer) }
     }
 
     fn state(&self, stage: &str) -> String {
@@ -232,7 +230,8 @@ fn as_the_hosts_root_nothing_below_the_containers_root_is_opened_and_nothing_is_
         "/proc/PID/stat",
         "/",
     ];
-    let below = [scene.engine.path().to_owned(), bundle.join("config.json"), scene.engine.run_dir()];
+    let others = scene.other.0.bundle().join("config.json");
+    let below = [scene.engine.path().to_owned(), bundle.join("config.json"), others, scene.engine.run_dir()];
     let on_the_way = |path: &str| below.iter().any(|known| known.starts_with(path));
     for stage in ALL {
         let mut state: Value = serde_json::from_str(&scene.state(stage)).expect("JSON");
@@ -494,10 +493,11 @@ fn the_environment_changes_nothing() {
             let output = run_with_input(&mut command, scene.state(stage).as_bytes());
             assert!(output.status.success() && output.stderr.is_empty(), "{stage}: {}", said(&output));
             let place = scene.engine.path().to_string_lossy().replace('/', "");
-            let bundle = scene.container.bundle().to_string_lossy().replace('/', "");
+            let [bundle, others] =
+                [&scene.container, &scene.other.0].map(|one| one.bundle().to_string_lossy().replace('/', ""));
             let trace = fs::read_to_string(scene.trace()).expect("a trace");
             let shown = |call: &String| {
-                let call = call.replace(&place, "").replace(&bundle, "");
+                let call = call.replace(&place, "").replace(&bundle, "").replace(&others, "");
                 call.chars().filter(|c| !c.is_ascii_digit()).collect::<String>()
             };
             let calls: Vec<_> = behaviour(&trace).iter().map(shown).collect();

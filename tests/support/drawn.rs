@@ -65,6 +65,7 @@ pub(crate) fn arrows(dot: &str) -> Drawn {
     let node = pattern(r"^ *g(\d+) \[label=QUOTED, open=QUOTED, members=QUOTED\];$");
     let kind = pattern(r"^  kind(\d+) \[.*, spoken=QUOTED\];$");
     let cluster = pattern(r"^  subgraph cluster_n(\d+) \{$");
+    let strings = pattern("QUOTED");
     let arrow = pattern(r"^  (\w+) -> (\w+) \[kind=(\d+), label=QUOTED(.*)\];$");
     let end = |name: &str, more: &str| -> Option<usize> {
         let found = pattern(&format!(r#"(?:l{name}=|[ ]{name}=")cluster_n(\d+)"#)).captures(more)?;
@@ -107,7 +108,7 @@ pub(crate) fn arrows(dot: &str) -> Drawn {
             let kind = found[3].parse().expect("a number");
             ends.push((meant(&found[1], end("tail", more)), meant(&found[2], end("head", more)), kind));
         } else {
-            assert!(!line.contains("->"), "an arrow of a form that nobody reads: {line}");
+            assert!(!strings.replace_all(line, "").contains("->"), "an arrow of a form that nobody reads: {line}");
         }
     }
     for from in 0..open.len() {
