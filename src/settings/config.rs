@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::document::{self, Fields, Place, Report, Value, shown};
+use crate::document::{self, Fields, MAX_FINDINGS, Place, Report, Value, shown};
 use crate::error::{Cause, Failure, Finding};
 use crate::net::Origin;
 use crate::oci::{Annotation, Mode, OnDenied, Sourced};
@@ -196,6 +196,8 @@ pub fn check(name: &str, bytes: &[u8]) -> (Option<Config>, Vec<Finding>, Vec<Fin
     let (found, warnings) = report.into_parts();
     errors.extend(found);
     errors.sort_by_key(|finding| finding.position);
+    // Each of the two kept to the limit.
+    errors.truncate(MAX_FINDINGS);
     (errors.is_empty().then_some(config), errors, warnings)
 }
 

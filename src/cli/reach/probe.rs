@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::document::{MAX_FINDINGS, shown};
+use crate::document::{MAX_FINDINGS, clipped, shown};
 use crate::error::Finding;
 use crate::net::{Payload, Transport};
 use crate::policy::lookup::{End, World};
@@ -111,7 +111,7 @@ fn answer(judge: &Judge<'_>, line: &[u8]) -> Result<String, Problem> {
         // The place is the finding's; one line is all that was parsed.
         let message = error.to_string();
         let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-        Problem { column: column(error.column().max(1)), at: "", message: message.to_owned() }
+        Problem { column: column(error.column().max(1)), at: "", message: clipped(message.to_owned()) }
     })?;
     let ends = ["from", "to"].map(|at| end(judge.world(), &fields, at));
     let payload = payload(&fields)?;

@@ -19,11 +19,12 @@ pub(crate) fn holds(bytes: &[u8]) {
         }
         let mut findings = Vec::new();
         let again = parse("d.json", json.as_bytes(), &mut findings);
-        // A name of a field may be longer than the scanner lets it be, and U+007F stands bare in JSON.
+        // A name of a field may be longer than the scanner lets it be, and U+007F to U+009F stand bare in JSON, which YAML
+        // does not take (1.2, 5.1).
         if findings.is_empty() {
             assert!(again.len() == 1 && same(&root, &again[0]), "{root:?}\n{json}\n{again:?}");
         } else {
-            assert!(json.len() > 1024 || json.contains('\u{7f}'), "{json}: {findings:?}");
+            assert!(json.len() > 1024 || json.contains(|c| ('\u{7f}'..='\u{9f}').contains(&c)), "{json}: {findings:?}");
         }
     }
 }
