@@ -20,6 +20,7 @@ use crate::kernel::netns::{Inside, Own, Target, enter};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, DEADLINE, Deadline};
 use crate::kernel::tables::Tables;
+use crate::nft::build::maker_of;
 use crate::nft::ruleset::{TABLE, Table};
 use crate::oci::annotations::PREFIX;
 use crate::oci::state::MAX_STATE;
@@ -249,8 +250,7 @@ pub(super) fn complete<'i>(
 
 /// Why poststart plans other rules than createRuntime did. Their comments tell: who made them, and from what.
 fn changed(then: Option<&str>, now: Option<&str>) -> String {
-    let maker = |comment: Option<&str>| comment.and_then(|comment| Some(comment.split_once(" plan ")?.0.to_owned()));
-    match (maker(then), maker(now)) {
+    match (then.and_then(maker_of), now.and_then(maker_of)) {
         (Some(then), Some(now)) if then != now => {
             format!("its rules were made by {then}, and this is {now}, which was installed since createRuntime")
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::load::{self, Inputs};
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
-use crate::kernel::host_end::HostSide;
+use crate::kernel::host_end::{DOING, HostSide};
 use crate::kernel::link::own_addresses;
 use crate::kernel::netns::{Inside, NamespaceId, Own};
 use crate::kernel::process::Deadline;
@@ -27,8 +27,6 @@ use crate::nft::ruleset::Table;
 use crate::plan::{Plan, Rules, may_stand_outside, stands_outside};
 use crate::registry::{Lock, Outside, Owner, Record, Registry};
 use crate::settings::{NetAdmin, Settings};
-
-const DOING: &str = "enforce the rules at the host's side";
 
 /// How long a process may take to end behind the runtime's back.
 const ON_THE_WAY_OUT: Duration = Duration::from_secs(1);

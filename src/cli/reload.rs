@@ -75,12 +75,11 @@ impl Wanted<'_> {
         };
         Ok((rules(&settings, &facts, Some(&cluster))?, facts.host))
     }
-}
 
-impl Wanted<'_> {
+    /// Whether a container that runs would be let start today.
     fn would_start(&self, record: &Record) -> Result<(), Failure> {
         let bundle = record.bundle.as_deref().map_or(Ok(None), load::bundle_in);
-        let settings = Settings::decide(self.config.clone(), Requests::parse(&record.annotations)?)?;
+        let settings = self.settings(record)?;
         let outside = record.outside.is_some();
         bundle.and_then(|bundle| would_start(bundle.as_ref(), &settings, outside)).map_err(|failure| {
             Failure::new(format!("vouch for container {}, which would not start today", record.id), failure.cause)

@@ -40,7 +40,8 @@ const VETH: &[u8] = b"veth";
 const TUNNELS: [&[u8]; 11] =
     [b"ipip", b"sit", b"gre", b"gretap", b"erspan", b"vti", b"ip6tnl", b"ip6gre", b"ip6gretap", b"ip6erspan", b"vti6"];
 
-const DOING: &str = "enforce the rules at the host's side";
+/// What cannot be done where any of this fails.
+pub(crate) const DOING: &str = "enforce the rules at the host's side";
 
 /// The host's end of a veth whose other end is in a container's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -272,7 +272,7 @@ impl<'i> Tables<'i> {
         if late.is_empty() {
             return Ok(late);
         }
-        if self.comment_of(guard.name.as_str(), guard.family)?.is_none() {
+        if !held.has_chains() {
             let problem = format!("the kernel's table differs: {}", no_table(&expected));
             return Err(Failure::new("verify the rules", Cause::ReadBack(problem)));
         }
@@ -343,18 +343,35 @@ impl<'i> Tables<'i> {
     /// answer was interrupted, since no generation has ended.
     fn differences(&mut self, expected: &[Held]) -> Result<Vec<String>, Failure> {
         for part in expected {
-            let mut found = self.differences_of(part)?;
-            let mut tries = DUMP_TRIES;
-            while !found.is_empty() {
-                let again = self.differences_of(part)?;
-                tries -= 1;
-                if again == found || tries == 0 {
-                    return Ok(again);
-                }
-                found = again;
+            let read = |tables: &mut Self| tables.differences_of(part);
+            // Where each reading finds others, there are some.
+            let (Ok(found) | Err(found)) = self.settled(read, Vec::is_empty, Vec::eq)?;
+            if !found.is_empty() {
+                return Ok(found);
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Reads until the answer is what is `wanted`, or two readings say the `same`; `Err` with the last where neither comes about.
+    fn settled<T>(
+        &mut self,
+        read: impl Fn(&mut Self) -> Result<T, Failure>,
+        wanted: impl Fn(&T) -> bool,
+        same: impl Fn(&T, &T) -> bool,
+    ) -> Result<Result<T, T>, Failure> {
+        let mut answer = read(self)?;
+        for _ in 0..DUMP_TRIES {
+            if wanted(&answer) {
+                return Ok(Ok(answer));
+            }
+            let again = read(self)?;
+            if same(&again, &answer) {
+                return Ok(Ok(again));
+            }
+            answer = again;
+        }
+        Ok(Err(answer))
     }
 
     fn differences_of(&mut self, expected: &Held) -> Result<Vec<String>, Failure> {
@@ -395,20 +412,11 @@ impl<'i> Tables<'i> {
                 true => Failure::new(doing, Cause::ReadBack(format!("set {} is missing", set.name()))),
                 false => failure,
             };
-            let mut held = self.elements(set.name()).map_err(missing)?;
-            let mut tries = DUMP_TRIES;
-            while !held.agrees_with(set) {
-                let again = self.elements(set.name())?;
-                if again.agrees_with(&held) {
-                    break;
-                }
-                tries -= 1;
-                if tries == 0 {
-                    let said = format!("set {} keeps changing while it is read", set.name());
-                    return Err(Failure::new(doing, Cause::ReadBack(said)));
-                }
-                held = again;
-            }
+            let read = |tables: &mut Self| tables.elements(set.name()).map_err(missing);
+            let held = self.settled(read, |held| held.agrees_with(set), HeldSet::agrees_with)?.map_err(|_| {
+                let said = format!("set {} keeps changing while it is read", set.name());
+                Failure::new(doing, Cause::ReadBack(said))
+            })?;
             deltas.extend(Delta::between(&held, set));
         }
         Ok(deltas)

@@ -9,9 +9,8 @@ use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{FileStat, Mode, fstatat, stat};
 
 use crate::error::{Cause, Failure};
+use crate::kernel::host_end::DOING;
 use crate::kernel::netns::{NamespaceId, Own};
-
-const DOING: &str = "enforce the rules at the host's side";
 
 /// Proves that a process is in another user namespace than this one and that of pid 1, and returns the network namespace that it
 /// is in. `own` says that this thread has not joined another: a user namespace's process may look at no other's.

@@ -268,7 +268,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether it counts what it decides: in tables of ours every rule that denies does.
+    /// Whether it counts what it decides, as every rule does by which a layer of ours denies.
     pub fn counts(&self) -> bool {
         self.statements.contains(&Statement::Count)
     }

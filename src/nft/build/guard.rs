@@ -23,8 +23,8 @@
 //! where only ingress is filtered.
 //!
 //! **What it costs.** One expression, a comparison and a verdict for each packet that leaves. sendto(2) of 16 bytes over a veth,
-//! on Linux 6.18, took 1.06 times as long with it as under our rules without it (median of 120 interleaved pairs; half of
-//! such a ratio is noise: from the 10th to the 90th percentile 0.84 to 1.36), and a start 1.06 times as long (150 pairs).
+//! on Linux 6.18, took 1.06 times as long with it as under our rules without it (median of 120 interleaved pairs, from
+//! the 10th to the 90th percentile 0.84 to 1.36: a pair says little), and a start 1.06 times as long (150 pairs).
 //!
 //! **What passes it.** AF_XDP sockets, which need CAP_NET_RAW: `xsk_generic_xmit` calls `__dev_direct_xmit`, which has no hook.
 //! See `netlatch plan`, "not covered".

@@ -50,7 +50,7 @@
 use std::net::IpAddr;
 
 use self::flows::Way;
-use super::{Builder, counted, judges, rule};
+use super::{Builder, counted, judges, rule, version};
 use crate::error::{Cause, Failure};
 use crate::net::{Direction, Family};
 use crate::nft::filter::{Denial, Filter, Layer};
@@ -132,13 +132,6 @@ pub fn host_side(filter: &Filter, name: String, devices: &[String], own: &[IpAdd
     }
     let (sets, chains) = (builder.sets, builder.chains);
     Ok(Some(Table { name, sets, chains, ..Table::empty(TableFamily::Netdev) }))
-}
-
-const fn version(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "4",
-        Family::V6 => "6",
-    }
 }
 
 /// The set of the container's own addresses.

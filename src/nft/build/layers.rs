@@ -1,6 +1,8 @@
 //! The layers of lists: what is always denied, the baseline's list, the annotation's.
 
-use super::{AUDIT_SIZE, AUDIT_TIMEOUT_S, Builder, DENIED_SIZE, DENIED_TIMEOUT_S, REJECT, counted, peer_side, rule};
+use super::{
+    AUDIT_SIZE, AUDIT_TIMEOUT_S, Builder, DENIED_SIZE, DENIED_TIMEOUT_S, REJECT, counted, peer_side, rule, version,
+};
 use super::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use crate::error::{Cause, Failure};
 use crate::net::{AddrRange, Direction, Family, PortRange, Transport};
@@ -259,7 +261,7 @@ impl Builder {
         let with_ports = self.transports(&Transport::ALL);
         for family in self.families.iter().copied() {
             let key = vec![KeyType::address(family), KeyType::InetProto, KeyType::InetService];
-            let set = format!("{stem}{}", if family == Family::V4 { "4" } else { "6" });
+            let set = format!("{stem}{}", version(family));
             if self.sets.iter().all(|there| there.name != set) {
                 self.sets.push(Set { name: set.clone(), key, kind, spans: Vec::new() });
             }

@@ -75,7 +75,7 @@ const AUDIT_SIZE: u32 = 4096;
 const AUDIT_TIMEOUT_S: u32 = 86_400;
 
 /// How many denied destinations, or sources, are remembered per family and direction, and for how long: what `inspect` says
-/// was tried lately. A hash of dynamic elements has its buckets from the beginning, eight bytes and a third for each.
+/// was tried lately. The hash has its buckets from the beginning: 1,024 of eight bytes (`rounded_hashtable_size`).
 pub const DENIED_SIZE: u32 = 512;
 /// See [`DENIED_SIZE`].
 pub const DENIED_TIMEOUT_S: u32 = 3600;
@@ -343,6 +343,19 @@ pub fn owned(table: Table, whose: &str) -> Table {
 /// The comment a table carries: who made it and a digest of what it is to be.
 pub fn table_comment(digest: u64) -> String {
     format!("{TABLE} {} plan {digest:016x}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Who made a table with this comment: the program and its version.
+pub fn maker_of(comment: &str) -> Option<&str> {
+    comment.split_once(" plan ").map(|(maker, _)| maker)
+}
+
+/// The number in the names of what is of one family.
+const fn version(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "4",
+        Family::V6 => "6",
+    }
 }
 
 #[cfg(test)]

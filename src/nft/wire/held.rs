@@ -203,9 +203,14 @@ impl Held {
         self.chains.iter().filter_map(|chain| chain.base.as_ref()).flat_map(|base| &base.devices).map(String::as_str)
     }
 
-    /// Whether every chain is unhooked (`NFT_TABLE_F_DORMANT`).
+    /// Whether it has any chain: a table of ours without one is no table.
+    pub fn has_chains(&self) -> bool {
+        !self.chains.is_empty()
+    }
+
+    /// Whether every chain is unhooked.
     pub fn is_dormant(&self) -> bool {
-        self.flags & 1 != 0
+        self.flags & NFT_TABLE_F_DORMANT != 0
     }
 
     /// The table's comment, if there is a table.

@@ -124,7 +124,8 @@ impl Listing {
         match message.kind & 0xff {
             NFT_MSG_NEWTABLE => {
                 self.comment = comment_of(attrs, NFTA_TABLE_USERDATA);
-                self.dormant = attrs.find(NFTA_TABLE_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0) & 1 != 0;
+                self.dormant =
+                    attrs.find(NFTA_TABLE_FLAGS).and_then(|attr| attr.u32()).unwrap_or(0) & NFT_TABLE_F_DORMANT != 0;
             }
             NFT_MSG_NEWCHAIN => {
                 let base = attrs.find(NFTA_CHAIN_HOOK).map(|hook| base_of(hook.nest(), attrs));

@@ -64,6 +64,7 @@ pub const NF_INET_LOCAL_OUT: u32 = 3;
 pub const NF_DROP: u32 = 0;
 pub const NF_ACCEPT: u32 = 1;
 
+pub const NFT_TABLE_F_DORMANT: u32 = 1;
 pub const NFTA_RULE_TABLE: u16 = 1;
 pub const NFTA_RULE_CHAIN: u16 = 2;
 pub const NFTA_RULE_EXPRESSIONS: u16 = 4;

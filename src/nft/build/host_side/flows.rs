@@ -8,9 +8,9 @@
 
 use std::net::IpAddr;
 
-use super::{all_of, opposite, own, version};
+use super::{all_of, opposite, own};
 use crate::net::{AddrRange, Direction, Family, PortRange, Transport, bits_of};
-use crate::nft::build::{Builder, counted, judges, peer_side, rule};
+use crate::nft::build::{Builder, counted, judges, peer_side, rule, version};
 use crate::nft::filter::Filter;
 use crate::nft::ruleset::{Chain, KeyType, Kind, Match, Rule, Set, Side, Statement, Verdict};
 

@@ -4,7 +4,7 @@
 //! rules: a neighbour believes an advertisement or an ARP packet, whoever sent it.
 
 use super::flows::{Stage, Way};
-use super::{OWN, all_of, own};
+use super::{all_of, own};
 use crate::net::{AddrRange, Direction, Family};
 use crate::nft::build::{Builder, ICMPV6_MGM_QUERY, ICMPV6_MLD2_REPORT, counted, rule};
 use crate::nft::build::{NDISC_NEIGHBOUR_ADVERTISEMENT, NDISC_NEIGHBOUR_SOLICITATION};
@@ -62,7 +62,7 @@ impl Builder {
     /// ARP that leaves: where to.
     pub(super) fn arp(&mut self) -> Verdict {
         const ARP: &str = "leaves_arp";
-        let own = Match::ArpSenderIn(format!("{OWN}4"));
+        let own = Match::ArpSenderIn(own(Family::V4));
         let rules = vec![
             counted(vec![Match::LongerThan(LONGEST_ARP)], Verdict::Drop, "longer than ARP takes"),
             rule(vec![Match::ArpOfIpv4, own], Verdict::Accept, "for an address of the container"),
