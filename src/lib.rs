@@ -56,6 +56,7 @@
 //! kernel   registry                                       what touches the machine
 //! live                                                    what changes for those who run when one comes or goes
 //! cli                                                     a file for each command
+//! docs                                                    the guides, which know nothing; `netlatch help` prints them
 //! main                                                    arguments in, exit code out
 //! ```
 //!
@@ -108,6 +109,7 @@
 
 pub mod cli;
 pub mod conntrack;
+pub mod docs;
 pub mod document;
 pub mod error;
 pub mod explain;

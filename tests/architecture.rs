@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may name, least first. One that is not here does not belong to the house.
-const MAY_KNOW: [(&str, &[&str]); 19] = [
+const MAY_KNOW: [(&str, &[&str]); 20] = [
+    // What is written for people, and knows nothing.
+    ("docs", &[]),
     // The shared nouns.
     ("printable", &[]),
     ("net", &["printable"]),
@@ -34,6 +36,7 @@ const MAY_KNOW: [(&str, &[&str]); 19] = [
     (
         "cli",
         &[
+            "docs",
             "document",
             "error",
             "explain",
