@@ -136,6 +136,8 @@ fn a_container_cannot_claim_a_neighbours_address() {
             believed
         });
         assert_eq!(believed, !locked, "sender: {sent:?}");
+        // Docker 28 announces addresses so, and takes a failure for its own.
+        assert!(matches!(sent, Some(Ok(_))), "sender: {sent:?}");
         arena.passes_what_is_allowed();
     }
 }

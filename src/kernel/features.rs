@@ -207,6 +207,9 @@ fn features() -> Vec<Feature> {
                 rule(&[Match::UserSocket], &[Statement::Count], Some(Verdict::Drop)),
             ]
         }),
+        netdev("dropping ARP without telling", "CONFIG_NFT_FWD_NETDEV (Linux 5.18)", {
+            vec![rule(&[Match::EtherType(ETH_P_ARP), Match::UserSocket], &[Statement::Count], Some(Verdict::Swallow))]
+        }),
         netdev("telling what was routed", "CONFIG_IP_ROUTE_CLASSID", {
             vec![rule(&[Match::Routed], &[], Some(Verdict::Accept))]
         }),

@@ -502,7 +502,7 @@ impl<'i> Tables<'i> {
     /// Loads a table with its companion, and returns what the kernel is to hold then.
     fn load(&mut self, table: &Table, mut expected: Vec<Held>, mut head: Head) -> Result<Vec<Held>, Failure> {
         const DOING: &str = "load the rules";
-        // Before Linux 5.16, or without CONFIG_NETFILTER_EGRESS or CONFIG_IP_ROUTE_CLASSID.
+        // Before Linux 5.18, or without CONFIG_NETFILTER_EGRESS, CONFIG_NFT_FWD_NETDEV or CONFIG_IP_ROUTE_CLASSID.
         const GUARDING: &str = "load the guard against packet sockets, without which `net-raw: allow` would do";
         let parts: Vec<&Table> = table.parts().collect();
         let mut tried_fewer = false;

@@ -448,6 +448,9 @@ pub enum Verdict {
     Accept,
     /// It vanishes.
     Drop,
+    /// It vanishes, and its sender is told that it left: `fwd to 0`, where there is no device (`nf_fwd_netdev_egress` frees
+    /// it). Of family netdev, for a chain at egress since Linux 5.18.
+    Swallow,
     /// Back to the rule behind the jump.
     Return,
     /// On to a chain, and back.

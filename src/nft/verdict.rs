@@ -74,7 +74,7 @@ impl Table {
             match &rule.verdict {
                 None => {}
                 Some(Verdict::Accept) => return done(Outcome::Accept),
-                Some(Verdict::Drop) => return done(Outcome::Drop),
+                Some(Verdict::Drop | Verdict::Swallow) => return done(Outcome::Drop),
                 Some(Verdict::Reject | Verdict::RejectWithReset) => return done(Outcome::Reject),
                 Some(Verdict::Return) => {
                     *returned = Some(place);

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! egress   routed: accept            what IP sends or forwards, whose hooks have judged it
-//!          a process's own: drop     packet sockets, and the likes of PPPoE and LLC sockets
+//!          a process's own: drop     packet sockets, and the likes of PPPoE and LLC sockets; ARP without telling
 //!          ARP: accept               the kernel's own, which nobody routes
 //!          drop
 //! ```
@@ -17,6 +17,11 @@
 //! IGMP, MLD and neighbour discovery all go that way. Nothing a process can set turns a frame without a route into one with:
 //! there is no number to guess, as a mark would be, which `SO_MARK` sets with CAP_NET_RAW since Linux 5.17. A frame that is bridged or
 //! mirrored inside the namespace has none either, and no hook of ours has judged it.
+//!
+//! **Why ARP is dropped without telling.** Docker 28 announces a container's addresses by a packet socket in its namespace, before the
+//! process runs, and starts no container where that fails (moby, `l2disco.UnsolARP`). Nothing tells its frame from
+//! one that the container sends to claim a neighbour's address, so it cannot leave; but who sent it may believe that it did. Docker up
+//! to 27 announced nothing.
 //!
 //! The chain hangs on `lo` as well. A frame sent there arrives as if from anywhere: it could make connection tracking take
 //! a forbidden flow for the reply to one that never was. That concerns what comes in too, so that `lo` is guarded
@@ -54,6 +59,7 @@ pub fn guard(filter: &Filter) -> Option<Table> {
     }
     let rules = vec![
         rule(vec![Match::Routed], Verdict::Accept, "routed, so judged by output or forward"),
+        counted(vec![Match::EtherType(ETH_P_ARP), Match::UserSocket], Verdict::Swallow, "an announcement by hand"),
         counted(vec![Match::UserSocket], Verdict::Drop, "a packet socket's own frame"),
         rule(vec![Match::EtherType(ETH_P_ARP)], Verdict::Accept, "the kernel asks for its neighbours"),
         counted(Vec::new(), Verdict::Drop, "a frame that nobody routed"),

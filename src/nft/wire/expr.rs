@@ -92,6 +92,11 @@ pub enum Expr {
         /// ICMP code.
         code: u8,
     },
+    /// `fwd sreg_dev reg`.
+    Forward {
+        /// Register of the device's index.
+        sreg: u32,
+    },
     /// `dynset update`.
     Update {
         /// The set.
@@ -137,6 +142,7 @@ impl Expr {
             Expr::Load { .. } | Expr::Verdict { .. } => "immediate",
             Expr::Counter => "counter",
             Expr::Reject { .. } => "reject",
+            Expr::Forward { .. } => "fwd",
             Expr::Update { .. } | Expr::Delete { .. } => "dynset",
             Expr::Exthdr { .. } => "exthdr",
             Expr::Foreign(name) => name,
@@ -208,6 +214,7 @@ impl Expr {
                 w.u32(NFTA_REJECT_TYPE, *kind);
                 w.bytes(NFTA_REJECT_ICMP_CODE, &[*code]);
             }
+            Expr::Forward { sreg } => w.u32(NFTA_FWD_SREG_DEV, *sreg),
             Expr::Exthdr { kind, offset, len, dreg } => {
                 w.u32(NFTA_EXTHDR_DREG, *dreg);
                 w.bytes(NFTA_EXTHDR_TYPE, &[*kind]);
@@ -297,6 +304,9 @@ impl Expr {
                 // The kernel does not dump a code for resets.
                 code: data.find(NFTA_REJECT_ICMP_CODE).and_then(|a| a.value.first().copied()).unwrap_or(0),
             },
+            // With an address it would go to a neighbour.
+            "fwd" if data.find(NFTA_FWD_SREG_ADDR).is_some() => return None,
+            "fwd" => Expr::Forward { sreg: canonical(number(NFTA_FWD_SREG_DEV)?) },
             "dynset" => {
                 // A flag would invert it or hang an expression on each element.
                 let more = [NFTA_DYNSET_SREG_DATA, NFTA_DYNSET_EXPR, NFTA_DYNSET_EXPRESSIONS];

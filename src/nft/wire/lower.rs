@@ -17,9 +17,15 @@ pub fn lower(rule: &Rule, table: TableFamily) -> Vec<Expr> {
     for statement in &rule.statements {
         lowering.statement(statement);
     }
+    if rule.verdict == Some(Verdict::Swallow) {
+        lowering.push(Expr::Load { dreg: NFT_REG_1, data: NO_DEVICE.to_ne_bytes().to_vec() });
+    }
     lowering.exprs.extend(rule.verdict.as_ref().map(verdict));
     lowering.exprs
 }
+
+/// An interface's index that none has: they count from 1.
+const NO_DEVICE: u32 = 0;
 
 struct Lowering {
     exprs: Vec<Expr>,
@@ -427,6 +433,7 @@ fn verdict(verdict: &Verdict) -> Expr {
     match verdict {
         Verdict::Accept => plain(NF_ACCEPT.cast_signed()),
         Verdict::Drop => plain(NF_DROP.cast_signed()),
+        Verdict::Swallow => Expr::Forward { sreg: NFT_REG_1 },
         Verdict::Return => plain(NFT_RETURN),
         Verdict::Jump(chain) => Expr::Verdict { code: NFT_JUMP, chain: Some(chain.clone()) },
         Verdict::Goto(chain) => Expr::Verdict { code: NFT_GOTO, chain: Some(chain.clone()) },

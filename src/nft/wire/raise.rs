@@ -150,6 +150,10 @@ impl Raising {
                 self.say("reject with icmpx port-unreachable");
             }
             Expr::Reject { kind, code } => self.say(format!("<reject {kind} {code}>")),
+            Expr::Forward { sreg } => {
+                let (device, _) = self.key(*sreg);
+                self.say(format!("fwd to {device}"));
+            }
             Expr::Foreign(name) => self.say(format!("<{name}>")),
         }
         0
@@ -460,6 +464,7 @@ mod tests {
         for verdict in [
             Verdict::Accept,
             Verdict::Drop,
+            Verdict::Swallow,
             Verdict::Return,
             Verdict::Jump("a".into()),
             Verdict::Goto("b".into()),
@@ -490,7 +495,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_expressions_panic(numbers in proptest::collection::vec((0u32..12, proptest::num::u32::ANY, 0usize..20), 0..12)) {
+        fn no_expressions_panic(numbers in proptest::collection::vec((0u32..13, proptest::num::u32::ANY, 0usize..20), 0..12)) {
             let exprs: Vec<Expr> = numbers.iter().map(|(kind, n, len)| match kind {
                 0 => Expr::Meta { key: n % 20, dreg: n % 26 },
                 1 => Expr::Payload { base: n % 4, offset: *n, len: n % 20, dreg: n % 26 },
@@ -503,6 +508,7 @@ mod tests {
                 8 => Expr::Verdict { code: n.cast_signed() % 7, chain: None },
                 9 => Expr::Reject { kind: n % 4, code: 3 },
                 10 => Expr::Update { set: "s".into(), sreg: *n, timeout_ms: 0 },
+                11 => Expr::Forward { sreg: n % 26 },
                 _ => Expr::Foreign("x".into()),
             }).collect();
             let _ = raise(&exprs);
