@@ -14,6 +14,7 @@ pub(crate) mod container;
 pub(crate) mod containerd;
 pub(crate) mod cri;
 pub(crate) mod dice;
+pub(crate) mod docker;
 pub(crate) mod drawn;
 pub(crate) mod engine;
 pub(crate) mod fault;
