@@ -50,14 +50,21 @@ fn flushed_and_held(runtime: Runtime, name: &str) {
             let run = |command: &str| {
                 let output = scene.host.within(|| bundle.runtime(runtime, command, &id));
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                assert!(output.status.success(), "{case}: {command}: {said}");
+                // crun calls poststart at `start`, and of late it starts nothing where that finds the rules gone.
+                let noticed = said.contains("exit code: 34");
+                assert!(output.status.success() || noticed, "{case}: {command}: {said}");
+                noticed
             };
             run("create");
             let tables = scene.tables();
             let name = format!("table netdev netlatch-{id}");
             assert_eq!(tables, if mode == "allow" { vec![] } else { vec![name] }, "{case}");
             world.ctr.run("nft", &["flush", "ruleset"], "");
-            run("start");
+            if run("start") {
+                assert!(FORBIDDEN.iter().all(|to| world.heard(to.parse().unwrap(), None) == 0), "{case}");
+                scene.host.within(|| bundle.runtime(runtime, "delete", &id));
+                continue;
+            }
             for to in ALLOWED {
                 assert!(world.hears(to.parse().unwrap(), Some(443)), "{case}: {to}");
             }

@@ -200,10 +200,10 @@ pub fn would_start(bundle: Option<&Bundle>, settings: &Settings, outside: bool) 
 /// The part of [`check_bundle`] that concerns capabilities.
 fn check_capabilities(bundle: &Bundle, settings: &Settings, notes: &mut Vec<String>) -> Result<bool, Failure> {
     let mut outside = false;
-    if let Some(set) = bundle.holds_capability("CAP_NET_ADMIN") {
+    if let Some(held) = bundle.holds_capability("CAP_NET_ADMIN") {
         match settings.net_admin.value {
             NetAdmin::Refuse => {
-                return Err(Failure::new("protect the container", Cause::NetAdmin(format!("{set} set"))));
+                return Err(Failure::new("protect the container", Cause::NetAdmin(held.to_string())));
             }
             // Without one it holds the capability over the host's namespace too, which its veth names: RTM_NEWLINK with
             // IFLA_TARGET_NETNSID or IFLA_LINK_NETNSID (`rtnl_get_net_ns_capable`) makes it another link, without rules.
@@ -213,16 +213,17 @@ fn check_capabilities(bundle: &Bundle, settings: &Settings, notes: &mut Vec<Stri
                 return Err(Failure::new(doing, Cause::HostSide(problem.to_owned())));
             }
             NetAdmin::HostSide => outside = true,
-            NetAdmin::Allow => notes
-                .push(format!("unprotected: the container's {set} set holds CAP_NET_ADMIN, which the admin allows")),
+            NetAdmin::Allow => {
+                notes.push(format!("unprotected: the container's {held} holds CAP_NET_ADMIN, which the admin allows"))
+            }
         }
     }
-    if let Some(set) = bundle.holds_capability("CAP_NET_RAW") {
+    if let Some(held) = bundle.holds_capability("CAP_NET_RAW") {
         match settings.net_raw.value {
-            NetRaw::Refuse => return Err(Failure::new("protect the container", Cause::NetRaw(format!("{set} set")))),
+            NetRaw::Refuse => return Err(Failure::new("protect the container", Cause::NetRaw(held.to_string()))),
             NetRaw::Guard => {}
             NetRaw::Allow => notes.push(format!(
-                "unguarded: the container's {set} set holds CAP_NET_RAW, and {} lets packet sockets send past the rules",
+                "unguarded: the container's {held} holds CAP_NET_RAW, and {} lets packet sockets send past the rules",
                 settings.net_raw.origin
             )),
         }

@@ -14,7 +14,7 @@ use crate::net::Origin;
 use crate::nft::build::guard;
 use crate::nft::filter::Filter;
 use crate::nft::ruleset::Table;
-use crate::oci::bundle::{Mount, Passage, Seccomp};
+use crate::oci::bundle::{Holding, Mount, Passage, Seccomp};
 use crate::oci::{Bundle, PidNamespace};
 use crate::settings::{NetAdmin, Settings};
 
@@ -137,7 +137,7 @@ impl Looking<'_> {
     }
 
     /// Whether a capability over the host's own kernel can be used. In a user namespace it is over that.
-    fn over_the_host(&self, capability: &str) -> Option<&'static str> {
+    fn over_the_host(&self, capability: &str) -> Option<Holding> {
         self.bundle.can_use_capability(capability).filter(|_| !self.bundle.user_namespace)
     }
 
@@ -150,12 +150,12 @@ impl Looking<'_> {
         let held: Vec<&str> =
             OVER_THE_HOST.into_iter().filter(|capability| self.over_the_host(capability).is_some()).collect();
         if let Some(set) = held.first().and_then(|first| self.over_the_host(first)) {
-            self.say(Gap::HostCapabilities, in_set(set), || {
+            self.say(Gap::HostCapabilities, set.place(), || {
                 format!("{} reaches past the container's network into the host", held.join(", "))
             });
         }
         if let (Some(why), Some(set)) = (&against.net_admin, self.bundle.holds_capability("CAP_NET_ADMIN")) {
-            self.say(Gap::NetAdmin, in_set(set), || {
+            self.say(Gap::NetAdmin, set.place(), || {
                 format!("CAP_NET_ADMIN removes the rules or goes round them, and {why}")
             });
         }
@@ -170,7 +170,7 @@ impl Looking<'_> {
                 Packets::Free => (Gap::RawSockets, "leave as all others do, for no egress is denied"),
                 Packets::Pass => (Gap::PacketSockets, "pass every rule on their way out where no guard hangs"),
             };
-            self.say(gap, in_set(set), || {
+            self.say(gap, set.place(), || {
                 format!(
                     "CAP_NET_RAW is held: packets of AF_PACKET {leaves}; what arrives can be read before the ingress rules see it"
                 )
@@ -181,7 +181,7 @@ impl Looking<'_> {
             Some((Passage::IoUring, _)) | None => {}
             Some((Passage::Unfiltered | Passage::Permitted | Passage::HighBits | Passage::Multiplexed, set)) => {
                 // xsk_create asks for CAP_NET_RAW; xsk_generic_xmit hands packets to __dev_direct_xmit, which has no hook.
-                self.say(Gap::AfXdp, in_set(set), || {
+                self.say(Gap::AfXdp, set.place(), || {
                     "AF_XDP sockets, which CAP_NET_RAW may make where the kernel has them, send past every hook"
                         .to_owned()
                 });
@@ -348,10 +348,6 @@ impl Looking<'_> {
 
 /// A mount by its index, and what its source leads to.
 type Mounted<'b> = (usize, &'b Mount, String);
-
-fn in_set(set: &str) -> String {
-    format!("process.capabilities.{set}")
-}
 
 /// Where engines and the host's services listen, as paths are after /var/run became /run. `*` is one part of a path.
 const SOCKETS: [(&str, &str); 26] = [

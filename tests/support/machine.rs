@@ -214,7 +214,7 @@ impl Machine {
         if path.exists() {
             return path;
         }
-        let text = "#!/bin/sh -e\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\npid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')\n\
+        let text = "#!/bin/sh -e\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\npid=$(tr -d ' \\n' | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')\n\
             ip link add v$pid type veth peer name eth0 netns $pid\nip link set v$pid master lab0 up\n\
             nsenter -t $pid -n ip -batch - <<END\naddr add 10.10.$((pid / 200)).$((pid % 200 + 2))/16 dev eth0\n\
             addr add fd98::$pid/64 dev eth0 nodad\nlink set eth0 up\nroute add default via 10.10.0.1\n\

@@ -8,6 +8,7 @@ mod mounts;
 mod seccomp;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxNamespaceType;
@@ -52,6 +53,39 @@ pub struct Bundle {
     /// `process.noNewPrivileges`: nothing that is executed gains what its caller has not.
     pub no_new_privileges: bool,
     capabilities: Capabilities,
+    /// There is a process, and `process.capabilities` is not written.
+    unwritten: bool,
+}
+
+/// Where a capability stands that the container holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// In this set of `process.capabilities`.
+    Set(&'static str),
+    /// In none: `process.capabilities` is missing. runc since 1.3 then leaves a container all that it has itself (`capabilities.New`),
+    /// runc before and crun leave it none.
+    Unwritten,
+}
+
+impl Holding {
+    /// Its place in config.json.
+    pub fn place(self) -> String {
+        match self {
+            Holding::Set(set) => format!("process.capabilities.{set}"),
+            Holding::Unwritten => "process.capabilities".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Holding::Set(set) => write!(f, "{set} set"),
+            Holding::Unwritten => {
+                f.write_str("unwritten set (no process.capabilities, which since runc 1.3 means all)")
+            }
+        }
+    }
 }
 
 /// Where the container's process namespace comes from.
@@ -166,11 +200,14 @@ impl Bundle {
             return Err(fail("expected a JSON object".to_owned()));
         }
         let document: Document = serde_json::from_slice(bytes).map_err(|error| fail(json::problem(&error)))?;
+        // Without a process there is nothing that could hold any.
+        let unwritten = document.process.as_ref().is_some_and(|process| process.capabilities.is_none());
         let process = document.process.unwrap_or_default();
         let mut bundle = Bundle {
             file: file.to_owned(),
             annotations: document.annotations,
             capabilities: process.capabilities.unwrap_or_default(),
+            unwritten,
             no_new_privileges: process.no_new_privileges.unwrap_or_default(),
             mounts: document.mounts.into_iter().flatten().map(Mount::from).collect(),
             ..Bundle::default()
@@ -219,9 +256,12 @@ impl Bundle {
     ///
     /// The waiting process's own sets are no second source: at createRuntime it is still the runtime's, which drops
     /// capabilities last, so /proc/PID/status tells of a full bounding set whatever the container is to get.
-    pub fn holds_capability(&self, capability: &str) -> Option<&'static str> {
+    pub fn holds_capability(&self, capability: &str) -> Option<Holding> {
         let Capabilities { bounding, effective, permitted, inheritable, ambient } = &self.capabilities;
         let wanted = number(capability);
+        if self.unwritten {
+            return wanted.map(|_| Holding::Unwritten);
+        }
         [
             ("effective", effective),
             ("permitted", permitted),
@@ -231,14 +271,14 @@ impl Bundle {
         ]
         .into_iter()
         .find(|(_, names)| wanted.is_some() && names.iter().flatten().any(|name| number(name) == wanted))
-        .map(|(set, _)| set)
+        .map(|(set, _)| Holding::Set(set))
     }
 
     /// The same for what can be used: under `noNewPrivileges` what stands in the bounding or the inheritable set alone
     /// cannot be gained (`cap_bprm_creds_from_file`).
-    pub fn can_use_capability(&self, capability: &str) -> Option<&'static str> {
+    pub fn can_use_capability(&self, capability: &str) -> Option<Holding> {
         self.holds_capability(capability)
-            .filter(|set| !self.no_new_privileges || !matches!(*set, "bounding" | "inheritable"))
+            .filter(|held| !self.no_new_privileges || !matches!(*held, Holding::Set("bounding" | "inheritable")))
     }
 }
 
@@ -342,8 +382,8 @@ mod tests {
         assert!(bundle.user_namespace);
         assert_eq!(bundle.sysctls["net.ipv4.ping_group_range"], "0 0");
         assert_eq!(bundle.annotations.as_ref().unwrap()["a"], "b");
-        assert_eq!(bundle.holds_capability("CAP_NET_ADMIN"), Some("bounding"));
-        assert_eq!(bundle.holds_capability("CAP_CHOWN"), Some("effective"));
+        assert_eq!(bundle.holds_capability("CAP_NET_ADMIN"), Some(Holding::Set("bounding")));
+        assert_eq!(bundle.holds_capability("CAP_CHOWN"), Some(Holding::Set("effective")));
         assert_eq!(bundle.holds_capability("CAP_NET_RAW"), None);
     }
 
@@ -352,11 +392,16 @@ mod tests {
         for text in [
             "{}",
             r#"{"linux":null,"process":null,"annotations":null}"#,
-            r#"{"linux":{},"process":{}}"#,
-            r#"{"linux":{"namespaces":null,"sysctl":null},"process":{"capabilities":null}}"#,
+            r#"{"linux":{"namespaces":null,"sysctl":null},"process":{"capabilities":{}}}"#,
             r#"{"linux":{"namespaces":[],"sysctl":{}},"process":{"capabilities":{"bounding":null}}}"#,
         ] {
             assert_eq!(parse(text), Bundle { file: "/b/config.json".into(), ..Bundle::default() }, "{text}");
+        }
+        // But for capabilities that nobody has written.
+        for text in [r#"{"process":{}}"#, r#"{"process":{"capabilities":null}}"#] {
+            let bundle = parse(text);
+            assert_eq!(bundle.holds_capability("CAP_NET_ADMIN"), Some(Holding::Unwritten), "{text}");
+            assert_eq!(bundle.can_use_capability("CAP_NET_RAW"), Some(Holding::Unwritten), "{text}");
         }
         let new = parse(r#"{"linux":{"namespaces":[{"type":"network","path":""}]}}"#);
         assert_eq!(new.network, Some(NetworkNamespace::New));
@@ -366,10 +411,10 @@ mod tests {
     fn a_capability_is_found_in_every_set_however_it_is_spelled() {
         let held = |set: &str, name: &str| {
             let bundle = parse(&format!(r#"{{"process":{{"capabilities":{{"{set}":["CAP_CHOWN","{name}"]}}}}}}"#));
-            bundle.holds_capability("CAP_NET_ADMIN").map(str::to_owned)
+            bundle.holds_capability("CAP_NET_ADMIN")
         };
         for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
-            assert_eq!(held(set, "CAP_NET_ADMIN").as_deref(), Some(set));
+            assert_eq!(held(set, "CAP_NET_ADMIN"), Some(Holding::Set(set)));
             assert_eq!(held(set, "CAP_NET_RAW"), None);
         }
         // What crun 1.8 makes CAP_NET_ADMIN of, and what only looks like it.
@@ -389,7 +434,7 @@ mod tests {
             "0x0C",
             "0000000000014",
         ] {
-            assert_eq!(held("ambient", name).as_deref(), Some("ambient"), "{name:?}");
+            assert_eq!(held("ambient", name), Some(Holding::Set("ambient")), "{name:?}");
         }
         for name in [
             "ALL",
