@@ -67,6 +67,7 @@ mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc-work etc /e
 echo containers:300000:1000000 | tee /etc/subuid >/etc/subgid
 echo lab:2000000:65536 | tee -a /etc/subuid >>/etc/subgid
 echo lab:x:61000:61000::/run/lab:/bin/sh >>/etc/passwd
+echo containers:x:61001:61001::/run:/bin/false >>/etc/passwd
 echo lab:x:61000: >>/etc/group
 mkdir /run/lab
 mknod -m 666 /run/tun c 10 200

@@ -28,6 +28,7 @@ log_driver = \"k8s-file\"
 default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]
 [network]
 network_backend = \"netavark\"
+default_rootless_network_cmd = \"slirp4netns\"
 ";
 
 impl<'a> Podman<'a> {
@@ -66,6 +67,13 @@ impl<'a> Podman<'a> {
     /// The same podman, called without `--hooks-dir`.
     pub(crate) fn without_hooks(&self) -> Podman<'a> {
         Podman { hooks: false, ..*self }
+    }
+
+    /// Whether it calls the hooks of `--hooks-dir` when `--restart` starts a container again, as podman since 5.6 does.
+    pub(crate) fn remembers_hooks(&self) -> bool {
+        let said = self.expect(&["version", "--format", "{{.Client.Version}}"], b"");
+        let mut numbers = said.trim().split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(5), Some(6))
     }
 
     /// Puts a set of hook files in the place of another: `""` for annotated containers, `always` for all.
