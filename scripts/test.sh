@@ -181,6 +181,16 @@ containerd_lacks() {
     done
 }
 
+# The first engine that brings CDI devices to containers is 25.
+docker_lacks() {
+    local program major
+    for program in dockerd docker containerd; do
+        command -v "$program" >/dev/null || { echo "$program is not installed; scripts/engines.sh tries a release that has it"; return; }
+    done
+    major=$(dockerd --version | sed -n 's/.*version \([0-9]*\).*/\1/p')
+    [ "${major:-0}" -ge 25 ] || echo "dockerd is older than 25; scripts/engines.sh tries a release that has it"
+}
+
 runtime_tier() { # TIER PREFIX WHY_NOT: the tests whose name starts so, of the files that start real containers
     local files
     mapfile -t files < <(tests 'runtimes*' hooks_d fault_runtime)
@@ -305,12 +315,13 @@ else
 fi
 
 if [ "${root[*]:-}" = false ]; then
-    runc="needs root" crun="needs root" youki="needs root" podman="needs root" containerd="needs root"
+    runc="needs root" crun="needs root" youki="needs root" podman="needs root" containerd="needs root" docker="needs root"
 else
     runc=${lacks:-$(runtime_lacks runc)} crun=${lacks:-$(runtime_lacks crun)}
     youki=${lacks:-$(youki_lacks)}
     podman=${runc:-${crun:-$(podman_lacks | head -n 1)}}
     containerd=${runc:-$(containerd_lacks)}
+    docker=${runc:-$(docker_lacks)}
 fi
 cargo build -q --example prober 2>"$logs/prober" || cat "$logs/prober"
 runtime_tier runc runc_ "$runc"
@@ -318,6 +329,7 @@ runtime_tier crun crun_ "$crun"
 runtime_tier youki youki_ "$youki"
 runtime_tier podman podman_ "$podman"
 runtime_tier containerd containerd_ "$containerd"
+runtime_tier docker docker_ "$docker"
 
 # Last, so that its second half sees what every tier before it has left behind.
 if [ -f "$logs/host-before" ]; then

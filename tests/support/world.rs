@@ -125,7 +125,7 @@ impl World {
 /// the network after createRuntime.
 pub(crate) fn attach_script() -> String {
     format!(
-        "#!/bin/sh -e\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\npid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')\n\
+        "#!/bin/sh -e\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\npid=$(tr -d ' \\n' | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')\n\
          ip link add eth0 type veth peer name eth0 netns \"$pid\"\n\
          ip -batch - <<END\n{FAR_ADDRESSES}END\nnsenter -t \"$pid\" -n ip -batch - <<END\n{CTR_ADDRESSES}END\n"
     )
