@@ -36,6 +36,11 @@ macro_rules! links {
 [not-covered]: crate::docs::not_covered
 [packets]: crate::docs::packets
 [policies]: crate::docs::policies
+[recipe-builds]: crate::docs::recipe_builds
+[recipe-containerd]: crate::docs::recipe_containerd
+[recipe-cri-o]: crate::docs::recipe_cri_o
+[recipe-podman]: crate::docs::recipe_podman
+[recipe-policies]: crate::docs::recipe_policies
 [security]: crate::docs::security
 "
     };
@@ -58,6 +63,11 @@ macro_rules! guides {
 }
 
 guides! {
+    recipe_podman "recipe-podman" "podman, one container, two allowed hosts: from start to finish";
+    recipe_builds "recipe-builds" "a sandbox for untrusted builds: from start to finish";
+    recipe_cri_o "recipe-cri-o" "a CRI-O node: from start to finish";
+    recipe_containerd "recipe-containerd" "a containerd node: from start to finish";
+    recipe_policies "recipe-policies" "NetworkPolicies that are there already: from start to finish";
     engines "engines" "how podman, containerd, CRI-O, Docker, runc and crun call the hook";
     annotations "annotations" "what a container may ask for, and who it is";
     lists "lists" "how lists of peers and ports are written";
