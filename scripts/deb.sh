@@ -18,7 +18,8 @@ esac
 if [ $built = release ]; then cargo build --release >&2; else cargo build >&2; fi
 binary=target/$triple/$built/netlatch
 mkdir -p target/deb
-"$binary" man >target/deb/netlatch.1
+rm -rf target/deb/man
+"$binary" man --dir target/deb/man
 "$binary" completions bash >target/deb/netlatch.bash
 "$binary" completions zsh >target/deb/_netlatch
 "$binary" completions fish >target/deb/netlatch.fish

@@ -4,7 +4,7 @@
 #   scripts/install.sh [OPTIONS] [BINARY]
 #
 #   --destdir DIR    a folder to take for /
-#   --prefix DIR     where program, man page and completions go (default: /usr)
+#   --prefix DIR     where program, man pages and completions go (default: /usr)
 #   --uninstall      remove what this script installs; a configuration that was edited stays
 #   --dry-run        say what would be done, and do nothing
 #
@@ -39,7 +39,7 @@ case $prefix in /*) prefix=${prefix%/} ;; *) fail "--prefix needs an absolute pa
 here=$(cd "$(dirname "$0")" && pwd)
 program=$prefix/libexec/oci/hooks.d/netlatch
 link=$prefix/bin/netlatch
-man=$prefix/share/man/man1/netlatch.1
+man=$prefix/share/man
 bash=$prefix/share/bash-completion/completions/netlatch
 zsh=$prefix/share/zsh/site-functions/_netlatch
 fish=$prefix/share/fish/vendor_completions.d/netlatch.fish
@@ -90,6 +90,24 @@ generate() { # PATH ARGUMENTS...: what the program prints
     printf '%s\n' "$text" | place "$to" 644
 }
 
+place_pages() { # all man pages, as the program writes them
+    if [ -n "$dry" ]; then
+        echo "would write  $destdir$man/man*/netlatch*"
+        return
+    fi
+    new=$destdir$man/.netlatch-$$
+    trap 'rm -rf "$new"' EXIT
+    "$binary" man --dir "$new" || fail "$binary man failed"
+    chmod 644 "$new"/man?/*
+    for section in "$new"/man?; do
+        mkdir -p "$destdir$man/${section##*/}"
+        mv -f "$section"/* "$destdir$man/${section##*/}/"
+    done
+    rm -rf "$new"
+    trap - EXIT
+    echo "wrote        $destdir$man/man*/netlatch*"
+}
+
 install_all() {
     [ -n "$binary" ] || binary=$(built)
     [ -n "$binary" ] || fail "no binary given, none beside this script and none below target/: cargo build --release"
@@ -108,7 +126,7 @@ install_all() {
         mv -f "$destdir$link.new-$$" "$destdir$link"
         echo "wrote        $destdir$link"
     fi
-    generate "$man" man
+    place_pages
     generate "$bash" completions bash
     generate "$zsh" completions zsh
     generate "$fish" completions fish
@@ -120,16 +138,18 @@ install_all() {
 }
 
 uninstall_all() {
-    status=0
+    status=0 pages=''
     # The program knows its hook files from those that somebody changed, and stays where one of these calls it.
     if [ -x "$destdir$program" ]; then
+        pages=$("$destdir$program" man --list) || pages=''
         set -- uninstall --path "$program" $dry
         [ -z "$destdir" ] || set -- "$@" --destdir "$destdir"
         "$destdir$program" "$@" || status=$?
         [ "$status" -le 1 ] || exit "$status"
     fi
     if [ "$status" -eq 0 ]; then
-        for path in "$link" "$man" "$bash" "$zsh" "$fish"; do remove "$path"; done
+        for path in "$link" "$bash" "$zsh" "$fish"; do remove "$path"; done
+        for page in $pages; do remove "$man/$page"; done
     fi
     if cmp -s "$here/config.yaml" "$destdir$config"; then
         remove "$config"

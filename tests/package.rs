@@ -75,7 +75,10 @@ fn the_package_is_installed_used_upgraded_and_purged_without_a_trace() {
     ] {
         assert!(installed.iter().any(|one| one == file), "{file}: {installed:?}");
     }
-    assert!(installed.iter().any(|one| one.starts_with("usr/share/man/man1/netlatch.1")), "{installed:?}");
+    for page in ["man1/netlatch.1", "man1/netlatch-check.1", "man5/netlatch.yaml.5", "man7/netlatch-lists.7"] {
+        let page = format!("usr/share/man/{page}");
+        assert!(installed.iter().any(|one| one.starts_with(&page)), "{page}: {installed:?}");
+    }
     let link = fs::read_link(root.join("usr/bin/netlatch")).unwrap();
     assert_eq!(link, Path::new("../libexec/oci/hooks.d/netlatch"));
 

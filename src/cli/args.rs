@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{Outcome, check, doctor, explain, inspect, install, last_error, plan, print, reach, reload, verify};
+use super::{
+    Outcome, check, doctor, explain, guides, inspect, install, last_error, plan, print, reach, reload, verify,
+};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -15,7 +17,8 @@ use crate::registry::RUN_DIR;
 /// network sysctls and installs egress and ingress rules in one atomic netlink batch. If any of that cannot be done,
 /// the container does not start.
 #[derive(Debug, Parser)]
-#[command(name = "netlatch", version, subcommand_required = true, arg_required_else_help = false, after_help = exits())]
+#[command(name = "netlatch", version, subcommand_required = true, arg_required_else_help = false)]
+#[command(disable_help_subcommand = true, subcommand_value_name = "COMMAND", after_help = topics_and_exits())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -118,8 +121,10 @@ enum Command {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    Man,
+    /// Print or write the man pages
+    Man(guides::pages::Question),
+    /// Print a guide, or what a command is about
+    Help(guides::Question),
 }
 
 /// Parsed by [`super::hook`] before this parser is built; here for the help.
@@ -133,13 +138,14 @@ struct StageOptions {
     run_dir: PathBuf,
 }
 
-/// The exit codes as the help and the man page show them.
-fn exits() -> String {
+/// What exit code 1 means.
+pub(super) const FOUND: &str = "check: something was found; inspect: no such container runs; last-error: nothing is recorded; install, uninstall: something was left alone; doctor, verify: something is wrong";
+
+/// The guides and the exit codes as the help shows them.
+fn topics_and_exits() -> String {
     let rows = EXITS.iter().chain([&EXIT_INTERNAL]).map(|exit| format!("  {}  {}\n", exit.code, exit.meaning));
-    format!(
-        "Exit codes:\n   0  done\n   1  check: something was found; inspect: no such container runs; last-error: nothing is recorded; install, uninstall: something was left alone; doctor, verify: something is wrong\n{}",
-        rows.collect::<String>()
-    )
+    let (topics, rows) = (guides::topics(), rows.collect::<String>());
+    format!("Guides, printed by `netlatch help GUIDE`:\n{topics}\nExit codes:\n   0  done\n   1  {FOUND}\n{rows}")
 }
 
 pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
@@ -181,12 +187,8 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "netlatch", &mut script);
             print(&String::from_utf8_lossy(&script)).map(|()| Outcome::Done)
         }
-        Command::Man => {
-            let mut page = Vec::new();
-            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
-            rendered.map_err(|error| Failure::new("print the man page", Cause::Internal(error.to_string())))?;
-            print(&String::from_utf8_lossy(&page)).map(|()| Outcome::Done)
-        }
+        Command::Man(question) => guides::pages::run(Cli::command(), &question),
+        Command::Help(question) => guides::help(Cli::command(), &question),
     }
 }
 

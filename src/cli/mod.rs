@@ -5,6 +5,7 @@ mod args;
 mod check;
 pub mod doctor;
 mod explain;
+mod guides;
 pub mod hook;
 mod host_side;
 mod inspect;

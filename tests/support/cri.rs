@@ -40,7 +40,7 @@ impl AsRef<[u8]> for Message {
     }
 }
 
-/// The kubelet of a machine whose containerd has our hooks in its base runtime spec, as README tells.
+/// The kubelet of a machine whose containerd has our hooks in its base runtime spec, as the guide about engines tells.
 pub(crate) struct Kubelet<'a> {
     containerd: Containerd<'a>,
 }
@@ -71,6 +71,16 @@ impl<'a> Kubelet<'a> {
             spec["hooks"][stage] = json!([machine.entry(stage)]);
         }
         fs::write(&base, spec.to_string()).expect("a file");
+        let runtime = format!(
+            "[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n\
+             base_runtime_spec = '{}'\npod_annotations = ['io.netlatch.*']\n",
+            base.display()
+        );
+        Kubelet::with(machine, &runtime)
+    }
+
+    /// The same where the configuration says this of the runtime.
+    pub(crate) fn with(machine: &'a Machine, runtime: &str) -> Kubelet<'a> {
         let networks = machine.path("net.d");
         fs::create_dir(&networks).expect("a directory");
         fs::write(networks.join("10-lab.conflist"), NETWORK).expect("a file");
@@ -78,11 +88,8 @@ impl<'a> Kubelet<'a> {
         let config = format!(
             "[plugins.'io.containerd.grpc.v1.cri']\nsandbox_image = '{IMAGE}'\nrestrict_oom_score_adj = true\n\
              [plugins.'io.containerd.grpc.v1.cri'.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '{}'\n\
-             [plugins.'io.containerd.grpc.v1.cri'.containerd]\nsnapshotter = 'native'\n\
-             [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n\
-             base_runtime_spec = '{}'\npod_annotations = ['io.netlatch.*']\n",
-            networks.display(),
-            base.display()
+             [plugins.'io.containerd.grpc.v1.cri'.containerd]\nsnapshotter = 'native'\n{runtime}",
+            networks.display()
         );
         Kubelet { containerd: Containerd::with(machine, &config) }
     }

@@ -83,7 +83,7 @@ fn read_probes(file: &Path) -> Result<(String, Vec<u8>), Failure> {
 }
 
 /// Columns of the terminal, of `COLUMNS` where that is set, or what a mail would have.
-fn width() -> usize {
+pub(super) fn width() -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
     columns.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(100)
