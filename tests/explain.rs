@@ -64,6 +64,8 @@ impl Place {
         let mut child = Command::new(binary())
             .args(command.split(' '))
             .env_clear()
+            // Sentences in one piece.
+            .env("COLUMNS", "1000")
             .current_dir(self.dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -11,6 +11,7 @@ mod inspect;
 mod install;
 mod last_error;
 mod load;
+mod page;
 mod peers;
 mod plan;
 pub mod reach;
