@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::{Outcome, check, doctor, explain, inspect, install, last_error, page, plan, print, reach, reload, verify};
+use super::{
+    Outcome, check, doctor, explain, inspect, install, last_error, page, plan, print, reach, reload, schema, verify,
+};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -132,6 +134,9 @@ enum Command {
     /// Take back what install did
     #[command(after_help = install::UNINSTALL_HELP)]
     Uninstall(install::Uninstall),
+    /// Print a JSON schema (draft 2020-12) of what is read, or of what is printed for programs
+    #[command(after_help = schema::HELP)]
+    Schema(schema::Question),
     /// Print a completion script
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -201,6 +206,7 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         Command::LastError { id, json, look, run_dir } => last_error::run(&run_dir, id.as_deref(), json, look),
         Command::Install(wanted) => install::install(wanted),
         Command::Uninstall(wanted) => install::uninstall(wanted),
+        Command::Schema(question) => schema::run(&question),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "netlatch", &mut script);

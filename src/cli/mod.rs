@@ -16,6 +16,7 @@ mod peers;
 mod plan;
 pub mod reach;
 mod reload;
+mod schema;
 pub mod verify;
 
 use std::ffi::OsString;
