@@ -21,7 +21,7 @@ metadata: {namespace: shop, name: a-policy-with-a-name-of-some-length}
 spec: {podSelector: {matchLabels: {app: db}}, ingress: [{from: [{ipBlock: {cidr: 10.9.0.0/16}}], ports: [{port: 80}]}]}
 ";
 
-/// Files to ask about. The first hook file has a mistake.
+/// Files to ask about.
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -43,8 +43,8 @@ impl Place {
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("a file");
         let hooks = dir.path().join("root/usr/share/containers/oci/hooks.d");
         fs::create_dir_all(&hooks).expect("a folder");
-        fs::copy("hooks.d/10-netlatch-createRuntime.json", hooks.join("10-netlatch-createRuntime.json"))
-            .expect("a file");
+        let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks.d/10-netlatch-createRuntime.json");
+        fs::copy(ours, hooks.join("10-netlatch-createRuntime.json")).expect("a file");
         write("world.yaml", WORLD);
         write("bad.yaml", "egres: none\nmode: audit\ningress: [10.0.0.1/8, \"\\x1b[31mred\\x1b[0m\"]\n");
         let pods = (0..40).map(|n| {
