@@ -187,7 +187,7 @@ impl Page {
     }
 
     /// Ends the line; an empty one where none was begun.
-    pub(super) fn end(&mut self) {
+    pub(super) fn blank(&mut self) {
         self.stretch(Style::Plain, "\n");
     }
 
@@ -205,7 +205,7 @@ impl Page {
         // As it was written where that fits, blanks and all.
         if whole <= self.width {
             body.iter().for_each(|piece| self.stretch(piece.style, &piece.text));
-            return self.end();
+            return self.blank();
         }
         let mut behind_word = false;
         for word in words(body) {
@@ -214,7 +214,7 @@ impl Page {
             // The first may as well stay behind the head, where the next line has no more room for it.
             if too_long && (behind_word || used > indent && indent + length <= self.width) {
                 self.text.truncate(self.text.trim_end_matches(' ').len());
-                self.end();
+                self.blank();
                 self.text.extend(std::iter::repeat_n(' ', indent));
                 (used, behind_word) = (indent, false);
             }
@@ -226,7 +226,7 @@ impl Page {
             used += length;
             behind_word = true;
         }
-        self.end();
+        self.blank();
     }
 
     /// Goes on in a style, until another is wanted or the line ends.

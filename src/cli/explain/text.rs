@@ -10,7 +10,7 @@ pub(super) fn text(told: &Explanation, page: &mut Page) {
     page.put(&[], &[verdict(told.allowed), plain(packet)], 4);
     told.notes.iter().for_each(|note| page.put(&[], &[plain("note: "), plain(note)], 4));
     for half in &told.halves {
-        page.end();
+        page.blank();
         of_half(half, page);
     }
 }

@@ -33,12 +33,12 @@ pub(super) fn text(reach: &Reach<'_>, page: &mut Page) {
     let totals = totals(reach);
     for (index, table) in reach.tables.iter().enumerate() {
         if index > 0 {
-            page.end();
+            page.blank();
         }
         page.line(Style::Heading, heading(&table.spoken));
         write_table(page, reach, table, &totals);
     }
-    page.end();
+    page.blank();
     let mut legend = |line: &str| page.put(&[], &[plain(line)], 0);
     legend("+ reaches, . does not; - itself, which it always reaches, or outside to outside.");
     legend("(n) is the number of pods on a line, +n more of them; all names: --output json.");

@@ -90,13 +90,16 @@ impl State {
         }
     }
 
-    fn style(&self) -> Style {
-        if self.is_problem() {
-            Style::Bad
-        } else if matches!(self, State::Without(_) | State::HostNetwork) {
-            Style::Doubtful
-        } else {
-            Style::Good
+    const fn style(&self) -> Style {
+        match self {
+            State::Drift(_)
+            | State::Changed { .. }
+            | State::Unprotected(_)
+            | State::Unrecorded(_)
+            | State::Ended
+            | State::Unknown(_) => Style::Bad,
+            State::Without(_) | State::HostNetwork => Style::Doubtful,
+            State::AsRecorded | State::NoRules | State::Shares(_) | State::Sandbox => Style::Good,
         }
     }
 
