@@ -43,6 +43,7 @@ man=$prefix/share/man
 bash=$prefix/share/bash-completion/completions/netlatch
 zsh=$prefix/share/zsh/site-functions/_netlatch
 fish=$prefix/share/fish/vendor_completions.d/netlatch.fish
+schema=$prefix/share/netlatch/config.schema.json
 config=/etc/netlatch/config.yaml
 
 # The newest of what was built.
@@ -108,6 +109,9 @@ place_pages() { # all man pages, as the program writes them
     echo "wrote        $destdir$man/man*/netlatch*"
 }
 
+# Editors find the schema by its first line.
+configuration() { sed "1s|/usr/share|$prefix/share|" "$here/config.yaml"; }
+
 install_all() {
     [ -n "$binary" ] || binary=$(built)
     [ -n "$binary" ] || fail "no binary given, none beside this script and none below target/: cargo build --release"
@@ -130,10 +134,11 @@ install_all() {
     generate "$bash" completions bash
     generate "$zsh" completions zsh
     generate "$fish" completions fish
+    generate "$schema" schema config
     if [ -e "$destdir$config" ] || [ -h "$destdir$config" ]; then
         echo "unchanged    $destdir$config"
     else
-        place "$config" 644 <"$here/config.yaml"
+        configuration | place "$config" 644
     fi
 }
 
@@ -148,10 +153,11 @@ uninstall_all() {
         [ "$status" -le 1 ] || exit "$status"
     fi
     if [ "$status" -eq 0 ]; then
-        for path in "$link" "$bash" "$zsh" "$fish"; do remove "$path"; done
+        for path in "$link" "$bash" "$zsh" "$fish" "$schema"; do remove "$path"; done
         for page in $pages; do remove "$man/$page"; done
+        [ -n "$dry" ] || rmdir "$destdir${schema%/*}" 2>/dev/null || true
     fi
-    if cmp -s "$here/config.yaml" "$destdir$config"; then
+    if configuration | cmp -s - "$destdir$config"; then
         remove "$config"
     elif [ -e "$destdir$config" ]; then
         echo "left alone   $destdir$config: it was edited"

@@ -34,6 +34,7 @@ macro_rules! links {
 [limits]: crate::docs::limits
 [lists]: crate::docs::lists
 [not-covered]: crate::docs::not_covered
+[output]: crate::docs::output
 [packets]: crate::docs::packets
 [policies]: crate::docs::policies
 [recipe-builds]: crate::docs::recipe_builds
@@ -76,6 +77,7 @@ guides! {
     policies "policies" "Kubernetes policies on one host";
     packets "packets" "what a packet meets, rule by rule";
     commands "commands" "what each command shows and takes";
+    output "output" "what commands print: JSON and its keys, widths, colours";
     exit_codes "exit-codes" "what each exit code means, and where failures are told";
     security "security" "what holds, what does not, and the test that shows it";
     not_covered "not-covered" "what a container can do that no rule governs";

@@ -5,11 +5,10 @@ pub(super) mod pages;
 mod roff;
 mod terminal;
 
-use std::io::IsTerminal;
-
 use clap::Command;
+use clap::builder::StyledStr;
 
-use super::{Outcome, print, reach, write};
+use super::{Outcome, page, print, write};
 use crate::docs::{GUIDES, guide};
 use crate::document::suggest;
 use crate::error::{Cause, Failure};
@@ -38,18 +37,16 @@ pub(super) fn help(mut command: Command, question: &Question) -> Result<Outcome,
             return Ok(Outcome::Done);
         }
         // Bold is no colour, but who wants no colours has no use for escapes either.
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let styled =
-            !plain && std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let (width, styled) = page::of_stdout();
         // Past the door that makes foreign text fit to be printed: the text is ours, and so are the escapes in it.
-        write(&terminal::render(guide.text, reach::width().min(WIDEST), styled))?;
+        write(&terminal::render(guide.text, width.min(WIDEST), styled))?;
         return Ok(Outcome::Done);
     }
-    print(&of_command(&mut command, &question.words)?).map(|()| Outcome::Done)
+    page::print_help(&of_command(&mut command, &question.words)?).map(|()| Outcome::Done)
 }
 
 /// The help of the command that is named by words, as it gives it itself.
-fn of_command(command: &mut Command, words: &[String]) -> Result<String, Failure> {
+fn of_command(command: &mut Command, words: &[String]) -> Result<StyledStr, Failure> {
     command.build();
     let (mut at, mut guides) = (&*command, GUIDES);
     for word in words {
@@ -63,7 +60,7 @@ fn of_command(command: &mut Command, words: &[String]) -> Result<String, Failure
     }
     let asking = ["netlatch"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
     match command.try_get_matches_from_mut(asking) {
-        Err(help) => Ok(help.render().to_string()),
+        Err(help) => Ok(help.render()),
         Ok(_) => Err(Failure::new("print the help", Cause::Internal("a command has no help".to_owned()))),
     }
 }

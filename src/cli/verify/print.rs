@@ -1,10 +1,9 @@
 //! What `verify` found, for people and for programs.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
 use super::found::Unread;
+use crate::cli::page::{Page, Style, plain};
 use crate::printable;
 use crate::registry::Record;
 
@@ -91,6 +90,19 @@ impl State {
         }
     }
 
+    const fn style(&self) -> Style {
+        match self {
+            State::Drift(_)
+            | State::Changed { .. }
+            | State::Unprotected(_)
+            | State::Unrecorded(_)
+            | State::Ended
+            | State::Unknown(_) => Style::Bad,
+            State::Without(_) | State::HostNetwork => Style::Doubtful,
+            State::AsRecorded | State::NoRules | State::Shares(_) | State::Sandbox => Style::Good,
+        }
+    }
+
     fn details(&self) -> Vec<String> {
         let named = |comment: &Option<String>| comment.clone().unwrap_or_else(|| "no table".to_owned());
         match self {
@@ -127,6 +139,11 @@ impl Verified {
         Verified { id, source: "record", pid: None, state: State::Unknown(why) }
     }
 
+    fn process(&self) -> String {
+        let pid = self.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        format!("process {pid} ({})", self.source)
+    }
+
     pub(super) fn of(record: &Record, state: State) -> Verified {
         Verified { id: record.id.clone(), source: "record", pid: record.pid, state }
     }
@@ -139,24 +156,25 @@ impl From<Unread> for Verified {
     }
 }
 
-pub(super) fn text(all: &[Verified]) -> String {
+pub(super) fn text(all: &[Verified], page: &mut Page) {
     if all.is_empty() {
-        return "no container runs\n".to_owned();
+        page.line(Style::Plain, "no container runs");
     }
-    let width = |of: fn(&Verified) -> usize| all.iter().map(of).max().unwrap_or(0);
-    let ids = width(|one| one.id.chars().count());
-    let states = width(|one| one.state.word().len());
-    let mut text = String::new();
-    for one in all {
-        let pid = one.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let mark = if one.state.is_problem() { "!" } else { " " };
-        let id = printable::line(&one.id);
-        let _ = writeln!(text, "{mark} {id:<ids$}  {:<states$}  process {pid} ({})", one.state.word(), one.source);
-        for detail in one.state.details() {
-            let _ = writeln!(text, "    {}", printable::line(&detail));
-        }
+    let longest = |of: fn(&Verified) -> usize| all.iter().map(of).max().unwrap_or(0);
+    let ids = longest(|one| printable::line(&one.id).chars().count());
+    let states = longest(|one| one.state.word().len());
+    let processes: Vec<String> = all.iter().map(Verified::process).collect();
+    // In columns where every line has room for them.
+    let rest = processes.iter().map(|process| process.chars().count()).max().unwrap_or(0);
+    let (ids, states) = if 2 + ids + 2 + states + 2 + rest <= page.width() { (ids, states) } else { (0, 0) };
+    for (one, process) in all.iter().zip(&processes) {
+        let style = one.state.style();
+        let mark = if one.state.is_problem() { style.on("! ") } else { plain("  ") };
+        let state = style.on(one.state.word());
+        let gap = plain(" ".repeat(2 + states.saturating_sub(one.state.word().len())));
+        page.put(&[mark, plain(format!("{:<ids$}  ", printable::line(&one.id)))], &[state, gap, plain(process)], 4);
+        one.state.details().iter().for_each(|detail| page.put(&[plain("    ")], &[plain(detail)], 6));
     }
-    text
 }
 
 pub(super) fn json(all: &[Verified]) -> Value {
@@ -170,4 +188,51 @@ pub(super) fn json(all: &[Verified]) -> Value {
         "problems": all.iter().filter(|one| one.state.is_problem()).count(),
         "containers": all.iter().map(one).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Verified> {
+        let one = |id: &str, state| Verified { id: id.to_owned(), source: "record", pid: Some(4242), state };
+        vec![
+            one(&"0".repeat(64), State::AsRecorded),
+            one(
+                "web",
+                State::Drift(vec!["chain egress has another rule than it was loaded with at its end".to_owned()]),
+            ),
+            one("\u{1b}[31mdb", State::Without(None)),
+        ]
+    }
+
+    fn shown(width: usize) -> String {
+        let mut page = Page::plain(width);
+        text(&all(), &mut page);
+        page.into_text()
+    }
+
+    #[test]
+    fn columns_stand_below_each_other_where_there_is_room() {
+        let wide = shown(200);
+        let column = |word: &str| {
+            let line = wide.lines().find(|line| line.contains(word)).unwrap();
+            (line.find(word).unwrap(), line.find("process 4242 (record)").unwrap())
+        };
+        assert_eq!(column("as recorded"), column("drift"));
+        assert_eq!(column("as recorded"), column("without netlatch"));
+        assert!(wide.contains("\n! web  ") && !wide.contains('\u{1b}'), "{wide}");
+    }
+
+    #[test]
+    fn lines_are_broken_where_there_is_none() {
+        for width in [40, 80] {
+            let narrow = shown(width);
+            let id = format!("  {}", "0".repeat(64));
+            assert!(narrow.lines().all(|line| line == id || line.chars().count() <= width), "{narrow}");
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(&narrow), words(&shown(200)));
+            assert!(narrow.contains("\n! web  drift  process 4242 (record)\n    chain egress"), "{narrow}");
+        }
+    }
 }
