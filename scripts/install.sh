@@ -149,7 +149,7 @@ uninstall_all() {
     fi
     if [ "$status" -eq 0 ]; then
         for path in "$link" "$bash" "$zsh" "$fish"; do remove "$path"; done
-        for page in $pages; do remove "$man/$page"; done
+        for page in $pages; do remove "$man/$page"; done | sed -n "s|$man/man1/netlatch.1\$|$man/man*/netlatch*|p"
     fi
     if cmp -s "$here/config.yaml" "$destdir$config"; then
         remove "$config"
