@@ -154,7 +154,7 @@ uninstall_all() {
     fi
     if [ "$status" -eq 0 ]; then
         for path in "$link" "$bash" "$zsh" "$fish" "$schema"; do remove "$path"; done
-        for page in $pages; do remove "$man/$page"; done
+        for page in $pages; do remove "$man/$page"; done | sed -n "s|$man/man1/netlatch.1\$|$man/man*/netlatch*|p"
         [ -n "$dry" ] || rmdir "$destdir${schema%/*}" 2>/dev/null || true
     fi
     if configuration | cmp -s - "$destdir$config"; then

@@ -124,6 +124,21 @@ fn every_example_is_run_or_says_why_not() {
     assert_eq!(not_run, listed);
 }
 
+/// An indented block has no language: it would be run by nobody, and rustdoc takes it for Rust.
+#[test]
+fn every_block_of_code_is_fenced_and_says_what_it_is() {
+    for (name, text) in documents() {
+        for (part, outside) in text.split("\n```").step_by(2).enumerate() {
+            let mut lines = outside.lines().skip(usize::from(part > 0)).peekable();
+            while let Some(line) = lines.next() {
+                let begins = |next: &&str| line.is_empty() && next.starts_with("    ");
+                assert!(!lines.peek().is_some_and(begins), "{name}: {:?}", lines.peek());
+            }
+        }
+        assert!(examples(&name, &text).iter().all(|example| !example.language.is_empty()), "{name}");
+    }
+}
+
 /// Commands in a folder, with the program in the path and nobody's privileges needed.
 fn run(folder: &Path, commands: &str) -> Output {
     let programs = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", binary().parent().expect("a folder").display());

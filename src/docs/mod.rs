@@ -3,6 +3,9 @@
 //!
 //! A link to another guide is written by a name that the file itself defines last, as a relative path, so that it works
 //! wherever the file is shown. Here the same names are defined before the text, as paths of this crate, and the first wins.
+//!
+//! Every block of code is an example that is run, or says in a comment before it why not: tests/support/examples.rs. README has a
+//! row for each guide.
 
 /// A guide, by the name under which it is asked for.
 #[derive(Clone, Copy, Debug)]
