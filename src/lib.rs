@@ -56,7 +56,7 @@
 //! kernel   registry                                       what touches the machine
 //! live                                                    what changes for those who run when one comes or goes
 //! cli                                                     a file for each command
-//! docs                                                    the guides, which know nothing; `netlatch help` prints them
+//! docs   schema                                           guides and JSON schemas, which know nothing and are printed
 //! main                                                    arguments in, exit code out
 //! ```
 //!
@@ -124,5 +124,6 @@ pub mod plan;
 pub mod policy;
 pub mod printable;
 pub mod registry;
+pub mod schema;
 pub mod settings;
 pub mod sysctl;

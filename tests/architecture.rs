@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may name, least first. One that is not here does not belong to the house.
-const MAY_KNOW: [(&str, &[&str]); 20] = [
+const MAY_KNOW: [(&str, &[&str]); 21] = [
     // What is written for people, and knows nothing.
     ("docs", &[]),
+    ("schema", &[]),
     // The shared nouns.
     ("printable", &[]),
     ("net", &["printable"]),
@@ -50,6 +51,7 @@ const MAY_KNOW: [(&str, &[&str]); 20] = [
             "policy",
             "printable",
             "registry",
+            "schema",
             "settings",
             "sysctl",
         ],

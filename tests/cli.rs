@@ -16,6 +16,7 @@ use netlatch::oci::state::MAX_STATE;
 use netlatch::plan::uncovered::{Gap, Weight};
 use serde_json::{Value, json};
 use support::container::binary;
+use support::schema::described;
 
 const STAGES: [&str; 4] = ["createRuntime", "prestart", "poststart", "poststop"];
 
@@ -458,7 +459,7 @@ fn plan_says_what_a_start_would_do() {
     assert!(order.is_sorted(), "table, sysctls, lo: {said}");
     assert!(said.contains("config.yaml:2 ipv6"), "every value knows its place: {said}");
 
-    let json: Value = serde_json::from_str(&done(&place.plan("json", &state))).expect("JSON");
+    let json = described("plan", &done(&place.plan("json", &state)));
     assert_eq!(json["id"], "ohk1");
     let steps: Vec<&str> =
         json["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
@@ -594,7 +595,7 @@ fn plan_lists_what_its_rules_do_not_cover() {
     assert_eq!(names, ["engine-socket", "af-vsock"], "{section}");
     assert!(!text.contains(['\u{1b}', '\u{202e}']) && section.contains("(mounts[0])"), "{section:?}");
 
-    let json: Value = serde_json::from_str(&done(&place.plan("json", &state))).expect("JSON");
+    let json = described("plan", &done(&place.plan("json", &state)));
     let keys = ["name", "remedy", "weight", "what", "where"];
     let listed = json["not-covered"].as_array().expect("an array");
     assert!(listed.iter().all(|one| one.as_object().unwrap().keys().eq(keys)), "{json:#}");

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use support::container::binary;
+use support::schema::described;
 
 const PROGRAM: &str = "/usr/libexec/oci/hooks.d/netlatch";
 const HOOKS_D: &str = "/usr/share/containers/oci/hooks.d";
@@ -96,7 +97,7 @@ impl Machine {
     fn asked(&self, args: &[&str]) -> (Vec<Value>, i32) {
         let output = self.doctor(&[&["--json"], args].concat());
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let report = described("doctor", &String::from_utf8_lossy(&output.stdout));
         let checks = report["checks"].as_array().expect("a list").clone();
         let count = |verdict: &str| checks.iter().filter(|check| check["verdict"] == verdict).count();
         assert_eq!(report["problems"], count("problem"));

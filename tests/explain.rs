@@ -10,6 +10,7 @@ use netlatch::kernel::netns::Target;
 use netlatch::registry::started;
 use serde_json::{Value, json};
 use support::container::binary;
+use support::schema::described;
 
 /// Two namespaces of pods with both families, a node, a pod on its network, a service.
 const INVENTORY: &str = "
@@ -64,6 +65,8 @@ impl Place {
         let mut child = Command::new(binary())
             .args(command.split(' '))
             .env_clear()
+            // Sentences in one piece.
+            .env("COLUMNS", "1000")
             .current_dir(self.dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -371,7 +374,7 @@ fn what_the_ruleset_cannot_be_asked_is_said() {
 fn programs_get_the_documented_keys() {
     let place = Place::with_rules("ingress: [{from: [{podSelector: {matchLabels: {tier: front}}}]}]");
     let said = place.explain("shop/web shop/db --port 80 --output json");
-    let answer: Value = serde_json::from_str(&said).expect("JSON");
+    let answer = described("explain", &said);
     let head = ["from", "to", "proto", "port", "allowed", "egress", "ingress", "agrees", "notes"]
         .map(|key| answer[key].clone());
     assert_eq!(json!(head), json!(["shop/web", "shop/db", "TCP", 80, false, true, false, true, []]));

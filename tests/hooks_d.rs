@@ -16,6 +16,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use support::container::binary;
 use support::namespace::run_with_input;
+use support::schema::described;
 
 /// The two sets, of which an admin installs one.
 const SETS: [&str; 2] = ["annotated", "always"];
@@ -292,7 +293,7 @@ fn podman_containers_without_the_hook_are_named() {
     command.arg("--config").arg(podman.path("netlatch.yaml")).arg("--run-dir").arg(podman.path("run"));
     // The bundle is below --root, which podman tells runc, and nobody else.
     let verified = command.arg("--state-dir").arg("runc=/run/runc").output().expect("netlatch runs");
-    let report: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    let report = described("verify", &String::from_utf8_lossy(&verified.stdout));
     let ids = ["bare", "locked", "missed"].map(|name| {
         let id = podman.run(&["inspect", "--format", "{{.ID}}", name], b"").stdout;
         String::from_utf8(id).expect("UTF-8").trim().to_owned()

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use support::container::{Dialect, binary, hook_in};
 use support::namespace::run_with_input;
 use support::probe::udp_send;
+use support::schema::described;
 use support::{Container, Namespace};
 use tempfile::TempDir;
 
@@ -63,7 +64,7 @@ impl Host {
     }
 
     fn json(&self, id: &str) -> Value {
-        serde_json::from_str(&self.text(&[id, "--output", "json"], 0)).expect("JSON")
+        described("inspect", &self.text(&[id, "--output", "json"], 0))
     }
 
     /// Every file of the state directory with its content.
@@ -448,7 +449,7 @@ fn who_ended_and_who_never_was_are_told_apart_and_neither_is_done() {
     assert_eq!(rows[0], ["CONTAINER", "PROCESS", "NAMESPACE", "COUNTED", "RULES"]);
     let rest: Vec<(&str, String)> = rows[1..].iter().map(|row| (row[0], row[3..].join(" "))).collect();
     assert_eq!(rest, [(one.id.as_str(), "- has ended".to_owned()), (two.id.as_str(), "- none".to_owned())]);
-    let all: Value = serde_json::from_str(&host.text(&["-o", "json"], 0)).expect("JSON");
+    let all = described("inspect-list", &host.text(&["-o", "json"], 0));
     assert_eq!(
         (&all[0]["running"], &all[1]["running"], &all[1]["rules"]),
         (&json!(false), &json!(true), &json!("none"))

@@ -13,6 +13,7 @@ use nix::unistd::{Uid, chown};
 use serde_json::{Value, json};
 use support::container::{Dialect, binary, hook_in};
 use support::outside::{Scene, Wire};
+use support::schema::described;
 use support::{Container, Namespace};
 use tempfile::TempDir;
 
@@ -78,7 +79,7 @@ fn text(bytes: &[u8]) -> String {
 
 fn answer(output: &Output) -> Value {
     assert!(output.status.success(), "{}", text(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    described("inspect", &text(&output.stdout))
 }
 
 /// A failure with this code, said in one line, which is returned.

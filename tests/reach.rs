@@ -9,6 +9,7 @@ use std::thread;
 
 use serde_json::Value;
 use support::container::binary;
+use support::schema::described;
 
 const WORLD: &str = "
 {apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web-1, labels: {app: web}}, spec: {containers: [{name: c, ports: [{containerPort: 8080}]}]}, status: {podIPs: [{ip: 10.1.0.1}]}}
@@ -100,6 +101,7 @@ fn an_answer_is_the_probe_with_both_halves_and_the_rule_that_decided() {
     );
     assert!(lines[1].contains("isolated by NetworkPolicy shop/db (./policies.yml:2)"), "{}", lines[1]);
     // An answer can be asked again.
+    lines.iter().for_each(|line| drop(described("reach-probes", line)));
     let again: Value = serde_json::from_str(lines[2]).expect("JSON");
     assert_eq!(again["allowed"], true);
     assert_ne!(again["why"], "old");
@@ -211,7 +213,7 @@ TCP 5432
 
 #[test]
 fn the_tables_for_programs_say_the_same() {
-    let table: Value = serde_json::from_str(&Place::new().done(&["-f", ".", "-o", "json"], "")).expect("JSON");
+    let table = described("reach", &Place::new().done(&["-f", ".", "-o", "json"], ""));
     let ends: Vec<String> = table["ends"].as_array().expect("ends").iter().map(ToString::to_string).collect();
     assert_eq!(
         ends,

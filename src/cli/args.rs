@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::{Outcome, check, doctor, explain, inspect, install, last_error, plan, print, reach, reload, verify};
+use super::{
+    Outcome, check, doctor, explain, inspect, install, last_error, page, plan, print, reach, reload, schema, verify,
+};
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
 
@@ -16,6 +18,7 @@ use crate::registry::RUN_DIR;
 /// the container does not start.
 #[derive(Debug, Parser)]
 #[command(name = "netlatch", version, subcommand_required = true, arg_required_else_help = false, after_help = exits())]
+#[command(styles = page::STYLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +45,11 @@ enum Command {
         /// Exit with 1 on warnings too
         #[arg(long)]
         strict: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        look: page::Look,
     },
     /// Print what a start would do
     Plan {
@@ -54,6 +62,9 @@ enum Command {
         /// For people, for `nft -f`, or for programs
         #[arg(long, value_enum, default_value_t)]
         format: plan::Format,
+        /// Print JSON: the same as --format json
+        #[arg(long, conflicts_with = "format")]
+        json: bool,
     },
     /// Tell who can reach whom under these manifests: a table per port, or one answer per probe
     ///
@@ -71,6 +82,11 @@ enum Command {
         // One option with two names: `--format` is what other commands call it, `--output` what scripts already say.
         #[arg(long, short = 'o', visible_alias = "output", value_enum, default_value_t)]
         format: reach::Format,
+        /// Print JSON: the same as --format json
+        #[arg(long, conflicts_with = "format")]
+        json: bool,
+        #[command(flatten)]
+        look: page::Look,
     },
     /// Tell what becomes of one packet, which rule decides and where it was written, and what came near
     #[command(after_help = explain::HELP)]
@@ -103,6 +119,11 @@ enum Command {
     LastError {
         /// The container; without it, the last failure of any
         id: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        look: page::Look,
         /// The state directory
         #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
         run_dir: PathBuf,
@@ -113,6 +134,9 @@ enum Command {
     /// Take back what install did
     #[command(after_help = install::UNINSTALL_HELP)]
     Uninstall(install::Uninstall),
+    /// Print a JSON schema (draft 2020-12) of what is read, or of what is printed for programs
+    #[command(after_help = schema::HELP)]
+    Schema(schema::Question),
     /// Print a completion script
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -144,12 +168,11 @@ fn exits() -> String {
 
 pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
     let name = OsString::from("netlatch");
-    let cli = match Cli::try_parse_from(std::iter::once(&name).chain(args)) {
+    let command = Cli::command().term_width(page::help_width());
+    let matches = command.try_get_matches_from(std::iter::once(&name).chain(args));
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) if !error.use_stderr() => {
-            print(&error.render().to_string())?;
-            return Ok(Outcome::Done);
-        }
+        Err(error) if !error.use_stderr() => return page::print_help(&error.render()).map(|()| Outcome::Done),
         Err(error) => {
             super::hook::drain_quietly();
             let text = error.render().to_string();
@@ -164,18 +187,26 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
             let problem = "a stage's name must be the first argument".to_owned();
             Err(Failure::new("read the command line", Cause::Usage(problem)))
         }
-        Command::Check { paths, strict } => check::run(&paths, strict),
-        Command::Plan { state, config, format } => plan::run(&state, config, format),
-        Command::Reach { paths, probes: Some(file), format } => reach::probes(&paths, &file, format),
-        Command::Reach { paths, probes: None, format } => reach::tables(&paths, format),
+        Command::Check { paths, strict, json, look } => check::run(&paths, strict, json, look),
+        Command::Plan { state, config, format, json } => {
+            plan::run(&state, config, if json { plan::Format::Json } else { format })
+        }
+        Command::Reach { paths, probes, format, json, look } => {
+            let format = if json { reach::Format::Json } else { format };
+            match probes {
+                Some(file) => reach::probes(&paths, &file, format),
+                None => reach::tables(&paths, format, look),
+            }
+        }
         Command::Explain(question) => explain::run(&question),
         Command::Reload { config, run_dir } => reload::run(config, &run_dir),
         Command::Inspect(question) => inspect::run(&question),
         Command::Verify(question) => verify::run(&question),
         Command::Doctor(question) => doctor::run(&question),
-        Command::LastError { id, run_dir } => last_error::run(&run_dir, id.as_deref()),
+        Command::LastError { id, json, look, run_dir } => last_error::run(&run_dir, id.as_deref(), json, look),
         Command::Install(wanted) => install::install(wanted),
         Command::Uninstall(wanted) => install::uninstall(wanted),
+        Command::Schema(question) => schema::run(&question),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "netlatch", &mut script);

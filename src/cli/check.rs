@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use super::load::documents;
-use super::{Outcome, print};
+use super::page::{Look, Page, Style, plain};
+use super::{Outcome, print_json};
 use crate::document::{MAX_BYTES, Place};
 use crate::error::{Failure, Finding};
 use crate::kernel::files::{ReadError, Trust, read_regular};
 use crate::policy::parse::{Collector, MAX_MANIFESTS};
+use crate::printable;
 use crate::settings::{self, Config, DEFAULT_FILE, DEFAULT_POLICIES};
 
-/// Prints findings, one a line, on stdout.
-pub(super) fn run(paths: &[PathBuf], strict: bool) -> Result<Outcome, Failure> {
+/// Prints findings on stdout: one a line, unless a terminal is narrower.
+pub(super) fn run(paths: &[PathBuf], strict: bool, json: bool, look: Look) -> Result<Outcome, Failure> {
     let mut check = Check::default();
     if paths.is_empty() {
         check.installed(None);
@@ -24,14 +28,36 @@ pub(super) fn run(paths: &[PathBuf], strict: bool) -> Result<Outcome, Failure> {
         }
     }
     let (errors, warnings) = check.finish();
-    let lines: String = errors
-        .iter()
-        .map(|finding| format!("{finding}\n"))
-        .chain(warnings.iter().map(|finding| format!("{finding} (warning)\n")))
-        .collect();
-    print(&lines)?;
+    if json {
+        print_json(&format!("{:#}\n", as_json(&errors, &warnings)))?;
+    } else {
+        let mut page = look.page_of_lines();
+        errors.iter().for_each(|error| put(&mut page, Style::Bad, error, ""));
+        warnings.iter().for_each(|warning| put(&mut page, Style::Doubtful, warning, " (warning)"));
+        page.print()?;
+    }
     let found = !errors.is_empty() || strict && !warnings.is_empty();
     Ok(if found { Outcome::Found } else { Outcome::Done })
+}
+
+/// A finding, with its place where the eye finds it.
+fn put(page: &mut Page, style: Style, finding: &Finding, mark: &'static str) {
+    let text = finding.to_string();
+    let (place, message) = text.split_at(text.len() - printable::line(&finding.message).len());
+    page.put(&[], &[style.on(place), plain(message), style.on(mark)], 4);
+}
+
+/// For programs.
+fn as_json(errors: &[Finding], warnings: &[Finding]) -> Value {
+    let of = |severity: &'static str, findings: &[Finding]| -> Vec<Value> {
+        let one = |Finding { file, position, at, message }: &Finding| {
+            let (line, column) = position.unzip();
+            json!({"severity": severity, "file": file, "line": line, "column": column, "at": at, "message": message})
+        };
+        findings.iter().map(one).collect()
+    };
+    let findings = [of("error", errors), of("warning", warnings)].concat();
+    json!({"errors": errors.len(), "warnings": warnings.len(), "findings": findings})
 }
 
 /// The errors and warnings of what a start would read, on this host or on one whose files are below `root`.

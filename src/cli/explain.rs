@@ -1,10 +1,13 @@
 //! `netlatch explain`: one packet, put to the specification and to the ruleset ([`crate::explain`]).
 
+mod text;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::load::{self, ConfigFile, Inputs};
-use super::{Outcome, print, print_json};
+use super::page::Look;
+use super::{Outcome, print_json};
 use crate::document::shown;
 use crate::error::{Cause, Failure, Finding};
 use crate::explain::{Container, Explanation, flow};
@@ -44,9 +47,14 @@ pub(super) struct Question {
     /// For people or for programs
     #[arg(long, short = 'o', value_enum, default_value_t)]
     output: Output,
+    /// Print JSON: the same as --output json
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
     /// The state directory; where it is given, the running containers are pods like those of the manifests
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    look: Look,
 }
 
 /// What is spoken.
@@ -94,8 +102,13 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
         Some(state) => of_container(question, state, payload)?,
         None => of_pods(question, payload)?,
     };
-    match question.output {
-        Output::Text => print(&explanation.to_string())?,
+    let output = if question.json { Output::Json } else { question.output };
+    match output {
+        Output::Text => {
+            let mut page = question.look.page();
+            text::text(&explanation, &mut page);
+            page.print()?;
+        }
         Output::Json => print_json(&format!("{:#}\n", explanation.to_json()))?,
     }
     outcome(&explanation)
@@ -280,6 +293,7 @@ fn of_inputs(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::page::Page;
     use crate::error::EXIT_INTERNAL;
     use crate::explain::{Decided, Half, Ruleset, Said};
 
@@ -314,7 +328,9 @@ mod tests {
         let differs = explanation(Ruleset::Differs { passes: false, by: rule() });
         let bug = "BUG: the specification says allowed, the ruleset denied: chain ingress_network, rule \"web.yaml:3\"; \
                    please report this with the files it was asked of";
-        let text = differs.to_string();
+        let mut page = Page::plain(usize::MAX);
+        text::text(&differs, &mut page);
+        let text = page.into_text();
         assert!(text.starts_with("allowed: ") && text.contains(bug), "{text}");
         let failure = outcome(&differs).unwrap_err();
         assert_eq!(failure.exit_code(), EXIT_INTERNAL.code);

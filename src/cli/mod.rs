@@ -11,10 +11,12 @@ mod inspect;
 mod install;
 mod last_error;
 mod load;
+mod page;
 mod peers;
 mod plan;
 pub mod reach;
 mod reload;
+mod schema;
 pub mod verify;
 
 use std::ffi::OsString;

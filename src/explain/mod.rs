@@ -11,6 +11,7 @@ mod print;
 mod ruleset;
 
 pub use container::Container;
+pub use print::spoken;
 pub use ruleset::{Decided, Ruleset, compare};
 
 use std::net::IpAddr;
@@ -119,7 +120,7 @@ impl Near {
     }
 
     /// The rule with its place.
-    fn placed(&self) -> String {
+    pub fn placed(&self) -> String {
         format!("{} {}", self.rule, Placed(&self.origin))
     }
 }

@@ -1,4 +1,4 @@
-//! An explanation for people and for programs.
+//! An explanation for programs, and the words for people.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::ruleset::{Decided, Ruleset};
 use super::{Explanation, Half, Near, Said};
-use crate::net::{Direction, Origin, Payload};
+use crate::net::{Origin, Payload};
 
 /// `TCP 80`, `ICMP`.
-pub(super) fn spoken(payload: Payload) -> String {
+pub fn spoken(payload: Payload) -> String {
     match payload {
         Payload::Transport { protocol, port } => format!("{} {port}", protocol.name().to_ascii_uppercase()),
         Payload::Icmp { .. } => "ICMP".to_owned(),
@@ -19,49 +19,6 @@ pub(super) fn spoken(payload: Payload) -> String {
 
 const fn word(passes: bool) -> &'static str {
     if passes { "allowed" } else { "denied" }
-}
-
-impl fmt::Display for Explanation {
-    /// The verdict is the first word.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} from {} to {}", word(self.allowed), spoken(self.payload), self.from, self.to)?;
-        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))?;
-        for half in &self.halves {
-            write!(f, "\n{half}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Half {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let towards = match self.direction {
-            Direction::Egress => "to",
-            Direction::Ingress => "from",
-        };
-        write!(f, "{} of {} {towards} {}, {}: ", self.direction, self.of, self.peer, spoken(self.payload))?;
-        match self.layers.as_slice() {
-            [only] => {
-                writeln!(f, "{}", only.why)?;
-                near(f, "  ", only)?;
-            }
-            layers => {
-                writeln!(f, "{}", word(self.allowed))?;
-                for said in layers {
-                    writeln!(f, "  {}: {}", said.layer, said.why)?;
-                    near(f, "    ", said)?;
-                }
-            }
-        }
-        writeln!(f, "  {}", self.ruleset)
-    }
-}
-
-fn near(f: &mut fmt::Formatter<'_>, indent: &str, said: &Said) -> fmt::Result {
-    said.nearest.iter().try_for_each(|near| {
-        let what = if near.governs { "nearest" } else { "for other pods" };
-        writeln!(f, "{indent}{what}: {}: {}", near.placed(), near.lacks.join(", and "))
-    })
 }
 
 impl fmt::Display for Ruleset {

@@ -281,7 +281,9 @@ mod tests {
 
     fn parse(pairs: &[(&str, &str)]) -> Result<Requests, Vec<String>> {
         let map = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Requests::parse(&map).map_err(|failure| {
+        let parsed = Requests::parse(&map);
+        crate::schema::tests::annotations_are_judged(&map, parsed.is_ok());
+        parsed.map_err(|failure| {
             assert_eq!(failure.exit_code(), 15);
             match failure.cause {
                 Cause::Annotation(findings) => findings.iter().map(ToString::to_string).collect(),

@@ -174,6 +174,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> State {
+        crate::schema::tests::state_is_judged(text.as_bytes(), true);
         State::parse(text.as_bytes()).unwrap_or_else(|failure| panic!("{text}: {failure}"))
     }
 

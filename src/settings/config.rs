@@ -316,10 +316,12 @@ mod tests {
     fn errors(text: &str) -> Vec<String> {
         let (config, errors, _) = check("c.yaml", text.as_bytes());
         assert_eq!(config.is_none(), !errors.is_empty());
+        crate::schema::tests::config_is_judged(text, config.is_some());
         errors.iter().map(ToString::to_string).collect()
     }
 
     fn good(text: &str) -> Config {
+        crate::schema::tests::config_is_judged(text, true);
         Config::parse("c.yaml", text.as_bytes()).unwrap_or_else(|failure| panic!("{failure}"))
     }
 

@@ -30,6 +30,7 @@ pub(crate) mod podman;
 pub(crate) mod probe;
 pub(crate) mod random_policy;
 pub(crate) mod raw;
+pub(crate) mod schema;
 pub(crate) mod sctp;
 pub(crate) mod servers;
 pub(crate) mod sniffer;

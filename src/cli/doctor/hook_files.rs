@@ -297,7 +297,7 @@ mod tests {
             assert_eq!(when.always, for_all);
             let mut report = Report::default();
             when.judge("f", &mut report);
-            assert_eq!(report.worst(), crate::cli::doctor::report::Verdict::Ok, "{}", report.text());
+            assert_eq!(report.worst(), crate::cli::doctor::report::Verdict::Ok, "{:#}", report.json());
         }
     }
 }

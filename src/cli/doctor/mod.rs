@@ -21,7 +21,8 @@ use self::engines::Folders;
 use self::hook_files::HookFile;
 use self::report::{Group, Report, Verdict};
 use self::tree::Tree;
-use super::{Outcome, check, print, print_json};
+use super::page::Look;
+use super::{Outcome, check, print_json};
 use crate::document::MAX_BYTES;
 use crate::error::Failure;
 use crate::kernel::files::{ReadError, Trust, read_regular};
@@ -51,6 +52,8 @@ pub(super) struct Question {
     /// The state directory
     #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
     run_dir: PathBuf,
+    #[command(flatten)]
+    look: Look,
 }
 
 /// What the help says beyond its options.
@@ -98,7 +101,9 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     if question.json {
         print_json(&format!("{:#}\n", report.json()))?;
     } else {
-        print(&report.text())?;
+        let mut page = question.look.page();
+        report.text(&mut page);
+        page.print()?;
     }
     let found = match report.worst() {
         Verdict::Problem => true,

@@ -1,10 +1,8 @@
 //! Questions and what was found, for people and for programs.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
-use crate::printable;
+use crate::cli::page::{Page, Style, plain};
 
 /// What a question came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +34,15 @@ impl Verdict {
             Verdict::Ok => "ok",
             Verdict::Warning => "WARNING",
             Verdict::Problem => "PROBLEM",
+        }
+    }
+
+    const fn style(self) -> Style {
+        match self {
+            Verdict::NotApplicable => Style::Plain,
+            Verdict::Ok => Style::Good,
+            Verdict::Warning => Style::Doubtful,
+            Verdict::Problem => Style::Bad,
         }
     }
 }
@@ -78,6 +85,27 @@ pub(super) struct Check {
     remedy: String,
     /// The file it was found in.
     file: Option<String>,
+}
+
+impl Check {
+    fn text(&self, longest: usize, page: &mut Page) {
+        let verdict = [plain("  "), self.verdict.style().on(format!("{:<8} ", self.verdict.column()))];
+        // Findings in a column of their own, where it is wide enough to be read.
+        let column = 11 + longest + 2;
+        if column + 24 <= page.width() {
+            let question = plain(format!("{:<longest$}  ", self.question));
+            page.put(&[&verdict[..], &[question]].concat(), &[plain(&self.finding)], column);
+        } else {
+            page.put(&verdict, &[plain(format!("{}: {}", self.question, self.finding))], 11);
+        }
+        let below = plain(" ".repeat(11));
+        if let Some(file) = &self.file {
+            page.put(&[below.clone(), plain("in ")], &[plain(file)], 14);
+        }
+        if !self.remedy.is_empty() {
+            page.put(&[below, plain("=> ")], &[plain(&self.remedy)], 14);
+        }
+    }
 }
 
 /// Everything that was asked.
@@ -125,26 +153,18 @@ impl Report {
     }
 
     /// For people: what is wrong last, where the eye is.
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        let width = self.checks.iter().map(|check| check.question.chars().count()).max().unwrap_or(0).min(40);
+    pub(super) fn text(&self, page: &mut Page) {
+        let longest = self.checks.iter().map(|check| check.question.chars().count()).max().unwrap_or(0).min(40);
         for group in Group::ALL {
-            let _ = writeln!(text, "{}", group.name());
-            for check in self.checks.iter().filter(|check| check.group == group) {
-                let (question, finding) = (printable::line(&check.question), printable::line(&check.finding));
-                let _ = writeln!(text, "  {:<8} {question:<width$}  {finding}", check.verdict.column());
-                if let Some(file) = &check.file {
-                    let _ = writeln!(text, "  {:<8} in {}", "", printable::line(file));
-                }
-                if !check.remedy.is_empty() {
-                    let _ = writeln!(text, "  {:<8} => {}", "", printable::line(&check.remedy));
-                }
-            }
+            page.line(Style::Heading, group.name());
+            self.checks.iter().filter(|check| check.group == group).for_each(|check| check.text(longest, page));
         }
-        let (problems, warnings) = (self.count(Verdict::Problem), self.count(Verdict::Warning));
         let noun = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
-        let _ = writeln!(text, "{}, {}", noun(problems, "problem"), noun(warnings, "warning"));
-        text
+        let total = |verdict: Verdict, word| match self.count(verdict) {
+            0 => plain(noun(0, word)),
+            count => verdict.style().on(noun(count, word)),
+        };
+        page.put(&[], &[total(Verdict::Problem, "problem"), plain(", "), total(Verdict::Warning, "warning")], 4);
     }
 
     /// For programs.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use picture::Picture;
 
+use super::page::Look;
 use super::{Outcome, load, print, print_json};
 use crate::error::{Cause, Failure, Finding, errno_of};
 use crate::policy::lookup::World;
@@ -82,22 +83,19 @@ fn read_probes(file: &Path) -> Result<(String, Vec<u8>), Failure> {
     Ok((name, bytes))
 }
 
-/// Columns of the terminal, of `COLUMNS` where that is set, or what a mail would have.
-fn width() -> usize {
-    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
-    columns.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(100)
-}
-
 /// Prints who can reach whom.
-pub(super) fn tables(paths: &[PathBuf], format: Format) -> Result<Outcome, Failure> {
+pub(super) fn tables(paths: &[PathBuf], format: Format, look: Look) -> Result<Outcome, Failure> {
     let manifests = load::manifests_below(paths)?;
     let world = World::new(manifests.inventory);
     let judge = Judge::new(&manifests.policies, &world);
     let reach = reach::reach(&manifests.policies, &judge, &world, &manifests.declared)?;
     let picture = || Picture::new(&reach, manifests.policies.network.len() + manifests.policies.cluster.len());
     match format {
-        Format::Table => print(&table::nobody(&reach).unwrap_or_else(|| table::text(&reach, width())))?,
+        Format::Table => {
+            let mut page = look.page();
+            table::text(&reach, &mut page);
+            page.print()?;
+        }
         Format::Json => print_json(&format!("{}\n", table::json(&reach)))?,
         Format::Dot => print(&picture::dot(&picture()?))?,
         Format::Svg => print(&picture::svg(&picture()?))?,

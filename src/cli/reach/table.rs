@@ -4,18 +4,15 @@
 //! there are kinds of them. It is a matrix where that fits the width, otherwise a list of who reaches each destination.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::cli::page::{Page, Style, plain};
 use crate::net::{Family, Transport};
 use crate::policy::reach::{MAX_BLOCKS, Members, Reach, Spoken, Table};
 use crate::policy::why::counted;
 use crate::policy::world::Pod;
 use crate::printable;
-
-/// Narrower than this is not tried.
-const NARROWEST: usize = 40;
 
 /// Most sources that a list names for a destination. Further ones are counted.
 const MOST_SOURCES: usize = 12;
@@ -27,28 +24,28 @@ struct Line {
     label: String,
 }
 
-/// For people, at most `width` columns where that can be.
-pub(super) fn text(reach: &Reach<'_>, width: usize) -> String {
-    let width = width.max(NARROWEST);
+/// For people.
+pub(super) fn text(reach: &Reach<'_>, page: &mut Page) {
+    let pods = reach.ends.iter().filter(|end| matches!(end, Members::Pods(_))).count();
+    if pods == 0 {
+        return page.line(Style::Plain, format!("{} in these manifests", counted(0, "pod")));
+    }
     let totals = totals(reach);
-    let mut text = String::new();
-    for table in &reach.tables {
-        if !text.is_empty() {
-            text.push('\n');
+    for (index, table) in reach.tables.iter().enumerate() {
+        if index > 0 {
+            page.blank();
         }
-        write_wrapped(&mut text, &heading(&table.spoken), width, "    ");
-        write_table(&mut text, reach, table, &totals, width);
+        page.line(Style::Heading, heading(&table.spoken));
+        write_table(page, reach, table, &totals);
     }
-    text.push('\n');
-    let mut legend =
-        vec!["+ reaches, . does not; - itself, which it always reaches, or outside to outside.".to_owned()];
-    legend.push("(n) is the number of pods on a line, +n more of them; all names: --output json.".to_owned());
-    legend.push("Whatever comes from a pod's own node is let in by every NetworkPolicy and is not shown.".to_owned());
+    page.blank();
+    let mut legend = |line: &str| page.put(&[], &[plain(line)], 0);
+    legend("+ reaches, . does not; - itself, which it always reaches, or outside to outside.");
+    legend("(n) is the number of pods on a line, +n more of them; all names: --output json.");
+    legend("Whatever comes from a pod's own node is let in by every NetworkPolicy and is not shown.");
     if reach.blocks_left_out > 0 {
-        legend.push(format!("Of the address blocks in policies only the first {MAX_BLOCKS} are shown."));
+        legend(&format!("Of the address blocks in policies only the first {MAX_BLOCKS} are shown."));
     }
-    legend.iter().for_each(|line| write_wrapped(&mut text, line, width, ""));
-    text
 }
 
 /// How many pods there are by namespace, and by namespace and the part of the name before its last dash.
@@ -76,7 +73,7 @@ pub(super) fn stem(pod: &Pod) -> &str {
     pod.name.rsplit_once('-').map_or(&pod.name, |(stem, _)| stem)
 }
 
-fn write_table(text: &mut String, reach: &Reach<'_>, table: &Table, totals: &Totals<'_>, width: usize) {
+fn write_table(page: &mut Page, reach: &Reach<'_>, table: &Table, totals: &Totals<'_>) {
     let pods: Vec<usize> = (0..reach.ends.len()).filter(|end| matches!(reach.ends[*end], Members::Pods(_))).collect();
     let all = |value: bool| {
         pods.iter().all(|pod| {
@@ -85,23 +82,21 @@ fn write_table(text: &mut String, reach: &Reach<'_>, table: &Table, totals: &Tot
         })
     };
     if all(true) {
-        text.push_str("  everyone reaches everyone, inside and outside\n");
-        return;
+        return page.put(&[plain("  ")], &[plain("everyone reaches everyone, inside and outside")], 4);
     }
     if all(false) {
-        text.push_str("  nobody reaches anybody else, inside or outside\n");
-        return;
+        return page.put(&[plain("  ")], &[plain("nobody reaches anybody else, inside or outside")], 4);
     }
     let lines = lines(reach, table, totals);
     let label_width = lines.iter().map(|line| line.label.chars().count()).max().unwrap_or(0);
     let digits = lines.len().to_string().len();
     let matrix_width = |label: usize| 2 + digits + 1 + label + 1 + lines.len() * (digits + 1);
     // Labels may be cut down to half the width, not below.
-    let room = width.saturating_sub(matrix_width(0));
-    if room >= label_width.min(width / 2).min(20) {
-        write_matrix(text, reach, table, &lines, digits, label_width.min(room));
+    let room = page.width().saturating_sub(matrix_width(0));
+    if room >= label_width.min(page.width() / 2).min(20) {
+        write_matrix(page, reach, table, &lines, digits, label_width.min(room));
     } else {
-        write_list(text, reach, table, &lines, width);
+        write_list(page, reach, table, &lines);
     }
 }
 
@@ -178,18 +173,17 @@ pub(super) fn outside(family: Family, block: Option<String>) -> String {
     }
 }
 
-fn write_matrix(text: &mut String, reach: &Reach<'_>, table: &Table, lines: &[Line], digits: usize, label: usize) {
-    let _ = write!(text, "  {:digits$} {:label$} ", "", "from \\ to");
-    for number in 1..=lines.len() {
-        let _ = write!(text, " {number:>digits$}");
-    }
-    text.push('\n');
+fn write_matrix(page: &mut Page, reach: &Reach<'_>, table: &Table, lines: &[Line], digits: usize, label: usize) {
+    let numbers: String = (1..=lines.len()).map(|number| format!(" {number:>digits$}")).collect();
+    page.put(&[plain(format!("  {:digits$} {:label$} ", "", "from \\ to")), plain(numbers)], &[], 0);
     for (number, from) in (1..).zip(lines) {
-        let _ = write!(text, "  {number:>digits$} {:label$} ", shortened(&from.label, label));
+        let mut row = vec![plain(format!("  {number:>digits$} {:label$} ", shortened(&from.label, label)))];
         for to in lines {
-            let _ = write!(text, " {:>digits$}", cell(reach, table, from, to));
+            let cell = cell(reach, table, from, to);
+            let style = if cell == '+' { Style::Good } else { Style::Plain };
+            row.extend([plain(" ".repeat(digits)), style.on(cell.to_string())]);
         }
-        text.push('\n');
+        page.put(&row, &[], 0);
     }
 }
 
@@ -210,7 +204,7 @@ fn cell(reach: &Reach<'_>, table: &Table, from: &Line, to: &Line) -> char {
     }
 }
 
-fn write_list(text: &mut String, reach: &Reach<'_>, table: &Table, lines: &[Line], width: usize) {
+fn write_list(page: &mut Page, reach: &Reach<'_>, table: &Table, lines: &[Line]) {
     for to in lines {
         let sources: Vec<&Line> = lines.iter().filter(|from| cell(reach, table, from, to) == '+').collect();
         let others = lines.iter().filter(|from| cell(reach, table, from, to) == '.').count();
@@ -226,7 +220,7 @@ fn write_list(text: &mut String, reach: &Reach<'_>, table: &Table, lines: &[Line
                 }
             }
         };
-        write_wrapped(text, &format!("  {} <- {from}", to.label), width, "      ");
+        page.put(&[plain("  ")], &[plain(format!("{} <- {from}", to.label))], 6);
     }
 }
 
@@ -239,27 +233,6 @@ fn shortened(label: &str, width: usize) -> String {
     let tail = label.rfind(" (").map_or("", |at| &label[at..]);
     let kept = width.saturating_sub(tail.chars().count() + 1);
     label.chars().take(kept).chain(['~']).chain(tail.chars()).collect()
-}
-
-/// Breaks at spaces; `indent` begins every line but the first.
-fn write_wrapped(text: &mut String, line: &str, width: usize, indent: &str) {
-    let begin = line.len() - line.trim_start().len();
-    let mut column = begin;
-    text.push_str(&line[..begin]);
-    for (index, word) in line.split_ascii_whitespace().enumerate() {
-        let length = word.chars().count();
-        if index > 0 && column + 1 + length > width {
-            text.push('\n');
-            text.push_str(indent);
-            column = indent.len();
-        } else if index > 0 {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += length;
-    }
-    text.push('\n');
 }
 
 /// `TCP 80, 443; UDP 53; everything else`.
@@ -331,12 +304,6 @@ pub(super) fn spoken(spoken: &Spoken) -> Value {
     }
 }
 
-/// One line about a world without pods.
-pub(super) fn nobody(reach: &Reach<'_>) -> Option<String> {
-    let pods = reach.ends.iter().filter(|end| matches!(end, Members::Pods(_))).count();
-    (pods == 0).then(|| format!("{} in these manifests\n", counted(0, "pod")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,12 +328,5 @@ mod tests {
     fn a_label_that_is_cut_keeps_its_count() {
         assert_eq!(shortened("shop/web", 8), "shop/web");
         assert_eq!(shortened("shop/web-front shop/api (12)", 16), "shop/web-f~ (12)");
-    }
-
-    #[test]
-    fn lines_break_between_words_and_go_on_indented() {
-        let mut text = String::new();
-        write_wrapped(&mut text, "  one two three", 9, "    ");
-        assert_eq!(text, "  one two\n    three\n");
     }
 }

@@ -17,6 +17,7 @@ use self::found::{Found, Running, StateDir};
 use self::looking::Looking;
 use self::print::{State, Verified};
 use super::load::ConfigFile;
+use super::page::Look;
 use super::{Outcome, doctor, print as put, print_json};
 use crate::error::Failure;
 use crate::kernel::capability;
@@ -60,6 +61,8 @@ pub(super) struct Question {
     /// The state directory
     #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
     run_dir: PathBuf,
+    #[command(flatten)]
+    look: Look,
 }
 
 /// What the help says beyond its options.
@@ -102,7 +105,9 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     if question.json {
         print_json(&format!("{:#}\n", print::json(&all)))?;
     } else {
-        put(&print::text(&all))?;
+        let mut page = question.look.page();
+        print::text(&all, &mut page);
+        page.print()?;
     }
     let is_problem =
         |one: &Verified| one.state.is_problem() || question.strict && matches!(one.state, State::Without(_));

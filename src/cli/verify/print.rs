@@ -1,11 +1,9 @@
 //! What `verify` found, for people and for programs.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
 use super::found::Unread;
-use crate::printable;
+use crate::cli::page::{Page, Style, plain};
 use crate::registry::Record;
 
 /// One container.
@@ -91,6 +89,16 @@ impl State {
         }
     }
 
+    fn style(&self) -> Style {
+        if self.is_problem() {
+            Style::Bad
+        } else if matches!(self, State::Without(_) | State::HostNetwork) {
+            Style::Doubtful
+        } else {
+            Style::Good
+        }
+    }
+
     fn details(&self) -> Vec<String> {
         let named = |comment: &Option<String>| comment.clone().unwrap_or_else(|| "no table".to_owned());
         match self {
@@ -127,6 +135,11 @@ impl Verified {
         Verified { id, source: "record", pid: None, state: State::Unknown(why) }
     }
 
+    fn process(&self) -> String {
+        let pid = self.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        format!("process {pid} ({})", self.source)
+    }
+
     pub(super) fn of(record: &Record, state: State) -> Verified {
         Verified { id: record.id.clone(), source: "record", pid: record.pid, state }
     }
@@ -139,24 +152,25 @@ impl From<Unread> for Verified {
     }
 }
 
-pub(super) fn text(all: &[Verified]) -> String {
+pub(super) fn text(all: &[Verified], page: &mut Page) {
     if all.is_empty() {
-        return "no container runs\n".to_owned();
+        page.line(Style::Plain, "no container runs");
     }
-    let width = |of: fn(&Verified) -> usize| all.iter().map(of).max().unwrap_or(0);
-    let ids = width(|one| one.id.chars().count());
-    let states = width(|one| one.state.word().len());
-    let mut text = String::new();
-    for one in all {
-        let pid = one.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let mark = if one.state.is_problem() { "!" } else { " " };
-        let id = printable::line(&one.id);
-        let _ = writeln!(text, "{mark} {id:<ids$}  {:<states$}  process {pid} ({})", one.state.word(), one.source);
-        for detail in one.state.details() {
-            let _ = writeln!(text, "    {}", printable::line(&detail));
-        }
+    let longest = |of: fn(&Verified) -> usize| all.iter().map(of).max().unwrap_or(0);
+    let ids = longest(|one| one.id.chars().count());
+    let states = longest(|one| one.state.word().len());
+    let processes: Vec<String> = all.iter().map(Verified::process).collect();
+    // In columns where every line has room for them.
+    let rest = processes.iter().map(|process| process.chars().count()).max().unwrap_or(0);
+    let (ids, states) = if 2 + ids + 2 + states + 2 + rest <= page.width() { (ids, states) } else { (0, 0) };
+    for (one, process) in all.iter().zip(&processes) {
+        let style = one.state.style();
+        let mark = if one.state.is_problem() { style.on("! ") } else { plain("  ") };
+        let state = style.on(one.state.word());
+        let gap = plain(" ".repeat(2 + states.saturating_sub(one.state.word().len())));
+        page.put(&[mark, plain(format!("{:<ids$}  ", one.id))], &[state, gap, plain(process)], 4);
+        one.state.details().iter().for_each(|detail| page.put(&[plain("    ")], &[plain(detail)], 6));
     }
-    text
 }
 
 pub(super) fn json(all: &[Verified]) -> Value {
