@@ -40,6 +40,11 @@ impl Seen {
         let nowhere = matches!(spoken, Spoken::Port(_, 0));
         (!mapped && !nowhere).then_some(Seen { peer: Cidr::host(peer), spoken })
     }
+
+    /// Who.
+    pub const fn peer(&self) -> Cidr {
+        self.peer
+    }
 }
 
 /// An entry that allows.
@@ -97,7 +102,9 @@ pub fn widen(seen: &BTreeSet<Seen>, v4: Option<u8>, v6: Option<u8>) -> (BTreeSet
     for one in seen {
         match block(one) {
             Some(block) => alike.entry((block, one.spoken)).or_default().push(*one),
-            None => drop(wider.insert(*one)),
+            None => {
+                wider.insert(*one);
+            }
         }
     }
     let mut widened: BTreeMap<Cidr, BTreeSet<Cidr>> = BTreeMap::new();
@@ -366,7 +373,9 @@ fn greedily(candidates: &[Candidate], having: &[Vec<usize>], part: &[usize]) -> 
         let Some(most) = met.iter().copied().max_by_key(|number| (gain(number), std::cmp::Reverse(*number))) else {
             break;
         };
-        candidates[most].cells.iter().for_each(|cell| drop(left.remove(cell)));
+        for cell in &candidates[most].cells {
+            left.remove(cell);
+        }
         met.remove(&most);
         taken.push(most);
     }
@@ -421,9 +430,9 @@ impl Search<'_> {
 
     fn take(&mut self, number: usize, in_hand: bool) {
         if in_hand {
-            self.taken.push(number)
+            self.taken.push(number);
         } else {
-            drop(self.taken.pop())
+            self.taken.pop();
         }
         for cell in &self.candidates[number].cells {
             if let Some(had) = self.had.get_mut(cell) {

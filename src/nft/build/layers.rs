@@ -9,6 +9,7 @@ use crate::net::{AddrRange, Direction, Family, PortRange, Transport};
 use crate::nft::filter::{Denial, Entry, Filter, Layer, Otherwise};
 use crate::nft::layout::{MAX_BOXES, Peers, Ports, Protocol, Question, questions};
 use crate::nft::ruleset::{Chain, KeyType, Kind, Match, Rule, Set, Statement, Verdict};
+use crate::nft::wire::listing::Does;
 
 /// A question with the family it is asked of; `None` where one rule serves both.
 pub(super) type Asked = (Option<Family>, Question);
@@ -57,7 +58,7 @@ impl Builder {
         let stem = format!("{}_except", chain_name(layer));
         for (family, question) in self.asked(&layer.exceptions, |_| true, &layer.origin)? {
             let comment = cite(&layer.exceptions, &layer.origin, &question);
-            rules.push(rule(self.ask(layer.direction, &stem, family, question), Verdict::Return, &comment));
+            rules.push(counted(self.ask(layer.direction, &stem, family, question), Verdict::Return, &comment));
         }
         let denied = self.denied(layer);
         let denial = |matches, comment: &str| counted(matches, denied.clone(), comment);
@@ -66,7 +67,7 @@ impl Builder {
             for (family, question) in self.asked(&layer.entries, |entry| entry.deny == deny, &layer.origin)? {
                 let comment = cite(&layer.entries, &layer.origin, &question);
                 let matches = self.ask(layer.direction, &stem, family, question);
-                rules.push(if deny { denial(matches, &comment) } else { rule(matches, Verdict::Return, &comment) });
+                rules.push(if deny { denial(matches, &comment) } else { counted(matches, Verdict::Return, &comment) });
             }
         }
         // Rules behind one that takes everything are never asked.
@@ -283,7 +284,7 @@ fn chain_name(layer: &Layer) -> String {
 }
 
 pub(super) fn audit_chain(layer: &str) -> String {
-    format!("{layer}_audit")
+    format!("{layer}{AUDIT}")
 }
 
 /// Whether a layer can do nothing but deny, so that its rules may stand among others'.
@@ -300,6 +301,20 @@ fn refusal(denial: Denial) -> Verdict {
         Denial::Drop | Denial::Audit => Verdict::Drop,
     }
 }
+
+/// What a chain of this name comes to, where packets are sent to it to be refused.
+pub fn refuses(chain: &str) -> Option<Does> {
+    let refused = |(direction, denial)| chain == refusal_chain(direction, denial);
+    let both = |direction| [(direction, Denial::Reject), (direction, Denial::Drop)];
+    match chain {
+        REJECT => Some(Does::Denies),
+        _ if Direction::BOTH.into_iter().flat_map(both).any(refused) => Some(Does::Denies),
+        _ if chain.ends_with(AUDIT) => Some(Does::WouldDeny),
+        _ => None,
+    }
+}
+
+const AUDIT: &str = "_audit";
 
 fn refusal_chain(direction: Direction, denial: Denial) -> String {
     let word = match denial {
