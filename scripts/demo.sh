@@ -300,4 +300,4 @@ row "nft -f with the same rules (and nsenter to get there)" nft
 row "runc run of /bin/true without the hook" bare
 row "runc run of /bin/true with the hook at its three stages" hooked
 echo
-note "The container, its namespaces and files are gone now. README.md says how to use this with runc, podman, containerd."
+note "The container, its namespaces and files are gone now. src/docs/engines.md says how to use this with runc, podman, containerd."

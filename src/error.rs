@@ -223,7 +223,7 @@ pub enum Cause {
 pub struct Exit {
     /// The code, 10 to 63.
     pub code: u8,
-    /// What it means, in the words of the README's table.
+    /// What it means, in the words of the guide's table.
     pub meaning: &'static str,
     /// What the operator can do.
     pub remedy: &'static str,

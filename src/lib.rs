@@ -3,7 +3,7 @@
 //! A runtime (runc, crun; podman, CRI-O or containerd above them) calls the program while a container is being created,
 //! with the container's state on stdin. It joins the container's network namespace, brings `lo` up as runc does, puts the
 //! network sysctls where the operator wants them and installs rules. If any of it cannot be done, the container does not
-//! start. README.md is for those who use it; this page is for those who change it.
+//! start. README.md and the [guides](docs) are for those who use it; this page is for those who change it.
 //!
 //! # Words
 //!

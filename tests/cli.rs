@@ -7,10 +7,10 @@ mod support;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
+use netlatch::docs::guide;
 use netlatch::error::{EXIT_INTERNAL, EXITS};
 use netlatch::oci::state::MAX_STATE;
 use netlatch::plan::uncovered::{Gap, Weight};
@@ -500,7 +500,7 @@ fn nothing_is_taken_from_the_environment() {
 }
 
 #[test]
-fn help_man_page_and_readme_show_the_exit_codes_of_the_table() {
+fn help_man_page_and_guide_show_the_exit_codes_of_the_table() {
     let place = Place::new();
     let help = done(&place.run(&["--help"], b""));
     let man = done(&place.run(&["man"], b""));
@@ -509,11 +509,12 @@ fn help_man_page_and_readme_show_the_exit_codes_of_the_table() {
         assert!(man.replace("\\-", "-").replace("\\*(Aq", "'").contains(exit.meaning), "{}: {man}", exit.meaning);
     }
 
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
-    let section =
-        readme.split("\n## ").find(|section| section.starts_with("Exit codes")).expect("a section Exit codes");
-    let rows: Vec<&str> =
-        section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| code")).collect();
+    let rows: Vec<&str> = guide("exit-codes")
+        .unwrap()
+        .text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| code"))
+        .collect();
     let row = |code: u8, meaning: &str, remedy: &str| format!("| {code} | {meaning} | {remedy} |");
     let mut expected = vec![
         row(0, "done", ""),
@@ -528,24 +529,23 @@ fn help_man_page_and_readme_show_the_exit_codes_of_the_table() {
 }
 
 #[test]
-fn readme_describes_every_annotation_and_every_key_of_the_configuration() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
+fn guides_describe_every_annotation_and_every_key_of_the_configuration() {
     for (name, _) in netlatch::oci::Annotation::ALL {
-        assert!(readme.contains(&format!("| `io.netlatch.{name}")), "{name}");
+        assert!(guide("annotations").unwrap().text.contains(&format!("| `io.netlatch.{name}")), "{name}");
     }
     // The example of the whole file is a file that is understood, and holds every key.
-    let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let blocks =
+        guide("configuration").unwrap().text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let whole = blocks.max_by_key(|block| block.len()).expect("an example of the configuration");
-    let (config, errors, _) = netlatch::settings::check("README.md", whole.as_bytes());
+    let (config, errors, _) = netlatch::settings::check("configuration.md", whole.as_bytes());
     assert!(errors.is_empty(), "{errors:?}");
     let shown = format!("{:?}", config.expect("a configuration"));
     assert!(!shown.contains(": None") && !shown.contains("sysctls: []"), "every key: {shown}");
 }
 
 #[test]
-fn readme_lists_what_no_rule_covers_as_the_code_does() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
-    let section = readme.split("### What no rule covers\n").nth(1).expect("a section What no rule covers");
+fn the_guide_lists_what_no_rule_covers_as_the_code_does() {
+    let section = guide("not-covered").unwrap().text;
     let rows =
         section.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with("| "));
     let ends: Vec<(&str, &str)> = rows
@@ -657,9 +657,7 @@ fn tests_of_the_project() -> std::collections::BTreeSet<String> {
 #[test]
 fn every_sentence_about_security_names_a_test_that_there_is() {
     let tests = tests_of_the_project();
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
-    let (_, section) = readme.split_once("## Security\n").expect("a section");
-    let (section, _) = section.split_once("Know the limits:").expect("its tables");
+    let (section, _) = guide("security").unwrap().text.split_once("Know the limits:").expect("its tables");
     let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")).collect();
     assert!(rows.len() > 20, "{rows:?}");
     for row in rows {

@@ -31,7 +31,7 @@ impl Machine {
         machine
     }
 
-    /// One with podman, on which the hook is installed as README says.
+    /// One with podman, on which the hook is installed as the guide about engines says.
     fn with_podman() -> Machine {
         let machine = Machine::bare();
         machine.program("/usr/bin/podman");

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use netlatch::cli::hook::Stage;
+use netlatch::docs::guide;
 use netlatch::kernel::process::DEADLINE;
 use netlatch::oci::Requests;
 use regex::Regex;
@@ -118,9 +119,14 @@ fn one_set_is_for_annotated_containers_and_the_other_for_all() {
 }
 
 #[test]
-fn readme_shows_the_same_hooks_for_runtimes_without_such_a_folder() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
-    let block = readme.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+fn the_guide_shows_the_same_hooks_for_runtimes_without_such_a_folder() {
+    let block = guide("engines")
+        .unwrap()
+        .text
+        .split("```json\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("an example");
     let config: Value = serde_json::from_str(block).expect("JSON");
     assert_eq!(keys(&config["hooks"]).len(), STAGES.len());
     for stage in STAGES {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use netlatch::docs::guide;
 use serde_json::{Value, json};
 
 const HOOKS_D: &str = "usr/share/containers/oci/hooks.d";
@@ -611,9 +612,11 @@ fn the_shipped_configuration_is_good_as_it_is_and_with_every_line_taken_in() {
         let output = netlatch("check --strict").arg(file).output().unwrap();
         assert_eq!(printed("check", &output, 0), "");
     }
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let section = readme.split("\n## ").find(|section| section.starts_with("Configuration")).unwrap();
-    let keys = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | ").map(|(keys, _)| keys));
+    let keys = guide("configuration")
+        .unwrap()
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once(" | ").map(|(keys, _)| keys));
     let keys: Vec<&str> = keys.flat_map(|keys| keys.split(", ")).map(|key| key.trim_matches('`')).collect();
     assert!(keys.len() > 10, "{keys:?}");
     for key in keys {

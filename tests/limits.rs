@@ -1,4 +1,4 @@
-//! Limits: each is in the README with its value, holds at its last step, and is named one step further.
+//! Limits: each is in their guide with its value, holds at its last step, and is named one step further.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -6,6 +6,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use netlatch::docs::guide;
 use netlatch::document::{self, MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, MAX_FINDINGS, MAX_NODES};
 use netlatch::error::{Cause, Failure};
 use netlatch::net::{Cidr, Direction, Origin, PortRange, Transport};
@@ -21,7 +22,7 @@ use netlatch::policy::parse::{Collector, MAX_ENDPOINTS};
 use netlatch::policy::watch::{Holder, Holders, Identity, WatchedGroup, WatchedPeer};
 use netlatch::sysctl::MAX_SYSCTLS;
 
-// --- The README -----------------------------------------------------------------------------------------------------
+// --- The guide ------------------------------------------------------------------------------------------------------
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -56,7 +57,7 @@ fn shown(text: &str) -> Option<u64> {
 }
 
 #[test]
-fn readme_names_every_limit_of_the_code_with_its_value() {
+fn the_guide_names_every_limit_of_the_code_with_its_value() {
     let mut files = Vec::new();
     sources(root().join("src"), &mut files);
     let mut limits = BTreeMap::new();
@@ -72,13 +73,11 @@ fn readme_names_every_limit_of_the_code_with_its_value() {
             assert_eq!(before, None, "two limits have one name: {name}");
         }
     }
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let section = readme.split("\n## ").find(|section| section.starts_with("Limits\n")).expect("a section Limits");
     let row = |line: &str| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         Some((cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?.to_owned(), shown(cells.get(2)?)?))
     };
-    let told: BTreeMap<String, u64> = section.lines().filter_map(row).collect();
+    let told: BTreeMap<String, u64> = guide("limits").unwrap().text.lines().filter_map(row).collect();
     assert_eq!(told, limits);
 }
 
@@ -314,10 +313,9 @@ fn questions_are_counted_for_the_pods_that_a_peer_may_mean() {
 }
 
 #[test]
-fn no_name_of_a_limit_is_in_a_message_and_not_in_the_readme() {
+fn no_name_of_a_limit_is_in_a_message_and_not_in_the_guide() {
     let mut files = Vec::new();
     sources(root().join("src"), &mut files);
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let named: BTreeSet<String> = files
         .iter()
         .flat_map(|file| {
@@ -328,6 +326,6 @@ fn no_name_of_a_limit_is_in_a_message_and_not_in_the_readme() {
         .collect();
     assert!(named.len() > 10, "{named:?}");
     for name in named {
-        assert!(readme.contains(&format!("| `MAX_{name}` |")), "{name}");
+        assert!(guide("limits").unwrap().text.contains(&format!("| `MAX_{name}` |")), "{name}");
     }
 }

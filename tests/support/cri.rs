@@ -40,7 +40,7 @@ impl AsRef<[u8]> for Message {
     }
 }
 
-/// The kubelet of a machine whose containerd has our hooks in its base runtime spec, as README tells.
+/// The kubelet of a machine whose containerd has our hooks in its base runtime spec, as the guide about engines tells.
 pub(crate) struct Kubelet<'a> {
     containerd: Containerd<'a>,
 }

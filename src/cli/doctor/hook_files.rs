@@ -242,7 +242,7 @@ impl When {
                     GROUP,
                     question,
                     finding,
-                    "write `\"always\": true`, or the annotations of hooks.d in README",
+                    "write `\"always\": true`, or the annotations that `netlatch install` writes",
                 );
             }
             report.found_in(file);

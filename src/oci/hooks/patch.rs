@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_written_by_hand_as_the_readme_shows_them_go_without_a_trace() {
+    fn entries_written_by_hand_as_the_guide_shows_them_go_without_a_trace() {
         let text = "{\"a\": 1,\n \"hooks\": {\"poststop\": [{\"timeout\": 15, \"args\": [\"netlatch\", \"poststop\"],\n \"path\": \"/x/netlatch\"}], \"createRuntime\": [{\"path\": \"/y\"}]}}";
         assert_eq!(
             uninstall("f", text).unwrap().text,
