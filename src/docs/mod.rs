@@ -37,6 +37,7 @@ macro_rules! links {
 [packets]: crate::docs::packets
 [policies]: crate::docs::policies
 [security]: crate::docs::security
+[understanding]: crate::docs::understanding
 "
     };
 }
@@ -65,6 +66,7 @@ guides! {
     host_side "host-side" "the same rules where a container with CAP_NET_ADMIN cannot reach them";
     policies "policies" "Kubernetes policies on one host";
     packets "packets" "what a packet meets, rule by rule";
+    understanding "understanding" "why something does not connect, and how to learn a list";
     commands "commands" "what each command shows and takes";
     exit_codes "exit-codes" "what each exit code means, and where failures are told";
     security "security" "what holds, what does not, and the test that shows it";
