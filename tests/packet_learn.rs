@@ -182,7 +182,7 @@ fn a_learned_list_allows_exactly_what_it_says_was_seen() {
 
 #[test]
 fn a_stranger_is_told_why_an_address_cannot_be_reached() {
-    let config = "egress: 10.0.0.0/8 192.0.2.0/24\n";
+    let config = "egress: 10.0.0.0/8 192.0.2.0/24 198.18.0.0/15\n";
     let scene = Scene::new(config, &[("egress", "10.2.0.0/16:5432, 192.0.2.1:443"), ("ingress", "10.9.0.1:80")]);
     assert_eq!(scene.send("tcp 10.2.0.9:5432"), Outcome::Connected);
     for probe in ["tcp 10.2.0.9:5433", "tcp 198.51.100.1:443", "tcp 169.254.169.254:80"] {
@@ -232,6 +232,10 @@ fn a_stranger_is_told_why_an_address_cannot_be_reached() {
         (&first["entry"], &first["from"]),
         (&json!("10.2.0.0/16:5432"), &json!("annotation io.netlatch.egress"))
     );
+
+    // Two entries of the admin's that became one rule.
+    let both = layer("egress", "baseline")["rules"].as_array().unwrap().iter().find(|rule| rule["does"] == "allows");
+    assert_eq!(both.expect("a rule")["entries"], json!(["10.0.0.0/8", "192.0.2.0/24", "198.18.0.0/15"]), "{said:#}");
 
     let text = String::from_utf8(scene.run(&["inspect", &scene.id]).stdout).unwrap();
     for line in text.lines() {

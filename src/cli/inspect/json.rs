@@ -53,7 +53,10 @@ pub(super) fn whole(report: &Report) -> Value {
         ("compared", compared(&running.compared)),
         ("guard", guard(&running.guard)),
         ("host-side", running.host_side.as_ref().map_or(Value::Null, host_side)),
-        ("layers", of_kernel.into_iter().flat_map(layers).map(|one| layer(&one)).collect()),
+        (
+            "layers",
+            of_kernel.into_iter().flat_map(|held| layers(held, &running.cited)).map(|one| layer(&one)).collect(),
+        ),
         ("denied-lately", running.denied.iter().map(denied).collect()),
         ("sysctls", running.sysctls.iter().map(sysctl).collect()),
         ("chains", of_kernel.into_iter().flat_map(|listing| &listing.chains).map(chain).collect()),
@@ -90,9 +93,9 @@ fn host_side(outer: &Outer) -> Value {
 fn layer(layer: &LayerNow) -> Value {
     let sum = |counted: Counted| json!({ "packets": counted.packets, "bytes": counted.bytes });
     let rule = |rule: &RuleNow| {
-        let RuleNow { entry, from, does, counted } = rule;
+        let RuleNow { entry, from, entries, does, counted } = rule;
         json!({
-            "entry": entry, "from": from, "does": word(*does), "packets": counted.packets, "bytes": counted.bytes,
+            "entry": entry, "from": from, "entries": entries, "does": word(*does), "packets": counted.packets, "bytes": counted.bytes,
         })
     };
     json!({

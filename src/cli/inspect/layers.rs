@@ -1,6 +1,8 @@
 //! What each layer of a container's rules let through and denied, told from the kernel's listing alone: the rules carry where
 //! they were written, and the chains are named after the layers (see [`build`](crate::nft::build)).
 
+use std::collections::BTreeMap;
+
 use crate::net::Direction;
 use crate::nft::wire::listing::{Counted, Does, ListedChain, ListedRule, Listing};
 
@@ -74,15 +76,24 @@ pub(super) struct RuleNow {
     pub(super) entry: String,
     /// Where that was; empty where the entry says it.
     pub(super) from: String,
+    /// Every entry that became this rule, where there are several and they are known.
+    pub(super) entries: Vec<String>,
     pub(super) does: Does,
     pub(super) counted: Counted,
 }
 
 impl RuleNow {
     /// A comment is `WHERE: WHAT` of a list, and of a policy both in one.
-    fn of(rule: &ListedRule, counted: Counted) -> RuleNow {
+    fn of(rule: &ListedRule, counted: Counted, cited: &BTreeMap<String, Vec<String>>) -> RuleNow {
         let (from, entry) = rule.comment.rsplit_once(": ").unwrap_or(("", &rule.comment));
-        RuleNow { entry: entry.to_owned(), from: from.to_owned(), does: rule.does, counted }
+        let entries = cited.get(&rule.comment).into_iter().flatten();
+        // Without where they were written, where that is the same.
+        let brief = |origin: &String| match origin.strip_prefix(from).and_then(|rest| rest.strip_prefix(": ")) {
+            Some(entry) => entry.to_owned(),
+            None => origin.clone(),
+        };
+        let entries = entries.map(brief).collect();
+        RuleNow { entry: entry.to_owned(), from: from.to_owned(), entries, does: rule.does, counted }
     }
 }
 
@@ -100,13 +111,13 @@ impl LayerNow {
 }
 
 /// Every layer that has rules that count, egress first, and last what no layer is asked about.
-pub(super) fn layers(listing: &Listing) -> Vec<LayerNow> {
+pub(super) fn layers(listing: &Listing, cited: &BTreeMap<String, Vec<String>>) -> Vec<LayerNow> {
     let mut found: Vec<LayerNow> = Vec::new();
     for chain in &listing.chains {
         for rule in &chain.rules {
             let Some(counted) = rule.counted else { continue };
             let (direction, kind) = layer_of(chain, rule);
-            let rule = RuleNow::of(rule, counted);
+            let rule = RuleNow::of(rule, counted, cited);
             match found.iter_mut().find(|layer| (layer.direction, layer.kind) == (direction, kind)) {
                 Some(layer) => layer.add(rule),
                 None => found.push(LayerNow { direction, kind, rules: vec![rule] }),
@@ -192,7 +203,11 @@ mod tests {
             chain("ingress", &[("/etc/netlatch/config.yaml:9 ingress: no entry allows it", Denies, 1)]),
             chain("tracked", &[("invalid", Denies, 7)]),
         ];
-        let layers = layers(&Listing { chains, ..Listing::default() });
+        let more = "annotation io.netlatch.egress: tcp/10.2.0.0/16:5432".to_owned();
+        let all =
+            ["annotation io.netlatch.egress: tcp/10.2.0.0/16:5432", "c.yaml:1: icmp/10.2.0.0/16"].map(str::to_owned);
+        let cited = BTreeMap::from([(more, all.to_vec())]);
+        let layers = layers(&Listing { chains, ..Listing::default() }, &cited);
         let kinds: Vec<_> = layers.iter().map(|layer| (layer.direction, layer.kind)).collect();
         let (out, into) = (Some(Direction::Egress), Some(Direction::Ingress));
         assert_eq!(
@@ -211,6 +226,7 @@ mod tests {
         let said: Vec<_> = own.rules.iter().map(|rule| (rule.entry.as_str(), rule.from.as_str())).collect();
         let from = "annotation io.netlatch.egress";
         assert_eq!(said, [("tcp/10.2.0.0/16:5432", from), ("no entry allows it", from)]);
+        assert_eq!(own.rules[0].entries, ["tcp/10.2.0.0/16:5432", "c.yaml:1: icmp/10.2.0.0/16"]);
         assert_eq!((layers[1].rules[0].from.as_str(), layers[5].rules[0].entry.as_str()), ("", "invalid"));
     }
 }

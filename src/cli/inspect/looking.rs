@@ -20,6 +20,7 @@ use crate::kernel::process::Deadline;
 use crate::kernel::tables::{HostTables, Tables};
 use crate::live;
 use crate::net::Family;
+use crate::nft::build::cited;
 use crate::nft::ruleset::Table;
 use crate::nft::wire::listing::Listing;
 use crate::oci::Requests;
@@ -119,10 +120,15 @@ impl Looking {
             None => Vec::new(),
         };
         let settings = self.settings(decides);
+        // The comments are the kernel's, and what they count is known only as long as they are those of today.
+        let filter = expected.as_ref().ok().and_then(|rules| rules.filter.as_ref());
+        let filter = filter.filter(|_| matches!(compared, Compared::Equal));
+        let cited = filter.and_then(|filter| cited(filter).ok()).unwrap_or_default();
         let denied = listing.as_ref().map(|listing| self.denied(listing, settings.as_ref().ok(), decides, subject));
         Ok(Some(Running {
             settings: settings.map_err(|failure| failure.to_string()),
             host: decides.host.clone(),
+            cited,
             sysctls,
             denied: denied.unwrap_or_default(),
             listing,

@@ -1,5 +1,6 @@
 //! What `inspect` finds of a container: plain values, which [`text`](super::text) and [`json`](super::json) show.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::denied::Denied;
@@ -45,6 +46,8 @@ pub(in crate::cli) struct Running {
     pub(in crate::cli) guard: Guard,
     /// What stands at the host's end of its links; `None` where nothing was put there.
     pub(in crate::cli) host_side: Option<Outer>,
+    /// The entries that became one rule with others, by the rule's comment.
+    pub(in crate::cli) cited: BTreeMap<String, Vec<String>>,
     /// The sysctls of its plan, as they are now.
     pub(in crate::cli) sysctls: Vec<Reading>,
     /// Whom the rules remember, the latest first.

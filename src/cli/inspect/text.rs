@@ -17,6 +17,8 @@ use crate::printable;
 const SEEN_SHOWN: usize = 40;
 /// How many ids are named where a beginning does not tell which is meant.
 const IDS_SHOWN: usize = 8;
+/// How many entries are named that became one rule.
+const ENTRIES_SHOWN: usize = 12;
 /// What engines show of an id: as much always stands in the table.
 const BRIEF_ID: usize = 12;
 
@@ -74,7 +76,7 @@ pub(super) fn whole(page: &mut Page, report: &Report, rules: bool) {
             }
             state(page, running);
             if let Some(listing) = &running.listing {
-                layered(page, listing);
+                layered(page, listing, running);
                 denied_lately(page, running, listing);
             }
             sysctls(page, &running.sysctls, rules);
@@ -165,8 +167,8 @@ fn host_side(outer: &Outer) -> String {
 }
 
 /// What each layer let through and denied, in the words of who wrote it.
-fn layered(page: &mut Page, listing: &Listing) {
-    let layers = layers(listing);
+fn layered(page: &mut Page, listing: &Listing, running: &Running) {
+    let layers = layers(listing, &running.cited);
     for direction in Direction::BOTH {
         let of_this: Vec<&LayerNow> = layers.iter().filter(|layer| layer.direction == Some(direction)).collect();
         let (what, free) = match direction {
@@ -221,6 +223,15 @@ fn counts(page: &mut Page, layers: &[&LayerNow]) {
             let style = if p == 0 { Style::Plain } else { style };
             let body = [style.on(word), plain(": "), plain(rule.entry.as_str()), plain(from)];
             page.put(&[head], &body, packets + bytes + 8);
+            if rule.entries.len() > 1 {
+                let indent = packets + bytes + 8;
+                let mut named =
+                    rule.entries.iter().take(ENTRIES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+                if rule.entries.len() > ENTRIES_SHOWN {
+                    named.push_str(&format!(" and {} more", rule.entries.len() - ENTRIES_SHOWN));
+                }
+                page.put(&[plain(" ".repeat(indent))], &[plain(named)], indent);
+            }
         }
     }
 }

@@ -205,7 +205,7 @@ fn denials(before: &[Denied], after: &[Denied], since: Duration) -> Vec<String> 
 
 /// Which rules counted more than they had.
 fn counters(before: &Running, after: &Running) -> Vec<String> {
-    let of = |running: &Running| running.listing.as_ref().map(layers).unwrap_or_default();
+    let of = |running: &Running| running.listing.as_ref().map(|held| layers(held, &running.cited)).unwrap_or_default();
     let (before, after): (Vec<LayerNow>, Vec<LayerNow>) = (of(before), of(after));
     let mut lines = Vec::new();
     for layer in &after {

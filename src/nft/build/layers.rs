@@ -9,7 +9,9 @@ use crate::net::{AddrRange, Direction, Family, PortRange, Transport};
 use crate::nft::filter::{Denial, Entry, Filter, Layer, Otherwise};
 use crate::nft::layout::{MAX_BOXES, Peers, Ports, Protocol, Question, questions};
 use crate::nft::ruleset::{Chain, KeyType, Kind, Match, Rule, Set, Statement, Verdict};
+use crate::nft::text::comment;
 use crate::nft::wire::listing::Does;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A question with the family it is asked of; `None` where one rule serves both.
 pub(super) type Asked = (Option<Family>, Question);
@@ -277,6 +279,37 @@ impl Builder {
         }
         rules
     }
+}
+
+/// The entries behind each comment that counts some (`+2 more`), by that comment as the kernel has it: their origins, in order.
+///
+/// # Errors
+/// Those of [`build`](super::build()).
+pub fn cited(filter: &Filter) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+    let builder = Builder::new(filter.families());
+    let mut cited = BTreeMap::new();
+    let mut add = |entries: &[Entry], chosen: &dyn Fn(&Entry) -> bool, origin: &str| -> Result<(), Failure> {
+        let mut together: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for (_, question) in builder.asked(entries, chosen, origin)? {
+            if question.entries.len() > 1 {
+                together.entry(comment(&cite(entries, origin, &question))).or_default().extend(&question.entries);
+            }
+        }
+        let origins = |all: BTreeSet<usize>| all.into_iter().filter_map(|at| Some(entries.get(at)?.origin.clone()));
+        cited.extend(together.into_iter().map(|(comment, all)| (comment, origins(all).collect())));
+        Ok(())
+    };
+    for layer in &filter.layers {
+        add(&layer.exceptions, &|_| true, &layer.origin)?;
+        add(&layer.entries, &|entry| entry.deny, &layer.origin)?;
+        add(&layer.entries, &|entry| !entry.deny, &layer.origin)?;
+    }
+    for tier in filter.policies.iter().flat_map(|policy| &policy.tiers) {
+        for run in &tier.runs {
+            add(&run.entries, &|_| true, &tier.origin)?;
+        }
+    }
+    Ok(cited)
 }
 
 fn chain_name(layer: &Layer) -> String {

@@ -51,7 +51,7 @@ mod policies;
 
 pub use guard::{LATE_DEVICES, guard};
 pub use host_side::{HOST_TABLE, OWN, container_of, host_side, host_table};
-pub use layers::refuses;
+pub use layers::{cited, refuses};
 
 use crate::error::{Cause, Failure};
 use crate::net::{AddrRange, Direction, Family, Transport};
