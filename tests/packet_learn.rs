@@ -4,11 +4,13 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use netlatch::net::{Direction, Origin, Packet, Payload, Transport};
 use netlatch::policy::list::List;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -18,6 +20,8 @@ use support::{Container, Namespace, Outcome, Probe, World};
 use tempfile::TempDir;
 
 const SILENCE: Duration = Duration::from_millis(300);
+/// Long enough to call a line that does not come missing.
+const PATIENCE_MS: u16 = 20_000;
 
 /// A host's state directory around a container.
 struct Scene {
@@ -283,6 +287,11 @@ impl Watch {
         let mut read = String::new();
         loop {
             let mut line = String::new();
+            if self.lines.buffer().is_empty() {
+                let mut polled = [PollFd::new(self.lines.get_ref().as_fd(), PollFlags::POLLIN)];
+                let ready = poll(&mut polled, PollTimeout::from(PATIENCE_MS)).expect("poll");
+                assert_eq!(ready, 1, "{part} did not come: {read}");
+            }
             assert_ne!(self.lines.read_line(&mut line).expect("UTF-8"), 0, "{part} did not come: {read}");
             if line.contains(part) {
                 return line;
@@ -314,6 +323,8 @@ fn a_watch_says_what_changes_until_it_is_told_to_end() {
     let line = watch.until(" s  denied: ");
     assert!(line.contains("denied: egress to 198.51.100.1, TCP port 443: annotation: denied, no entry"), "{line}");
     watch.until("+1 packet, +");
+    assert_eq!(scene.send("tcp 198.51.100.1:443"), Outcome::Refused);
+    watch.until(" s  denied again: egress to 198.51.100.1, TCP port 443\n");
     assert_eq!(scene.send("tcp 10.2.0.1:443"), Outcome::Connected);
     assert!(watch.until("let through").contains("10.2.0.0/16 from annotation io.netlatch.egress"));
     kill(Pid::from_raw(watch.child.id() as i32), Signal::SIGINT).expect("it runs");

@@ -76,8 +76,8 @@ pub(super) fn whole(page: &mut Page, report: &Report, rules: bool) {
             }
             state(page, running);
             if let Some(listing) = &running.listing {
-                layered(page, listing, running);
                 denied_lately(page, running, listing);
+                layered(page, listing, running);
             }
             sysctls(page, &running.sysctls, rules);
             if let Some(listing) = running.listing.as_ref().filter(|_| rules) {
