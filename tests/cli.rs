@@ -521,7 +521,7 @@ fn help_man_page_and_guide_show_the_exit_codes_of_the_table() {
         row(0, "done", ""),
         row(
             1,
-            "check: something was found; inspect: no such container runs; last-error: nothing is recorded; install, uninstall: something was left alone; doctor, verify: something is wrong",
+            "check: something was found; inspect, learn: no such container runs, or nothing was recorded; last-error: nothing is recorded; install, uninstall: something was left alone; doctor, verify: something is wrong",
             "",
         ),
     ];

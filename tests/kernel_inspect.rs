@@ -162,7 +162,7 @@ fn rules_and_counters_are_those_that_nft_lists() {
         .collect();
     assert_eq!(ours, judge);
 
-    let text = host.text(&[&container.id], 0);
+    let text = host.text(&[&container.id, "--rules"], 0);
     assert!(
         text.contains(" packets, ") && text.contains("    # annotation io.netlatch.egress: !10.9.9.0/24\n"),
         "{text}"
@@ -252,7 +252,7 @@ fn audit_shows_what_would_have_been_denied_as_an_entry_of_a_list() {
     };
     assert_eq!(remembered("egress_annotation_seen4"), ["udp/192.0.2.7:53", "udp/198.51.100.1:5000"]);
     assert_eq!(remembered("egress_annotation_seen6"), ["udp/[2001:db8:77::5]:123"]);
-    let text = host.text(&[&container.id], 0);
+    let text = host.text(&[&container.id, "--rules"], 0);
     assert!(
         text.contains(
             "\nremembered in egress_annotation_seen4 (the latest first)\n  udp/198.51.100.1:5000\n  udp/192.0.2.7:53\n"
@@ -279,7 +279,7 @@ fn what_somebody_changed_is_said() {
     assert_eq!((&said["rules"], &said["compared"]["result"]), (&json!("differ"), &json!("differs")));
     assert!(said["compared"]["details"][0].as_str().unwrap().contains("chain output has"), "{said:#}");
     // What it does not know it shows all the same.
-    let text = host.text(&[&container.id], 0);
+    let text = host.text(&[&container.id, "--rules"], 0);
     assert!(text.contains("<limit> <meta key 3> 7 accept\n"), "{text}");
 
     host.start(&container);

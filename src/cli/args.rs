@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    Outcome, check, doctor, explain, guides, inspect, install, last_error, page, plan, print, reach, reload, schema,
-    verify,
+    Outcome, check, doctor, explain, guides, inspect, install, last_error, learn, page, plan, print, reach, reload,
+    schema, verify,
 };
 use crate::error::{Cause, EXIT_INTERNAL, EXITS, Failure};
 use crate::registry::RUN_DIR;
@@ -110,6 +110,9 @@ enum Command {
     /// Show what the kernel holds of a container now, what it has denied, and what no rule covers
     #[command(after_help = inspect::HELP)]
     Inspect(inspect::Question),
+    /// Print the list that would have allowed exactly what a container was seen to do
+    #[command(after_help = learn::HELP)]
+    Learn(learn::Question),
     /// Compare the kernel with what containers started with, and name those that run without
     #[command(after_help = verify::HELP)]
     Verify(verify::Question),
@@ -162,7 +165,7 @@ struct StageOptions {
 }
 
 /// What exit code 1 means.
-pub(super) const FOUND: &str = "check: something was found; inspect: no such container runs; last-error: nothing is recorded; install, uninstall: something was left alone; doctor, verify: something is wrong";
+pub(super) const FOUND: &str = "check: something was found; inspect, learn: no such container runs, or nothing was recorded; last-error: nothing is recorded; install, uninstall: something was left alone; doctor, verify: something is wrong";
 
 /// The guides and the exit codes as the help shows them.
 fn topics_and_exits() -> String {
@@ -206,6 +209,7 @@ pub(super) fn run(args: &[OsString]) -> Result<Outcome, Failure> {
         Command::Explain(question) => explain::run(&question),
         Command::Reload { config, run_dir } => reload::run(config, &run_dir),
         Command::Inspect(question) => inspect::run(&question),
+        Command::Learn(question) => learn::run(&question),
         Command::Verify(question) => verify::run(&question),
         Command::Doctor(question) => doctor::run(&question),
         Command::LastError { id, json, look, run_dir } => last_error::run(&run_dir, id.as_deref(), json, look),

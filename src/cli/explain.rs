@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::load::{self, ConfigFile, Inputs};
+use super::output::{Output, Printed};
 use super::page::Look;
 use super::{Outcome, print_json};
 use crate::document::shown;
@@ -44,12 +45,8 @@ pub(super) struct Question {
     /// What is spoken
     #[arg(long, value_enum, ignore_case = true, default_value_t)]
     protocol: Protocol,
-    /// For people or for programs
-    #[arg(long, short = 'o', value_enum, default_value_t)]
-    output: Output,
-    /// Print JSON: the same as --output json
-    #[arg(long, conflicts_with = "output")]
-    json: bool,
+    #[command(flatten)]
+    printed: Printed,
     /// The state directory; where it is given, the running containers are pods like those of the manifests
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -66,16 +63,6 @@ enum Protocol {
     Udp,
     Sctp,
     Icmp,
-}
-
-/// How the answer is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// What the help says beyond its options.
@@ -102,8 +89,7 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
         Some(state) => of_container(question, state, payload)?,
         None => of_pods(question, payload)?,
     };
-    let output = if question.json { Output::Json } else { question.output };
-    match output {
+    match question.printed.output() {
         Output::Text => {
             let mut page = question.look.page();
             text::text(&explanation, &mut page);

@@ -11,7 +11,9 @@ mod host_side;
 mod inspect;
 mod install;
 mod last_error;
+mod learn;
 mod load;
+mod output;
 mod page;
 mod peers;
 mod plan;
@@ -108,11 +110,17 @@ fn print_json(text: &str) -> Result<(), Failure> {
 
 /// A reader that went away (`| head`) is no failure.
 fn write(text: &str) -> Result<(), Failure> {
+    is_read(text).map(drop)
+}
+
+/// The same, for who goes on only as long as somebody reads.
+fn is_read(text: &str) -> Result<bool, Failure> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
             let cause = Cause::Io { path: "stdout".to_owned(), errno: crate::error::errno_of(&error) };
             Err(Failure::new("print", cause))
         }
-        _ => Ok(()),
     }
 }

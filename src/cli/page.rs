@@ -262,7 +262,7 @@ impl Page {
         write(&self.text)
     }
 
-    #[cfg(test)]
+    /// What it has, ready to be written as it is.
     pub(super) fn into_text(self) -> String {
         self.text
     }

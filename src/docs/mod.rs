@@ -46,6 +46,7 @@ macro_rules! links {
 [recipe-podman]: crate::docs::recipe_podman
 [recipe-policies]: crate::docs::recipe_policies
 [security]: crate::docs::security
+[understanding]: crate::docs::understanding
 "
     };
 }
@@ -79,6 +80,7 @@ guides! {
     host_side "host-side" "the same rules where a container with CAP_NET_ADMIN cannot reach them";
     policies "policies" "Kubernetes policies on one host";
     packets "packets" "what a packet meets, rule by rule";
+    understanding "understanding" "why something does not connect, and how to learn a list";
     commands "commands" "what each command shows and takes";
     output "output" "what commands print: JSON and its keys, widths, colours";
     exit_codes "exit-codes" "what each exit code means, and where failures are told";

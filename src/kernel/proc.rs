@@ -21,7 +21,7 @@ use crate::sysctl::key::{MAX_SYSCTL_VALUE, word};
 
 mod apply;
 
-pub use apply::{Drift, Report, Written};
+pub use apply::{Drift, Reading, Report, Written};
 
 /// A verified /proc/sys.
 #[derive(Debug)]

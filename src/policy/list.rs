@@ -203,7 +203,8 @@ impl List {
     }
 }
 
-const TCP_UDP: &[Transport] = &[Transport::Tcp, Transport::Udp];
+/// What a port without a protocol means.
+pub(super) const TCP_UDP: &[Transport] = &[Transport::Tcp, Transport::Udp];
 
 fn parse_entry(text: &str) -> Result<(bool, Peer, Service), String> {
     let (deny, rest) = match text.strip_prefix('!') {

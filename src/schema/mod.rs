@@ -44,8 +44,19 @@ impl Schema {
 }
 
 /// What has a definition of its own in [`Schema::Output`]: commands, and what else some of them print.
-pub const OUTPUTS: [&str; 10] =
-    ["check", "plan", "reach", "reach-probes", "explain", "inspect", "inspect-list", "verify", "doctor", "last-error"];
+pub const OUTPUTS: [&str; 11] = [
+    "check",
+    "plan",
+    "reach",
+    "reach-probes",
+    "explain",
+    "inspect",
+    "inspect-list",
+    "learn",
+    "verify",
+    "doctor",
+    "last-error",
+];
 
 /// The schema of one of [`OUTPUTS`], which needs no other; `None` where there is none of that name.
 pub fn of_output(name: &str) -> Option<String> {

@@ -2,9 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::denied::{Denied, Why};
+use super::layers::{LayerNow, RuleNow, layers};
 use super::report::{Compared, Guard, LinkNow, Now, Outer, Report, Veth};
 use super::text::{entry, protocol};
-use crate::nft::wire::listing::{ListedChain, ListedRule, ListedSet, Listing, Seen};
+use crate::explain::{Near, Said};
+use crate::kernel::proc::Reading;
+use crate::net::Direction;
+use crate::nft::wire::listing::{Counted, Does, ListedChain, ListedRule, ListedSet, Listing, Seen};
 use crate::plan::uncovered::NotCovered;
 
 /// All containers, each in short.
@@ -12,7 +17,7 @@ pub(super) fn list(reports: &[Report]) -> Value {
     let each = reports.iter().map(|report| {
         let mut short = common(report);
         if let (Now::Runs(running), Some(short)) = (&report.now, short.as_object_mut()) {
-            let counted = running.listing.as_ref().map(Listing::counted);
+            let counted = running.listing.as_ref().map(Listing::denied);
             short.insert("counted-packets".to_owned(), json!(counted.map(|counted| counted.packets)));
         }
         short
@@ -48,6 +53,12 @@ pub(super) fn whole(report: &Report) -> Value {
         ("compared", compared(&running.compared)),
         ("guard", guard(&running.guard)),
         ("host-side", running.host_side.as_ref().map_or(Value::Null, host_side)),
+        (
+            "layers",
+            of_kernel.into_iter().flat_map(|held| layers(held, &running.cited)).map(|one| layer(&one)).collect(),
+        ),
+        ("denied-lately", running.denied.iter().map(denied).collect()),
+        ("sysctls", running.sysctls.iter().map(sysctl).collect()),
         ("chains", of_kernel.into_iter().flat_map(|listing| &listing.chains).map(chain).collect()),
         ("sets", of_kernel.into_iter().flat_map(|listing| &listing.sets).map(set).collect()),
         ("links", running.links.iter().map(link).collect()),
@@ -79,9 +90,55 @@ fn host_side(outer: &Outer) -> Value {
     })
 }
 
+fn layer(layer: &LayerNow) -> Value {
+    let sum = |counted: Counted| json!({ "packets": counted.packets, "bytes": counted.bytes });
+    let rule = |rule: &RuleNow| {
+        let RuleNow { entry, from, entries, does, counted } = rule;
+        json!({
+            "entry": entry, "from": from, "entries": entries, "does": word(*does), "packets": counted.packets, "bytes": counted.bytes,
+        })
+    };
+    json!({
+        "direction": layer.direction.map(Direction::name), "layer": layer.kind.name(),
+        "allowed": sum(layer.allowed()), "denied": sum(layer.denied()),
+        "rules": layer.rules.iter().map(rule).collect::<Vec<_>>(),
+    })
+}
+
+const fn word(does: Does) -> &'static str {
+    match does {
+        Does::Allows => "allows",
+        Does::Denies => "denies",
+        Does::WouldDeny => "would-deny",
+        Does::GoesOn => "passes-on",
+    }
+}
+
+/// Somebody who was denied lately.
+pub(in crate::cli) fn denied(one: &Denied) -> Value {
+    let said = |said: &Said| {
+        let near = |near: &Near| json!({ "rule": near.rule, "origin": near.origin.to_string(), "lacks": near.lacks });
+        json!({ "layer": said.layer, "why": said.why, "nearest": said.nearest.iter().map(near).collect::<Vec<_>>() })
+    };
+    let by: Vec<Value> = match &one.why {
+        Why::Layers(layers) => layers.iter().map(said).collect(),
+        Why::Kernels(_) | Why::Changed | Why::Unknown => Vec::new(),
+    };
+    let Seen { address, port, .. } = one.seen;
+    json!({
+        "direction": one.direction.name(), "address": address, "protocol": protocol(one.seen.protocol), "port": port,
+        "entry": entry(&one.seen), "ago-ms": one.ago_ms, "audit": one.audit, "by": by, "note": super::text::note(&one.why),
+    })
+}
+
+fn sysctl(reading: &Reading) -> Value {
+    let Reading { key, wanted, found, ok, origin } = reading;
+    json!({ "key": key.to_string(), "wanted": wanted, "now": found, "ok": ok, "origin": origin.to_string() })
+}
+
 fn chain(chain: &ListedChain) -> Value {
     let rule = |rule: &ListedRule| {
-        let ListedRule { text, comment, counted } = rule;
+        let ListedRule { text, comment, counted, does: _ } = rule;
         json!({
             "rule": text, "comment": comment,
             "packets": counted.map(|counted| counted.packets), "bytes": counted.map(|counted| counted.bytes),

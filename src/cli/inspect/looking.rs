@@ -3,29 +3,34 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::denied::{self, Denied};
 use super::report::{Compared, Guard, LinkNow, Now, Outer, Report, Running, Veth, VethState};
 use crate::cli::hook::host_addresses;
 use crate::cli::host_side::table_of;
 use crate::cli::load::{self, ConfigFile};
 use crate::cli::reload::{Wanted, deciding};
 use crate::error::Failure;
+use crate::explain::Container;
 use crate::kernel::files::Trust;
 use crate::kernel::host_end::HostSide;
 use crate::kernel::link::Links;
 use crate::kernel::netns::{Inside, Own};
-use crate::kernel::proc::Procfs;
+use crate::kernel::proc::{Procfs, Reading};
 use crate::kernel::process::Deadline;
 use crate::kernel::tables::{HostTables, Tables};
 use crate::live;
 use crate::net::Family;
+use crate::nft::build::cited;
 use crate::nft::ruleset::Table;
+use crate::nft::wire::listing::Listing;
 use crate::oci::Requests;
 use crate::plan::uncovered::{Against, NotCovered, Packets, denies_egress, uncovered};
-use crate::plan::{Facts, Rules, rules, stands_outside};
+use crate::plan::{Facts, Rules, rules, stands_outside, sysctl_writes};
+use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::registry::{Outside, Record, Registry, Roster, Subject};
 use crate::settings::{Config, Settings};
-use crate::sysctl::devconf::Source;
+use crate::sysctl::devconf::{Devconf, Source};
 use crate::sysctl::ipv6::DISABLE_IPV6;
 use crate::sysctl::key::Key;
 
@@ -33,13 +38,15 @@ use crate::sysctl::key::Key;
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What everything is looked at with.
-pub(super) struct Looking {
+pub(in crate::cli) struct Looking {
     own: Own,
     procfs: Procfs,
     config: Option<Config>,
     /// The policies, or why they cannot be read.
     manifests: Result<Manifests, String>,
     host: Vec<IpAddr>,
+    /// What `devconf: host` and `devconf: kernel-defaults` take from this host: to be had before any join.
+    devconf: [Result<Source, Failure>; 2],
     /// The host's side, where any container has rules there.
     outer: Option<(HostTables, HostSide)>,
     registry: Registry,
@@ -49,7 +56,11 @@ pub(super) struct Looking {
 
 impl Looking {
     /// What has to be asked of the host, before any namespace is joined.
-    pub(super) fn begin(registry: Registry, config: Option<PathBuf>, records: &[Record]) -> Result<Looking, Failure> {
+    pub(in crate::cli) fn begin(
+        registry: Registry,
+        config: Option<PathBuf>,
+        records: &[Record],
+    ) -> Result<Looking, Failure> {
         let deadline = Deadline::after(DEADLINE);
         let file = ConfigFile::new(config);
         let config = file.read(Trust::Guarded)?;
@@ -60,14 +71,15 @@ impl Looking {
         let roster = registry
             .who_runs(|namespace| inventory.map_or_else(Default::default, |known| known.namespace_labels(namespace)));
         let (own, procfs, host) = (Own::read()?, Procfs::open()?, host_addresses(&deadline)?);
+        let devconf = [Devconf::Host, Devconf::KernelDefaults].map(|mode| procfs.source(mode));
         let outer = match records.iter().any(|record| record.outside.is_some()) {
             true => Some((HostTables::open(&own, deadline)?, HostSide::open(&own)?)),
             false => None,
         };
-        Ok(Looking { own, procfs, config, manifests, host, outer, registry, roster: roster?, deadline })
+        Ok(Looking { own, procfs, config, manifests, host, devconf, outer, registry, roster: roster?, deadline })
     }
 
-    pub(super) fn report(&mut self, record: Record) -> Report {
+    pub(in crate::cli) fn report(&mut self, record: Record) -> Report {
         let now = match self.roster.subject_of(&record.id).cloned() {
             None => Now::Ended,
             Some(subject) => match self.look(&record, &subject) {
@@ -94,6 +106,7 @@ impl Looking {
         if let (Some(side), Some(outside)) = (&mut host_side, &record.outside) {
             side.veths = self.veths(outside, &inside)?;
         }
+        let sysctls = self.sysctls(record, &inside, &mut notes)?;
         let links = self.links(&inside, &mut notes)?;
         let mut tables = Tables::open(&inside, self.deadline)?;
         let listing = tables.listing()?;
@@ -106,7 +119,18 @@ impl Looking {
             // Where nothing is in force there is nothing that could cover.
             None => Vec::new(),
         };
+        let settings = self.settings(decides);
+        // The comments are the kernel's, and what they count is known only as long as they are those of today.
+        let filter = expected.as_ref().ok().and_then(|rules| rules.filter.as_ref());
+        let filter = filter.filter(|_| matches!(compared, Compared::Equal));
+        let cited = filter.and_then(|filter| cited(filter).ok()).unwrap_or_default();
+        let denied = listing.as_ref().map(|listing| self.denied(listing, settings.as_ref().ok(), decides, subject));
         Ok(Some(Running {
+            settings: settings.map_err(|failure| failure.to_string()),
+            host: decides.host.clone(),
+            cited,
+            sysctls,
+            denied: denied.unwrap_or_default(),
             listing,
             recorded: decides.table.clone(),
             decided_by: (decides.id != record.id).then(|| decides.id.clone()),
@@ -132,6 +156,57 @@ impl Looking {
         let world = live::world(&self.roster, &manifests.inventory);
         let wanted = Wanted { config: self.config.clone(), manifests, host: self.host.clone() };
         wanted.rules(subject, record, &pods, &world).map(|(rules, _)| rules).map_err(said)
+    }
+
+    /// The sysctls that the container was started with, and what they are now.
+    fn sysctls(&self, record: &Record, inside: &Inside, notes: &mut Vec<String>) -> Result<Vec<Reading>, Failure> {
+        let [host, defaults] = &self.devconf;
+        let writes = self.settings(record).and_then(|settings| {
+            let devconf = match settings.devconf.value {
+                Devconf::Leave => Source::Leave,
+                Devconf::Host => host.clone()?,
+                Devconf::KernelDefaults => defaults.clone()?,
+            };
+            sysctl_writes(&settings, &Facts { devconf, ..Facts::default() })
+        });
+        match writes {
+            Ok(writes) => self.procfs.readings(inside, &writes),
+            Err(failure) => {
+                notes.push(format!("its sysctls were not compared: {failure}"));
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Whom the rules remember, and who denies them today.
+    fn denied(
+        &self,
+        listing: &Listing,
+        settings: Option<&Settings>,
+        decides: &Record,
+        subject: &Subject,
+    ) -> Vec<Denied> {
+        let mut denied = denied::remembered(listing);
+        let (Some(settings), Ok(manifests)) = (settings, &self.manifests) else { return denied };
+        if denied.is_empty() {
+            return denied;
+        }
+        let settings = denied::in_earnest(settings);
+        let pod = live::pod(subject);
+        let mut inventory = manifests.inventory.clone();
+        if !manifests.policies.is_empty() {
+            inventory.pods.extend(self.roster.subjects.iter().map(|subject| live::pod(subject)));
+        }
+        let container = Container {
+            settings: &settings,
+            policies: &manifests.policies,
+            world: &World::new(inventory),
+            subject: &pod,
+            host: if manifests.policies.is_empty() { &decides.host } else { &self.host },
+            table: None,
+        };
+        denied::explain(&mut denied, &container);
+        denied
     }
 
     fn settings(&self, record: &Record) -> Result<Settings, Failure> {

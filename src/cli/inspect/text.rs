@@ -1,17 +1,24 @@
-//! What `inspect` found, for people, in lines that a terminal of 80 columns shows whole wherever they can be broken. Ids,
-//! comments and names of links are others' words, and stay in their line.
+//! What `inspect` found, for people, in lines as wide as the terminal wherever they can be broken. Ids, comments and names of
+//! links are others' words, and stay in their line.
 
-use std::fmt::Write;
 use std::path::Path;
 
+use super::denied::{Denied, Why, ago, full_sets};
+use super::layers::{LayerNow, layers};
 use super::report::{Compared, Guard, LinkNow, Now, Outer, Report, Running, VethState};
-use crate::nft::wire::listing::{ListedChain, ListedRule, Listing, Seen};
-use crate::printable::{self, COLUMNS, wrapped};
+use crate::cli::page::{Page, Style, plain};
+use crate::explain::spoken;
+use crate::kernel::proc::Reading;
+use crate::net::{Direction, Payload};
+use crate::nft::wire::listing::{Counted, Does, ListedChain, ListedRule, Listing, Seen};
+use crate::printable;
 
 /// How much of what was remembered is shown.
 const SEEN_SHOWN: usize = 40;
 /// How many ids are named where a beginning does not tell which is meant.
 const IDS_SHOWN: usize = 8;
+/// How many entries are named that became one rule.
+const ENTRIES_SHOWN: usize = 12;
 /// What engines show of an id: as much always stands in the table.
 const BRIEF_ID: usize = 12;
 
@@ -35,40 +42,51 @@ pub(super) fn unknown(id: &str, begin_so: &[String], run_dir: &Path) -> String {
 }
 
 /// A named line of a container, and lines without a name that belong to it.
-fn field(out: &mut String, name: &str, value: &str) {
-    out.push_str(&wrapped(&format!("  {name:<10} "), value, 13));
+fn field(page: &mut Page, name: &str, value: &str) {
+    field_in(page, name, Style::Plain, value);
 }
 
-/// Everything about one container.
-pub(super) fn whole(report: &Report) -> String {
-    let mut text = String::new();
-    let out = &mut text;
+fn field_in(page: &mut Page, name: &str, style: Style, value: &str) {
+    page.put(&[plain(format!("  {name:<10} "))], &[style.on(value)], 13);
+}
+
+fn heading(page: &mut Page, text: &str) {
+    page.blank();
+    page.line(Style::Heading, text);
+}
+
+/// Everything about one container; the rules as the kernel has them where they are asked for.
+pub(super) fn whole(page: &mut Page, report: &Report, rules: bool) {
     let record = &report.record;
-    let _ = writeln!(out, "container {}", printable::line(&record.id));
+    page.put(&[], &[Style::Heading.on(format!("container {}", record.id))], 4);
     let process = record.pid.map_or_else(|| "none was named".to_owned(), |pid| pid.to_string());
     match &report.now {
-        Now::Ended => field(out, "process", &format!("{process}, has ended")),
+        Now::Ended => field(page, "process", &format!("{process}, has ended")),
         Now::Unknown(why) => {
-            field(out, "process", &process);
-            field(out, "unknown", why);
+            field(page, "process", &process);
+            field(page, "unknown", why);
         }
         Now::Runs(running) => {
-            field(out, "process", &process);
+            field(page, "process", &process);
             let cookie = record.cookie.map_or_else(String::new, |cookie| format!(", cookie {cookie}"));
-            field(out, "namespace", &format!("net:[{}]{cookie}", record.netns.1));
-            field(out, "identity", &identity(report));
+            field(page, "namespace", &format!("net:[{}]{cookie}", record.netns.1));
+            field(page, "identity", &identity(report));
             if let Some(bundle) = &record.bundle {
-                field(out, "bundle", &printable::path(&bundle.display().to_string()));
+                field(page, "bundle", &printable::path(&bundle.display().to_string()));
             }
-            state(out, running);
+            state(page, running);
             if let Some(listing) = &running.listing {
-                tables(out, listing);
+                denied_lately(page, running, listing);
+                layered(page, listing, running);
             }
-            links(out, &running.links);
-            not_covered(out, running);
+            sysctls(page, &running.sysctls, rules);
+            if let Some(listing) = running.listing.as_ref().filter(|_| rules) {
+                tables(page, listing);
+            }
+            links(page, &running.links);
+            not_covered(page, running);
         }
     }
-    text
 }
 
 fn identity(report: &Report) -> String {
@@ -78,23 +96,29 @@ fn identity(report: &Report) -> String {
 }
 
 /// What is in force, and whether it is what should be.
-fn state(out: &mut String, running: &Running) {
-    field(out, "rules", &headline(running));
+fn state(page: &mut Page, running: &Running) {
+    field(page, "rules", &headline(running));
     if let Some(other) = &running.decided_by {
-        field(out, "", &format!("container {other} shares the network, and its record decides"));
+        field(page, "", &format!("container {other} shares the network, and its record decides"));
     }
-    compared(out, &running.compared);
-    field(out, "guard", &guard(&running.guard));
-    compared(out, &running.guard.compared);
+    compared(page, &running.compared);
+    field(page, "guard", &guard(&running.guard));
+    compared(page, &running.guard.compared);
     if let Some(outer) = &running.host_side {
-        field(out, "host side", &host_side(outer));
+        field(page, "host side", &host_side(outer));
         outer.veths.iter().filter(|veth| veth.state == VethState::Gone).for_each(|veth| {
-            field(out, "", &format!("{} does not lead into the container any more", veth.name));
+            field(page, "", &format!("{} does not lead into the container any more", veth.name));
         });
         outer.veths.iter().filter(|veth| veth.state == VethState::Past).for_each(|veth| {
-            field(out, "", &format!("{} leads into the container, past these rules", veth.name));
+            field_in(page, "", Style::Bad, &format!("{} leads into the container, past these rules", veth.name));
         });
-        compared(out, &outer.compared);
+        compared(page, &outer.compared);
+    }
+    if !running.sysctls.is_empty() {
+        let off = running.sysctls.iter().filter(|reading| !reading.ok).count();
+        let (all, style) = (running.sysctls.len(), if off == 0 { Style::Plain } else { Style::Bad });
+        let said = if off == 0 { format!("{all}, as planned") } else { format!("{off} of {all} are not as planned") };
+        field_in(page, "sysctls", style, &said);
     }
 }
 
@@ -109,15 +133,15 @@ fn headline(running: &Running) -> String {
     }
 }
 
-fn compared(out: &mut String, compared: &Compared) {
+fn compared(page: &mut Page, compared: &Compared) {
     match compared {
         Compared::Equal => {}
         Compared::Differs(differences) => {
             for one in differences {
-                field(out, "", &format!("differs from what a start would load: {one}"));
+                field_in(page, "", Style::Bad, &format!("differs from what a start would load: {one}"));
             }
         }
-        Compared::Unknown(why) => field(out, "", &format!("not compared with what a start would load: {why}")),
+        Compared::Unknown(why) => field(page, "", &format!("not compared with what a start would load: {why}")),
     }
 }
 
@@ -142,46 +166,208 @@ fn host_side(outer: &Outer) -> String {
     if judged.is_empty() { format!("{table}, on no veth") } else { format!("{table}, on {}", judged.join(", ")) }
 }
 
-fn tables(out: &mut String, listing: &Listing) {
+/// What each layer let through and denied, in the words of who wrote it.
+fn layered(page: &mut Page, listing: &Listing, running: &Running) {
+    let layers = layers(listing, &running.cited);
+    for direction in Direction::BOTH {
+        let of_this: Vec<&LayerNow> = layers.iter().filter(|layer| layer.direction == Some(direction)).collect();
+        let (what, free) = match direction {
+            Direction::Egress => ("what the container may reach", "nothing is filtered"),
+            Direction::Ingress => ("who may reach the container", "nothing is filtered"),
+        };
+        heading(page, &format!("{direction}: {what}"));
+        if of_this.is_empty() {
+            page.put(&[plain("  ")], &[plain(free)], 2);
+            continue;
+        }
+        counts(page, &of_this);
+    }
+    let before: Vec<&LayerNow> = layers.iter().filter(|layer| layer.direction.is_none()).collect();
+    if before.iter().any(|layer| layer.denied().packets > 0) {
+        page.blank();
+        counts(page, &before);
+    }
+}
+
+fn counts(page: &mut Page, layers: &[&LayerNow]) {
+    let all = || layers.iter().flat_map(|layer| &layer.rules).map(|rule| rule.counted);
+    let digits = |number: u64| number.to_string().len();
+    let packets = all().map(|one| digits(one.packets)).max().unwrap_or(0).max("packets".len());
+    let bytes = all().map(|one| digits(one.bytes)).max().unwrap_or(0).max("bytes".len());
+    page.line(Style::Plain, format!("  {:>packets$}  {:>bytes$}  of packets that begin a flow", "packets", "bytes"));
+    for layer in layers {
+        // A layer of one origin says it once.
+        let mut origins: Vec<&str> = layer.rules.iter().map(|rule| rule.from.as_str()).collect();
+        origins.sort_unstable();
+        origins.dedup();
+        let title = layer.kind.title();
+        let title = match origins.as_slice() {
+            [one] if !one.is_empty() => format!("{title} ({one})"),
+            _ => title.to_owned(),
+        };
+        page.put(&[plain("  ")], &[plain(title)], 4);
+        for rule in &layer.rules {
+            let Counted { packets: p, bytes: b } = rule.counted;
+            let (word, style) = match rule.does {
+                Does::Allows => ("let through", Style::Good),
+                Does::Denies => ("denied", Style::Bad),
+                Does::WouldDeny => ("would be denied", Style::Doubtful),
+                Does::GoesOn => ("passed on", Style::Plain),
+            };
+            let from = match origins.len() {
+                1 => String::new(),
+                _ if rule.from.is_empty() => String::new(),
+                _ => format!(" from {}", rule.from),
+            };
+            let head = plain(format!("  {p:>packets$}  {b:>bytes$}  "));
+            let style = if p == 0 { Style::Plain } else { style };
+            let body = [style.on(word), plain(": "), plain(rule.entry.as_str()), plain(from)];
+            page.put(&[head], &body, packets + bytes + 8);
+            if rule.entries.len() > 1 {
+                let indent = packets + bytes + 8;
+                let mut named =
+                    rule.entries.iter().take(ENTRIES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+                if rule.entries.len() > ENTRIES_SHOWN {
+                    named.push_str(&format!(" and {} more", rule.entries.len() - ENTRIES_SHOWN));
+                }
+                page.put(&[plain(" ".repeat(indent))], &[plain(named)], indent);
+            }
+        }
+    }
+}
+
+/// Whom the rules remember, and who denies them.
+fn denied_lately(page: &mut Page, running: &Running, listing: &Listing) {
+    for (audit, title) in [
+        (false, "denied lately (the latest first; forgotten after an hour)"),
+        (true, "let through by audit, and otherwise denied (the latest first)"),
+    ] {
+        let of_this: Vec<&Denied> = running.denied.iter().filter(|denied| denied.audit == audit).collect();
+        if of_this.is_empty() {
+            continue;
+        }
+        heading(page, title);
+        for denied in of_this.iter().take(SEEN_SHOWN) {
+            one_denied(page, denied);
+        }
+        if of_this.len() > SEEN_SHOWN {
+            page.line(Style::Plain, format!("  and {} more (--json has all)", of_this.len() - SEEN_SHOWN));
+        }
+    }
+    for set in Direction::BOTH.into_iter().flat_map(|direction| full_sets(listing, direction)) {
+        page.put(&[plain("  ")], &[Style::Doubtful.on(format!("set {set} is full: others are not remembered"))], 4);
+    }
+}
+
+fn one_denied(page: &mut Page, denied: &Denied) {
+    let end = match denied.direction {
+        Direction::Egress => "to",
+        Direction::Ingress => "from",
+    };
+    let when = format!("  {:>7} ago  ", ago(denied.ago_ms));
+    page.put(&[plain(when)], &[Style::Bad.on(format!("{end} {}", shown(&denied.seen)))], 15);
+    because(page, &denied.why, 15);
+}
+
+/// In words: `192.0.2.7, TCP port 443`.
+pub(super) fn shown(seen: &Seen) -> String {
+    match seen.payload() {
+        Payload::Transport { protocol, port } => {
+            format!("{}, {} port {port}", seen.address, protocol.name().to_ascii_uppercase())
+        }
+        other @ (Payload::Icmp { .. } | Payload::Other(_)) => format!("{}, {}", seen.address, spoken(other)),
+    }
+}
+
+fn because(page: &mut Page, why: &Why, indent: usize) {
+    let blanks = plain(" ".repeat(indent));
+    let put = |page: &mut Page, text: String| page.put(std::slice::from_ref(&blanks), &[plain(text)], indent + 2);
+    match why {
+        Why::Layers(layers) => {
+            for said in layers {
+                put(page, format!("{}: {}", said.layer, said.why));
+                for near in said.nearest.iter().take(1) {
+                    put(page, format!("nearest: {}: {}", near.placed(), near.lacks.join(", and ")));
+                }
+            }
+        }
+        Why::Changed | Why::Kernels(_) | Why::Unknown => put(page, note(why).unwrap_or_default().to_owned()),
+    }
+}
+
+/// What is to be said where no layer of today denies.
+pub(super) const fn note(why: &Why) -> Option<&'static str> {
+    match why {
+        Why::Layers(_) => None,
+        Why::Changed => Some("nothing denies it as things are now: its rules, or who it is, were others then"),
+        Why::Kernels(who) => Some(who),
+        Why::Unknown => Some("who denies it was not asked; `netlatch explain` tells"),
+    }
+}
+
+/// Most sysctls that are shown where all of them are as planned.
+const SYSCTLS_SHOWN: usize = 12;
+
+fn sysctls(page: &mut Page, readings: &[Reading], all: bool) {
+    let many = readings.len() > SYSCTLS_SHOWN && !all;
+    let shown: Vec<&Reading> = readings.iter().filter(|reading| !many || !reading.ok).collect();
+    if shown.is_empty() {
+        return;
+    }
+    heading(page, if many { "sysctls that are not as planned" } else { "sysctls" });
+    for reading in shown {
+        let (mark, style) = if reading.ok { ("ok   ", Style::Good) } else { ("wrong", Style::Bad) };
+        let now = match reading.found.as_deref() {
+            Some(found) if reading.ok => format!("{} = {found}", reading.key),
+            Some(found) => format!("{} = {found}, planned {} ({})", reading.key, reading.wanted, reading.origin),
+            None if reading.ok => format!("{} is not there, and IPv6 is off without it", reading.key),
+            None => format!("{} is not there, planned {} ({})", reading.key, reading.wanted, reading.origin),
+        };
+        page.put(&[plain("  "), style.on(mark), plain("  ")], &[plain(now)], 9);
+    }
+}
+
+/// The rules as the kernel has them.
+fn tables(page: &mut Page, listing: &Listing) {
     // Where packets come in first.
     let (base, others): (Vec<_>, Vec<_>) = listing.chains.iter().partition(|chain| chain.base.is_some());
     for chain in base.into_iter().chain(others) {
-        let _ = writeln!(out, "\nchain {}", printable::line(&chain_headline(chain)));
-        chain.rules.iter().for_each(|one| rule(out, one));
+        heading(page, &format!("chain {}", chain_headline(chain)));
+        chain.rules.iter().for_each(|one| rule(page, one));
     }
     if !listing.sets.is_empty() {
-        let _ = writeln!(out, "\nsets");
+        heading(page, "sets");
     }
     for set in &listing.sets {
         let noun = if set.elements == 1 { "element" } else { "elements" };
-        let _ = writeln!(out, "  {} ({}): {} {noun}", printable::line(&set.name), set.types(), set.elements);
+        page.line(Style::Plain, format!("  {} ({}): {} {noun}", set.name, set.types(), set.elements));
     }
     for set in listing.sets.iter().filter(|set| !set.seen.is_empty()) {
-        let _ = writeln!(out, "\nremembered in {} (the latest first)", printable::line(&set.name));
+        heading(page, &format!("remembered in {} (the latest first)", set.name));
         for seen in set.seen.iter().take(SEEN_SHOWN) {
-            let _ = writeln!(out, "  {}", entry(seen));
+            page.line(Style::Plain, format!("  {}", entry(seen)));
         }
         if set.seen.len() > SEEN_SHOWN {
-            let _ = writeln!(out, "  and {} more (--output json has all)", set.seen.len() - SEEN_SHOWN);
+            page.line(Style::Plain, format!("  and {} more (--json has all)", set.seen.len() - SEEN_SHOWN));
         }
     }
 }
 
 /// A rule, and below it what it has counted and where it was written, unless there is room behind it.
-fn rule(out: &mut String, rule: &ListedRule) {
+fn rule(page: &mut Page, rule: &ListedRule) {
     let counted = rule.counted.map(|counted| format!("{} packets, {} bytes", counted.packets, counted.bytes));
     let comment = (!rule.comment.is_empty()).then(|| format!("# {}", rule.comment));
     let whole: Vec<&str> =
         [Some(rule.text.as_str()), counted.as_deref(), comment.as_deref()].into_iter().flatten().collect();
-    let whole = printable::line(&whole.join("    ")).into_owned();
-    if 2 + whole.chars().count() <= COLUMNS {
-        let _ = writeln!(out, "  {whole}");
+    let whole = whole.join("    ");
+    if 2 + whole.chars().count() <= page.width() {
+        page.put(&[plain("  ")], &[plain(whole)], 6);
         return;
     }
-    out.push_str(&wrapped("  ", &rule.text, 6));
+    page.put(&[plain("  ")], &[plain(rule.text.as_str())], 6);
     let below: Vec<&str> = [counted.as_deref(), comment.as_deref()].into_iter().flatten().collect();
     if !below.is_empty() {
-        out.push_str(&wrapped("      ", &below.join("    "), 8));
+        page.put(&[plain("      ")], &[plain(below.join("    "))], 8);
     }
 }
 
@@ -196,7 +382,7 @@ fn chain_headline(chain: &ListedChain) -> String {
 }
 
 /// As an entry of a list would say it.
-pub(super) fn entry(seen: &Seen) -> String {
+pub(in crate::cli) fn entry(seen: &Seen) -> String {
     let protocol = protocol(seen.protocol);
     match seen.port {
         0 => format!("{protocol}/{}", seen.address),
@@ -214,8 +400,8 @@ pub(super) fn protocol(number: u8) -> String {
     }
 }
 
-fn links(out: &mut String, links: &[LinkNow]) {
-    let _ = writeln!(out, "\nlinks");
+fn links(page: &mut Page, links: &[LinkNow]) {
+    heading(page, "links");
     for link in links {
         let ipv6 = match link.disable_ipv6.as_deref() {
             Some("0") => "IPv6 on",
@@ -225,44 +411,45 @@ fn links(out: &mut String, links: &[LinkNow]) {
         let addresses: Vec<String> =
             link.addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
         let up = if link.up { "up" } else { "down" };
-        out.push_str(&wrapped(&format!("  {:<15} {up:<4}  {ipv6:<8}  ", link.name), &addresses.join(" "), 34));
+        let head = plain(format!("  {:<15} {up:<4}  {ipv6:<8}  ", link.name));
+        page.put(&[head], &[plain(addresses.join(" "))], 34);
     }
 }
 
-fn not_covered(out: &mut String, running: &Running) {
+fn not_covered(page: &mut Page, running: &Running) {
     if !running.not_covered.is_empty() {
-        let _ = writeln!(out, "\nnot covered (what the rules do not govern)");
+        heading(page, "not covered (what the rules do not govern)");
     }
     for one in &running.not_covered {
         for text in one.to_string().lines() {
             // The remedy stands further in, and goes on there.
             let blanks = text.len() - text.trim_start().len();
-            out.push_str(&wrapped(&text[..blanks], text.trim_start(), blanks.max(4)));
+            page.put(&[plain(&text[..blanks])], &[plain(text.trim_start())], blanks.max(4));
         }
     }
     if !running.notes.is_empty() {
-        let _ = writeln!(out, "\nnotes");
+        heading(page, "notes");
     }
     for note in &running.notes {
-        out.push_str(&wrapped("  - ", note, 4));
+        page.put(&[plain("  - ")], &[plain(note.as_str())], 4);
     }
 }
 
 /// One line for each container, and below them why some could not be looked at.
-pub(super) fn table(reports: &[Report]) -> String {
+pub(super) fn table(page: &mut Page, reports: &[Report]) {
     if reports.is_empty() {
-        return "no container is recorded\n".to_owned();
+        return page.line(Style::Plain, "no container is recorded");
     }
     let ids: Vec<&str> = reports.iter().map(|report| report.record.id.as_str()).collect();
     let wide = rows(reports, usize::MAX);
-    let fits = wide.lines().all(|line| line.chars().count() <= COLUMNS);
-    let mut text = if fits { wide } else { rows(reports, telling(&ids)) };
+    let fits = wide.iter().all(|line| line.chars().count() <= page.width());
+    let rows = if fits { wide } else { rows(reports, telling(&ids)) };
+    rows.into_iter().for_each(|row| page.put(&[plain(row)], &[], 0));
     for report in reports {
         if let Now::Unknown(why) = &report.now {
-            text.push_str(&wrapped("", &format!("{}: {why}", report.record.id), 2));
+            page.put(&[], &[plain(format!("{}: {why}", report.record.id))], 2);
         }
     }
-    text
 }
 
 /// How many characters of these ids are enough to tell one from another.
@@ -274,11 +461,11 @@ fn telling(ids: &[&str]) -> usize {
 }
 
 /// The table with `most` characters of each id.
-fn rows(reports: &[Report], most: usize) -> String {
+fn rows(reports: &[Report], most: usize) -> Vec<String> {
     let mut rows = vec![["CONTAINER", "PROCESS", "NAMESPACE", "COUNTED", "RULES"].map(str::to_owned)];
     rows.extend(reports.iter().map(|report| {
         let (counted, rules) = match &report.now {
-            Now::Runs(running) => (running.listing.as_ref().map(Listing::counted), running.verdict()),
+            Now::Runs(running) => (running.listing.as_ref().map(Listing::denied), running.verdict()),
             Now::Ended => (None, "has ended"),
             Now::Unknown(_) => (None, "unknown"),
         };
@@ -294,7 +481,7 @@ fn rows(reports: &[Report], most: usize) -> String {
     let widths = [width(0), width(1), width(2), width(3)];
     let line = |[id, pid, netns, counted, rules]: &[String; 5]| {
         let [a, b, c, d] = widths;
-        format!("{id:<a$}  {pid:<b$}  {netns:<c$}  {counted:<d$}  {rules}\n")
+        format!("{id:<a$}  {pid:<b$}  {netns:<c$}  {counted:<d$}  {rules}")
     };
     rows.iter().map(line).collect()
 }

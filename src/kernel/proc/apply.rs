@@ -52,6 +52,21 @@ pub struct Drift {
     pub origin: Origin,
 }
 
+/// One file of a plan as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Which.
+    pub key: Key,
+    /// The value asked for.
+    pub wanted: String,
+    /// What it holds; `None` where there is no such file.
+    pub found: Option<String>,
+    /// Whether that is as asked.
+    pub ok: bool,
+    /// Where it was asked for.
+    pub origin: Origin,
+}
+
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = self.found.as_deref().unwrap_or("not there");
@@ -128,31 +143,40 @@ impl Procfs {
 
     /// Reads everything a plan sets, on the interfaces there are now, and returns what differs.
     pub fn verify(&self, inside: &Inside, writes: &[Write]) -> Result<Vec<Drift>, Failure> {
+        let differing = self.readings(inside, writes)?.into_iter().filter(|reading| !reading.ok);
+        Ok(differing
+            .map(|Reading { key, wanted, found, ok: _, origin }| Drift { key, wanted, found, origin })
+            .collect())
+    }
+
+    /// Reads everything a plan sets, on the interfaces there are now, in the plan's order.
+    pub fn readings(&self, inside: &Inside, writes: &[Write]) -> Result<Vec<Reading>, Failure> {
         let mut walk = self.walk();
         let mut interfaces = Interfaces::default();
-        let mut drifts = Vec::new();
+        let mut readings = Vec::new();
         for write in writes {
             match write {
-                Write::One(setting) => drifts.extend(self.drift(&mut walk, &setting.key, &setting.value, write)?),
+                Write::One(setting) => readings.push(self.reading(&mut walk, &setting.key, &setting.value, write)?),
                 Write::EachInterface { family, leaf, value, origin: _ } => {
                     for interface in interfaces.of(self, inside, *family)? {
-                        let drift = self.drift(&mut walk, &Key::of_conf(*family, interface, leaf), value, write)?;
-                        drifts.extend(drift.filter(|_| !self.lacks_interface(*family, interface)));
+                        let reading = self.reading(&mut walk, &Key::of_conf(*family, interface, leaf), value, write)?;
+                        let gone = !reading.ok && self.lacks_interface(*family, interface);
+                        readings.extend((!gone).then_some(reading));
                     }
                 }
             }
         }
-        Ok(drifts)
+        Ok(readings)
     }
 
-    fn drift(&self, walk: &mut Walk<'_>, key: &Key, wanted: &str, write: &Write) -> Result<Option<Drift>, Failure> {
+    fn reading(&self, walk: &mut Walk<'_>, key: &Key, wanted: &str, write: &Write) -> Result<Reading, Failure> {
         let found = walk.value(key.path()).map_err(|errno| self.unread(READING, key.path(), errno))?;
-        let good = match &found {
+        let ok = match &found {
             Some(found) => same_value(found, wanted),
             None => self.is_off_without_a_file(key, wanted),
         };
-        let drift = || Drift { key: key.clone(), wanted: wanted.to_owned(), found, origin: write.origin().clone() };
-        Ok((!good).then(drift))
+        let (wanted, origin) = (wanted.to_owned(), write.origin().clone());
+        Ok(Reading { key: key.clone(), wanted, found, ok, origin })
     }
 
     /// [`Procfs::write`] without words; `None` where there is no such file.

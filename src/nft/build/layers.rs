@@ -9,6 +9,9 @@ use crate::net::{AddrRange, Direction, Family, PortRange, Transport};
 use crate::nft::filter::{Denial, Entry, Filter, Layer, Otherwise};
 use crate::nft::layout::{MAX_BOXES, Peers, Ports, Protocol, Question, questions};
 use crate::nft::ruleset::{Chain, KeyType, Kind, Match, Rule, Set, Statement, Verdict};
+use crate::nft::text::comment;
+use crate::nft::wire::listing::Does;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A question with the family it is asked of; `None` where one rule serves both.
 pub(super) type Asked = (Option<Family>, Question);
@@ -57,7 +60,7 @@ impl Builder {
         let stem = format!("{}_except", chain_name(layer));
         for (family, question) in self.asked(&layer.exceptions, |_| true, &layer.origin)? {
             let comment = cite(&layer.exceptions, &layer.origin, &question);
-            rules.push(rule(self.ask(layer.direction, &stem, family, question), Verdict::Return, &comment));
+            rules.push(counted(self.ask(layer.direction, &stem, family, question), Verdict::Return, &comment));
         }
         let denied = self.denied(layer);
         let denial = |matches, comment: &str| counted(matches, denied.clone(), comment);
@@ -66,7 +69,7 @@ impl Builder {
             for (family, question) in self.asked(&layer.entries, |entry| entry.deny == deny, &layer.origin)? {
                 let comment = cite(&layer.entries, &layer.origin, &question);
                 let matches = self.ask(layer.direction, &stem, family, question);
-                rules.push(if deny { denial(matches, &comment) } else { rule(matches, Verdict::Return, &comment) });
+                rules.push(if deny { denial(matches, &comment) } else { counted(matches, Verdict::Return, &comment) });
             }
         }
         // Rules behind one that takes everything are never asked.
@@ -278,12 +281,43 @@ impl Builder {
     }
 }
 
+/// The entries behind each comment that counts some (`+2 more`), by that comment as the kernel has it: their origins, in order.
+///
+/// # Errors
+/// Those of [`build`](super::build()).
+pub fn cited(filter: &Filter) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+    let builder = Builder::new(filter.families());
+    let mut cited = BTreeMap::new();
+    let mut add = |entries: &[Entry], chosen: &dyn Fn(&Entry) -> bool, origin: &str| -> Result<(), Failure> {
+        let mut together: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for (_, question) in builder.asked(entries, chosen, origin)? {
+            if question.entries.len() > 1 {
+                together.entry(comment(&cite(entries, origin, &question))).or_default().extend(&question.entries);
+            }
+        }
+        let origins = |all: BTreeSet<usize>| all.into_iter().filter_map(|at| Some(entries.get(at)?.origin.clone()));
+        cited.extend(together.into_iter().map(|(comment, all)| (comment, origins(all).collect())));
+        Ok(())
+    };
+    for layer in &filter.layers {
+        add(&layer.exceptions, &|_| true, &layer.origin)?;
+        add(&layer.entries, &|entry| entry.deny, &layer.origin)?;
+        add(&layer.entries, &|entry| !entry.deny, &layer.origin)?;
+    }
+    for tier in filter.policies.iter().flat_map(|policy| &policy.tiers) {
+        for run in &tier.runs {
+            add(&run.entries, &|_| true, &tier.origin)?;
+        }
+    }
+    Ok(cited)
+}
+
 fn chain_name(layer: &Layer) -> String {
     format!("{}_{}", layer.direction, layer.name)
 }
 
 pub(super) fn audit_chain(layer: &str) -> String {
-    format!("{layer}_audit")
+    format!("{layer}{AUDIT}")
 }
 
 /// Whether a layer can do nothing but deny, so that its rules may stand among others'.
@@ -300,6 +334,20 @@ fn refusal(denial: Denial) -> Verdict {
         Denial::Drop | Denial::Audit => Verdict::Drop,
     }
 }
+
+/// What a chain of this name comes to, where packets are sent to it to be refused.
+pub fn refuses(chain: &str) -> Option<Does> {
+    let refused = |(direction, denial)| chain == refusal_chain(direction, denial);
+    let both = |direction| [(direction, Denial::Reject), (direction, Denial::Drop)];
+    match chain {
+        REJECT => Some(Does::Denies),
+        _ if Direction::BOTH.into_iter().flat_map(both).any(refused) => Some(Does::Denies),
+        _ if chain.ends_with(AUDIT) => Some(Does::WouldDeny),
+        _ => None,
+    }
+}
+
+const AUDIT: &str = "_audit";
 
 fn refusal_chain(direction: Direction, denial: Denial) -> String {
     let word = match denial {

@@ -38,6 +38,8 @@
 //! * **forward asks both directions.** Which side of a packet routed through the container is the outside cannot be
 //!   known before its interfaces exist. A nested namespace may reach what the container may reach and be reached by
 //!   whom the container may be reached by, and nothing else.
+//! * **What decides counts.** Every rule of a layer that lets through or denies has a counter, so that `inspect` can say of each
+//!   what came of it: of packets that begin a flow. Those of established ones pass before any layer, uncounted.
 //! * **Layers return.** A layer that lets a packet pass returns to the caller, which asks the next one; the first that
 //!   does not ends in a verdict. So no layer can skip another. Only the last one may stand in the direction's chain
 //!   itself: returning from it is returning from all of them.
@@ -50,6 +52,7 @@ mod policies;
 
 pub use guard::{LATE_DEVICES, guard};
 pub use host_side::{HOST_TABLE, OWN, container_of, host_side, host_table};
+pub use layers::{cited, refuses};
 
 use self::neighbours::{NDISC_ROUTER_ADVERTISEMENT, icmpv6};
 use crate::error::{Cause, Failure};
@@ -65,8 +68,9 @@ const IPPROTO_TCP: u8 = 6;
 const IPPROTO_ICMPV6: u8 = 58;
 
 /// How many would-be denials `mode: audit` remembers per family and direction, and for how long.
-const AUDIT_SIZE: u32 = 4096;
-const AUDIT_TIMEOUT_S: u32 = 86_400;
+pub const AUDIT_SIZE: u32 = 4096;
+/// See [`AUDIT_SIZE`].
+pub const AUDIT_TIMEOUT_S: u32 = 86_400;
 
 /// How many denied destinations, or sources, are remembered per family and direction, and for how long: what `inspect` says
 /// was tried lately. The hash has its buckets from the beginning: 1,024 of eight bytes (`rounded_hashtable_size`).

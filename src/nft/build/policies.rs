@@ -94,10 +94,7 @@ impl Builder {
         verdicts: &Verdicts,
         rules: &mut Vec<Rule>,
     ) -> Result<(), Failure> {
-        let decide = |matches, comment: &str| match run.ruling {
-            Ruling::Deny => counted(matches, verdicts.deny.clone(), comment),
-            Ruling::Accept | Ruling::Pass => rule(matches, verdicts.of(run.ruling).clone(), comment),
-        };
+        let decide = |matches, comment: &str| counted(matches, verdicts.of(run.ruling).clone(), comment);
         let word = match run.ruling {
             Ruling::Accept => "accept",
             Ruling::Deny => "deny",

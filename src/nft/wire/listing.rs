@@ -10,7 +10,9 @@ use super::expr::Expr;
 use super::held::KEY_LEN;
 use super::raise::raise;
 use super::uapi::*;
+use crate::net::{Payload, Transport};
 use crate::netlink::Message;
+use crate::nft::build::refuses;
 use crate::nft::ruleset::TABLE;
 
 /// A table.
@@ -57,6 +59,38 @@ pub struct ListedRule {
     pub comment: String,
     /// What has come as far as its counter; `None` where it has none.
     pub counted: Option<Counted>,
+    /// What becomes of a packet that it takes.
+    pub does: Does,
+}
+
+/// What a rule does with a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Does {
+    /// It lets it through: this chain, or its layer.
+    Allows,
+    /// It ends it, or sends it where it is refused.
+    Denies,
+    /// It remembers that it would have been denied: `mode: audit`.
+    WouldDeny,
+    /// Other rules go on with it.
+    #[default]
+    GoesOn,
+}
+
+impl Does {
+    fn of(exprs: &[Expr]) -> Does {
+        match exprs.last() {
+            Some(Expr::Verdict { code: NFT_JUMP | NFT_GOTO, chain: Some(chain) }) => match refuses(chain) {
+                Some(does) => does,
+                None => Does::GoesOn,
+            },
+            Some(Expr::Verdict { code: NFT_RETURN, .. }) => Does::Allows,
+            Some(Expr::Verdict { code, .. }) if *code == NF_ACCEPT.cast_signed() => Does::Allows,
+            Some(Expr::Verdict { code, .. }) if *code == NF_DROP.cast_signed() => Does::Denies,
+            Some(Expr::Reject { .. }) => Does::Denies,
+            Some(_) | None => Does::GoesOn,
+        }
+    }
 }
 
 /// What a counter says.
@@ -68,13 +102,22 @@ pub struct Counted {
     pub bytes: u64,
 }
 
+impl std::iter::Sum for Counted {
+    fn sum<I: Iterator<Item = Counted>>(all: I) -> Counted {
+        all.fold(Counted::default(), |sum, one| Counted {
+            packets: sum.packets.saturating_add(one.packets),
+            bytes: sum.bytes.saturating_add(one.bytes),
+        })
+    }
+}
+
 /// A set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListedSet {
     /// Its name.
     pub name: String,
     /// The types of its key, as nft's ids, first field first.
-    key: Vec<u32>,
+    pub key: Vec<u32>,
     /// Rules fill it as packets pass.
     pub dynamic: bool,
     /// How many elements it has: ranges count once.
@@ -94,6 +137,19 @@ pub struct Seen {
     pub port: u16,
     /// Milliseconds until it is forgotten.
     pub expires_ms: u64,
+}
+
+impl Seen {
+    /// What the packet carried. Of ICMP the type is not remembered: an echo request stands for all.
+    pub fn payload(&self) -> Payload {
+        let transport = Transport::ALL.into_iter().find(|transport| transport.number() == self.protocol);
+        match (transport, self.protocol, self.address) {
+            (Some(protocol), ..) => Payload::Transport { protocol, port: self.port },
+            (None, 1, IpAddr::V4(_)) => Payload::Icmp { kind: 8 },
+            (None, 58, IpAddr::V6(_)) => Payload::Icmp { kind: 128 },
+            (None, other, _) => Payload::Other(other),
+        }
+    }
 }
 
 impl Listing {
@@ -144,9 +200,11 @@ impl Listing {
             NFT_MSG_NEWRULE => {
                 let exprs = attrs.find(NFTA_RULE_EXPRESSIONS).map_or(Attrs::new(&[]), |attr| attr.nest());
                 let name = text(NFTA_RULE_CHAIN);
+                let decoded: Vec<Expr> = exprs.map(|elem| Expr::decode(elem.nest())).collect();
                 if let Some(chain) = self.chains.iter_mut().find(|chain| chain.name == name) {
                     chain.rules.push(ListedRule {
-                        text: raise(&exprs.map(|elem| Expr::decode(elem.nest())).collect::<Vec<_>>()),
+                        text: raise(&decoded),
+                        does: Does::of(&decoded),
                         comment: comment_of(attrs, NFTA_RULE_USERDATA),
                         counted: exprs.into_iter().find_map(|elem| counted(elem.nest())),
                     });
@@ -170,13 +228,11 @@ impl Listing {
         }
     }
 
-    /// Everything that its counters have counted: what was denied, or would have been in audit.
-    pub fn counted(&self) -> Counted {
-        let rules = self.chains.iter().flat_map(|chain| &chain.rules).filter_map(|rule| rule.counted);
-        rules.fold(Counted::default(), |sum, one| Counted {
-            packets: sum.packets.saturating_add(one.packets),
-            bytes: sum.bytes.saturating_add(one.bytes),
-        })
+    /// What was denied, or would have been in audit: everything that rules have counted that do so.
+    pub fn denied(&self) -> Counted {
+        let rules = self.chains.iter().flat_map(|chain| &chain.rules);
+        let denying = rules.filter(|rule| matches!(rule.does, Does::Denies | Does::WouldDeny));
+        denying.filter_map(|rule| rule.counted).sum()
     }
 }
 
