@@ -131,7 +131,7 @@ fn as_the_hosts_root_a_program_that_does_not_start_is_named() {
     for (breaks, question, verdict, says) in [
         ("true".to_owned(), "program", "ok", "/opt/netlatch, netlatch "),
         (header.to_owned(), "program", "problem", "does not start: it is another architecture's"),
-        (said("exit 3"), "program", "problem", "does not start: it fails when asked for its --version"),
+        (said("exit 3"), "program", "problem", "does not start: it does not say its version"),
         (
             "printf '#!/nowhere\n' >/opt/netlatch".to_owned(),
             "program",

@@ -10,20 +10,20 @@ use serde_json::Value;
 use super::container::binary;
 
 /// Where the program is.
-pub const PROGRAM: &str = "/usr/libexec/oci/hooks.d/netlatch";
+pub(crate) const PROGRAM: &str = "/usr/libexec/oci/hooks.d/netlatch";
 /// Where podman and CRI-O read hook files.
-pub const HOOKS_D: &str = "/usr/share/containers/oci/hooks.d";
+pub(crate) const HOOKS_D: &str = "/usr/share/containers/oci/hooks.d";
 /// The hook file that protects.
-pub const CREATE: &str = "/usr/share/containers/oci/hooks.d/10-netlatch-createRuntime.json";
+pub(crate) const CREATE: &str = "/usr/share/containers/oci/hooks.d/10-netlatch-createRuntime.json";
 
 /// A machine's files in a folder.
-pub struct Machine {
+pub(crate) struct Machine {
     dir: tempfile::TempDir,
 }
 
 impl Machine {
     /// Nothing is installed.
-    pub fn bare() -> Machine {
+    pub(crate) fn bare() -> Machine {
         let machine = Machine { dir: tempfile::tempdir().expect("a folder") };
         machine.mode("/", 0o755);
         machine.program("/usr/sbin/runc");
@@ -31,7 +31,7 @@ impl Machine {
     }
 
     /// One with podman, on which the hook is installed as README says.
-    pub fn with_podman() -> Machine {
+    pub(crate) fn with_podman() -> Machine {
         let machine = Machine::bare();
         machine.program("/usr/bin/podman");
         machine.hook(HOOKS_D, "");
@@ -39,7 +39,7 @@ impl Machine {
     }
 
     /// Puts the program and a set of hook files in place.
-    pub fn hook(&self, folder: &str, set: &str) {
+    pub(crate) fn hook(&self, folder: &str, set: &str) {
         self.program(PROGRAM);
         for stage in ["createRuntime", "poststart", "poststop"] {
             let name = format!("10-netlatch-{stage}.json");
@@ -49,17 +49,17 @@ impl Machine {
     }
 
     /// A path of it as one of this machine.
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join(path.trim_start_matches('/'))
     }
 
     /// Whatever the umask says: others may write nothing.
-    pub fn mode(&self, path: &str, mode: u32) {
+    pub(crate) fn mode(&self, path: &str, mode: u32) {
         fs::set_permissions(self.path(path), fs::Permissions::from_mode(mode)).expect("a mode");
     }
 
     /// Writes a file, and the folders it is in.
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let folders: Vec<&Path> = Path::new(path).ancestors().skip(1).collect();
         for folder in folders.iter().rev().filter_map(|folder| folder.to_str()).filter(|folder| *folder != "/") {
             if !self.path(folder).exists() {
@@ -72,33 +72,33 @@ impl Machine {
     }
 
     /// A program that fails whatever it is asked.
-    pub fn program(&self, path: &str) {
+    pub(crate) fn program(&self, path: &str) {
         self.write(path, "#!/bin/sh\nexit 1\n");
         self.mode(path, 0o755);
     }
 
     /// Takes a file or a folder away.
-    pub fn remove(&self, path: &str) {
+    pub(crate) fn remove(&self, path: &str) {
         let path = self.path(path);
         if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("it was there");
     }
 
     /// Changes a JSON file.
-    pub fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
         let mut document = serde_json::from_str(&fs::read_to_string(self.path(path)).expect("a file")).expect("JSON");
         change(&mut document);
         self.write(path, &document.to_string());
     }
 
     /// What `netlatch doctor` says of it.
-    pub fn doctor(&self, args: &[&str]) -> Output {
+    pub(crate) fn doctor(&self, args: &[&str]) -> Output {
         let mut command = Command::new(binary());
         command.arg("doctor").arg("--root").arg(self.dir.path()).args(args).env_clear();
         command.output().expect("netlatch runs")
     }
 
     /// What it finds, with the exit code.
-    pub fn asked(&self, args: &[&str]) -> (Vec<Value>, i32) {
+    pub(crate) fn asked(&self, args: &[&str]) -> (Vec<Value>, i32) {
         let output = self.doctor(&[&["--json"], args].concat());
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -115,14 +115,14 @@ impl Machine {
     }
 
     /// The findings of one verdict.
-    pub fn said(&self, verdict: &str) -> Vec<String> {
+    pub(crate) fn said(&self, verdict: &str) -> Vec<String> {
         let of =
             |check: &Value| format!("{}: {}", check["question"].as_str().unwrap(), check["finding"].as_str().unwrap());
         self.asked(&[]).0.iter().filter(|check| check["verdict"] == verdict).map(of).collect()
     }
 
     /// Precisely one problem, which says this; `file` is where.
-    pub fn has_one_problem(&self, says: &str, file: &str) {
+    pub(crate) fn has_one_problem(&self, says: &str, file: &str) {
         let (checks, code) = self.asked(&[]);
         let problems: Vec<&Value> = checks.iter().filter(|check| check["verdict"] == "problem").collect();
         assert_eq!(problems.len(), 1, "{says}: {problems:#?}");
@@ -134,7 +134,7 @@ impl Machine {
     }
 
     /// Neither a problem nor a warning.
-    pub fn is_well(&self) {
+    pub(crate) fn is_well(&self) {
         let (checks, code) = self.asked(&["--strict"]);
         let bad = |check: &&Value| ["problem", "warning"].contains(&check["verdict"].as_str().unwrap());
         assert_eq!((checks.iter().filter(bad).collect::<Vec<_>>(), code), (vec![], 0));

@@ -183,9 +183,7 @@ impl Programs {
                     "install this one (`netlatch install program`), or ask that one",
                 );
             }
-            Answer::Silent => {
-                broken("it fails when asked for its --version", "install it anew (`netlatch install program`)")
-            }
+            Answer::Silent => broken("it does not say its version", "install it anew (`netlatch install program`)"),
             Answer::Unstartable(Errno::EACCES) if tree.is_noexec(path) => {
                 broken(
                     "its file system is mounted noexec",

@@ -192,7 +192,7 @@ impl Tree {
             let (name, uid, home) = (fields.next()?, fields.nth(1)?.parse().ok()?, fields.nth(2)?);
             let of_podman = [".config/containers", ".local/share/containers"];
             let has = |folder: &&str| self.about(&format!("{home}/{folder}")).is_some_and(|about| about.is_folder());
-            (uid != 0 && home.starts_with('/') && of_podman.iter().any(|folder| has(folder))).then(|| User {
+            (uid != 0 && home.starts_with('/') && of_podman.iter().any(has)).then(|| User {
                 uid,
                 name: name.to_owned(),
                 home: home.to_owned(),
