@@ -130,7 +130,7 @@ fn podman_containers_without_the_hook_are_named_wherever_they_are_kept() {
         }
         // Nobody's container: a process in a network of its own.
         let mut stranger = machine.command("unshare");
-        stranger.args(["--net", "sleep", "1000"]).spawn().expect("unshare runs");
+        let mut stranger = stranger.args(["--net", "sleep", "1000"]).spawn().expect("unshare runs");
         let config = machine.path("netlatch.yaml");
         if user == "lab" {
             // What a user may change is not believed, and root's is.
@@ -156,6 +156,8 @@ fn podman_containers_without_the_hook_are_named_wherever_they_are_kept() {
         for name in ["bare", "locked", "missed"] {
             podman.expect(&["rm", "--force", "--time", "0", name], b"");
         }
+        // What it started ends with the machine.
+        stranger.kill().and_then(|()| stranger.wait()).expect("it ran");
     }
 }
 
