@@ -287,15 +287,21 @@ else
     not_run fault "$lacks"
 fi
 
-# What makes a program fail in tests is no part of what is installed. (The debug build shows that the name is found.)
+# What makes a program fail in tests is no part of what is installed: without debug assertions, which the release profile has
+# not, the library compiles and does not know the variable. Only what a type check leaves is made, which takes seconds where a
+# release build takes minutes; where there is one, it is looked at too. (The debug build shows that the name is found.)
 triple=$(rustc -vV | sed -n 's/^host: //p')
 release=target/$triple/release/netlatch
-if [ -f "$release" ] && [ "$release" -nt src/kernel/checkpoint.rs ]; then
-    unarmed() { grep -q NETLATCH_FAULT "target/$triple/debug/netlatch" && ! grep -q NETLATCH_FAULT "$release"; }
-    tier release unarmed
-else
-    not_run release "no release build that is newer than src/kernel/checkpoint.rs: cargo build --release"
-fi
+unarmed() {
+    local made
+    made=$(cargo rustc -q --lib --profile check --message-format json -- -C debug-assertions=off |
+        sed -n 's/.*"filenames":\["\([^"]*\/libnetlatch-[^"]*\.rmeta\)".*/\1/p')
+    [ -f "$made" ] && ! grep -q NETLATCH_FAULT "$made" || return
+    ! grep -n debug-assertions Cargo.toml .cargo/config.toml || return
+    [ ! -f "$release" ] || [ "$release" -ot src/kernel/checkpoint.rs ] || ! grep -q NETLATCH_FAULT "$release" || return
+    grep -q NETLATCH_FAULT "target/$triple/debug/netlatch"
+}
+tier release unarmed
 
 # The Debian package. cargo-deb takes two minutes to build, so it is installed where the tier is required and not else.
 tools=$PWD/target/tools

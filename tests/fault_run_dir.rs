@@ -16,7 +16,7 @@ use serde_json::Value;
 use support::Namespace;
 use support::cluster::in_parallel;
 use support::container::{Container, Dialect};
-use support::fault::{Host, container, pod_of, refusal, rules, running, text};
+use support::fault::{Change, Host, a_file, a_link, container, pod_of, refusal, rules, running, text};
 use support::live::{FRONT_LABELS, SHOP, WEB_LABELS, WEB_TAKES_FRONT};
 
 /// A host with a container that runs, another that is between createRuntime and poststart, and a third to start.
@@ -163,11 +163,8 @@ fn a_run_dir_that_cannot_be_written_is_named() {
 #[test]
 fn a_run_dir_that_is_none_of_ours_is_refused_and_left_alone() {
     let changes: [(&str, &Change); 6] = [
-        ("a file", &|dir| fs::write(dir, "").unwrap()),
-        ("a link", &|dir| {
-            fs::create_dir(dir.with_extension("elsewhere")).unwrap();
-            symlink(dir.with_extension("elsewhere"), dir).unwrap();
-        }),
+        ("a file", &a_file),
+        ("a link", &a_link),
         ("a link to nowhere", &|dir| symlink("/nowhere/at/all", dir).unwrap()),
         ("a pipe", &|dir| mkfifo(dir, Mode::S_IRWXU).unwrap()),
         ("another user's", &|dir| {
@@ -195,9 +192,6 @@ fn a_run_dir_that_is_none_of_ours_is_refused_and_left_alone() {
         scene.goes_on("not ours");
     }
 }
-
-/// Puts something where a file or directory belongs.
-type Change = dyn Fn(&Path);
 
 /// What may be in a file's place.
 fn broken(whole: &[u8]) -> Vec<(&'static str, Box<Change>)> {

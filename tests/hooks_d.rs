@@ -1,13 +1,9 @@
 //! The files of hooks.d/: what podman and CRI-O read. A mistake in one keeps every container of the host from starting,
 //! or, worse, is passed over in silence.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use netlatch::cli::hook::Stage;
 use netlatch::docs::guide;
@@ -15,9 +11,6 @@ use netlatch::kernel::process::DEADLINE;
 use netlatch::oci::Requests;
 use regex::Regex;
 use serde_json::{Value, json};
-use support::container::binary;
-use support::namespace::run_with_input;
-use support::schema::described;
 
 /// The two sets, of which an admin installs one.
 const SETS: [&str; 2] = ["annotated", "always"];
@@ -173,144 +166,4 @@ fn the_hook_is_called_for_every_key_that_it_takes_for_its_own() {
         assert_eq!(takes, ours, "the hook, of {key:?}");
         assert_eq!(expression.is_match(key), ours, "hooks.d, of {key:?}");
     }
-}
-
-/// podman with storage, state and hooks of its own, below `dir`.
-struct Podman {
-    dir: tempfile::TempDir,
-}
-
-impl Podman {
-    /// With the files of `set` as they are, but for the binary's place and two directories that are not the host's.
-    fn new(set: &str) -> Podman {
-        let dir = tempfile::tempdir().expect("a directory");
-        let hooks = dir.path().join("hooks.d");
-        fs::create_dir(&hooks).expect("a directory");
-        fs::write(dir.path().join("netlatch.yaml"), "").expect("a file");
-        for (name, mut file) in files(set) {
-            file["hook"]["path"] = json!(binary());
-            let args = file["hook"]["args"].as_array_mut().expect("an array");
-            args.extend([json!("--config"), json!(dir.path().join("netlatch.yaml"))]);
-            args.extend([json!("--run-dir"), json!(dir.path().join("run"))]);
-            fs::write(hooks.join(name), file.to_string()).expect("a file");
-        }
-        let podman = Podman { dir };
-        podman.import();
-        podman
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn import(&self) {
-        let bin = self.path("rootfs/bin");
-        fs::create_dir_all(&bin).expect("a directory");
-        let busybox = std::env::split_paths("/bin:/usr/bin").map(|dir| dir.join("busybox")).find(|path| path.exists());
-        fs::copy(busybox.expect("busybox is installed"), bin.join("true")).expect("a copy");
-        fs::set_permissions(bin.join("true"), fs::Permissions::from_mode(0o755)).expect("a mode");
-        let tar = Command::new("tar").arg("-C").arg(self.path("rootfs")).args(["-c", "."]).output().expect("tar");
-        let output = self.run(&["import", "-", "busybox"], &tar.stdout);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn run(&self, args: &[&str], input: &[u8]) -> Output {
-        let mut command = Command::new("podman");
-        command.arg("--root").arg(self.path("storage")).arg("--runroot").arg(self.path("runroot"));
-        command.arg("--tmpdir").arg(self.path("tmp")).arg("--hooks-dir").arg(self.path("hooks.d"));
-        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc"]);
-        run_with_input(command.args(args), input)
-    }
-
-    /// Creates a container and takes it as far as the runtime's `create`: its namespaces exist, its process waits.
-    fn init(&self, name: &str, annotations: &[&str]) -> Output {
-        let mut args = vec!["create", "--name", name, "--network", "none"];
-        args.extend(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]);
-        for annotation in annotations {
-            args.extend(["--annotation", annotation]);
-        }
-        let created = self.run(&[&args[..], &["busybox", "/bin/true"]].concat(), b"");
-        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
-        self.run(&["init", name], b"")
-    }
-
-    fn remove(&self, name: &str) {
-        let removed = self.run(&["rm", "--force", "--time", "0", name], b"");
-        assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
-    }
-
-    /// How many containers the hook knows.
-    fn known(&self) -> usize {
-        fs::read_dir(self.path("run/containers")).map_or(0, Iterator::count)
-    }
-}
-
-#[test]
-#[ignore = "needs podman and runc"]
-fn podman_calls_the_hook_for_annotated_containers_and_forgets_them() {
-    let podman = Podman::new("annotated");
-    let bare = podman.init("bare", &["io.example.egress=none"]);
-    assert!(bare.status.success(), "{}", String::from_utf8_lossy(&bare.stderr));
-    assert_eq!(podman.known(), 0, "nobody asked for anything");
-    podman.remove("bare");
-
-    let locked = podman.init("locked", &["io.netlatch.egress=none"]);
-    assert!(locked.status.success(), "{}", String::from_utf8_lossy(&locked.stderr));
-    assert_eq!(podman.known(), 1, "createRuntime was called");
-    podman.remove("locked");
-    assert_eq!(podman.known(), 0, "poststop was called");
-
-    for misspelled in ["io.netlatch.egres=none", "io.netlatch/egress=none", "IO.netlatch.egress=none"] {
-        let name = misspelled.replace(['/', '='], "-");
-        let refused = podman.init(&name, &[misspelled]);
-        let stderr = String::from_utf8_lossy(&refused.stderr);
-        assert!(!refused.status.success() && stderr.contains("exit status 15"), "{misspelled}: {stderr}");
-        podman.remove(&name);
-    }
-}
-
-#[test]
-#[ignore = "needs podman and runc"]
-fn podman_calls_the_hook_for_every_container_with_the_other_set() {
-    let podman = Podman::new("always");
-    let output = podman.init("bare", &[]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(podman.known(), 1, "createRuntime was called");
-    podman.remove("bare");
-    assert_eq!(podman.known(), 0, "poststop was called");
-}
-
-#[test]
-#[ignore = "needs podman and runc"]
-fn podman_containers_without_the_hook_are_named() {
-    let podman = Podman::new("annotated");
-    for (name, annotation) in [("bare", "io.example.egress=none"), ("locked", "io.netlatch.egress=none")] {
-        let output = podman.init(name, &[annotation]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    // A folder that is not there is passed over in silence.
-    fs::rename(podman.path("hooks.d"), podman.path("elsewhere")).expect("another name");
-    let output = podman.init("missed", &["io.netlatch.egress=none"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut command = Command::new(binary());
-    command
-        .args(["verify", "--all", "--json", "--state-dir"])
-        .arg(format!("storage={}", podman.path("runroot").display()));
-    command.arg("--config").arg(podman.path("netlatch.yaml")).arg("--run-dir").arg(podman.path("run"));
-    // The bundle is below --root, which podman tells runc, and nobody else.
-    let verified = command.arg("--state-dir").arg("runc=/run/runc").output().expect("netlatch runs");
-    let report = described("verify", &String::from_utf8_lossy(&verified.stdout));
-    let ids = ["bare", "locked", "missed"].map(|name| {
-        let id = podman.run(&["inspect", "--format", "{{.ID}}", name], b"").stdout;
-        String::from_utf8(id).expect("UTF-8").trim().to_owned()
-    });
-    let state = |id: &String| {
-        let all = report["containers"].as_array().expect("a list");
-        all.iter().find(|one| one["id"] == **id).map(|one| one["state"].clone())
-    };
-    let states = ids.each_ref().map(state);
-    // First, so that nothing is left where these are others.
-    ["bare", "locked", "missed"].iter().for_each(|name| podman.remove(name));
-    assert_eq!(states, ["without netlatch", "as recorded", "unprotected"].map(|word| Some(json!(word))), "{report:#}");
-    assert_eq!(verified.status.code(), Some(1));
 }

@@ -110,6 +110,55 @@ fn as_the_hosts_root_who_may_try_nothing_is_told_so() {
     assert_eq!(verify.status.code(), Some(27), "nobody is told that all is well who may not look");
 }
 
+/// `doctor` in a mount namespace of its own where the hook is installed at /opt/netlatch and `breaks` was run; whatever is mounted
+/// ends with it.
+fn installed_then(breaks: &str) -> Value {
+    let script = format!(
+        "for dir in /opt /usr/share; do mount -t tmpfs -o mode=755 none $dir; done
+        \"$1\" install --path /opt/netlatch >/dev/null && {breaks} && shift && exec \"$@\""
+    );
+    let binary = binary();
+    let binary = binary.to_str().expect("UTF-8");
+    doctor(&["unshare", "--mount", "sh", "-c", &script, "sh", binary])
+}
+
+#[test]
+#[ignore = "mounts over the host's folders, which the root of a user namespace may not: run by scripts/test.sh as root"]
+fn as_the_hosts_root_a_program_that_does_not_start_is_named() {
+    let header = r"printf '\177ELF\2\1\1\0\0\0\0\0\0\0\0\0\2\0\0\377\1\0\0\0' >/opt/netlatch";
+    let said = |line: &str| format!("printf '#!/bin/sh\n{line}\n' >/opt/netlatch");
+    let old = "mount -t tmpfs -o mode=755 none /usr/local/bin \
+        && printf '#!/bin/sh\necho netlatch 0.0.9\n' >/usr/local/bin/netlatch && chmod 755 /usr/local/bin/netlatch";
+    for (breaks, question, verdict, says) in [
+        ("true".to_owned(), "program", "ok", "/opt/netlatch, netlatch "),
+        (header.to_owned(), "program", "problem", "does not start: it is another architecture's"),
+        (said("exit 3"), "program", "problem", "does not start: it does not say its version"),
+        (
+            "printf '#!/nowhere\n' >/opt/netlatch".to_owned(),
+            "program",
+            "problem",
+            "its interpreter or loader is not there",
+        ),
+        ("mount -o remount,noexec /opt".to_owned(), "program", "problem", "its file system is mounted noexec"),
+        (said("echo netlatch 0.0.9"), "program", "warning", "says it is \\\"netlatch 0.0.9\\\", and this is netlatch"),
+        ("echo >>/opt/netlatch".to_owned(), "program", "warning", "and is another build"),
+        (old.to_owned(), "command", "warning", "/usr/local/bin/netlatch says it is \\\"netlatch 0.0.9\\\""),
+        (
+            "mv /opt/netlatch /opt/other && chown 1 /opt/other && ln -s /opt/other /opt/netlatch".to_owned(),
+            "program",
+            "problem",
+            "runs as root, and it belongs to user 1",
+        ),
+    ] {
+        let report = installed_then(&breaks);
+        let found = check(&report, question);
+        assert_eq!(found["verdict"], verdict, "{breaks}: {found:#}");
+        assert!(found["finding"].to_string().contains(says), "{breaks}: {found:#}");
+    }
+    let read_only = installed_then("mount --bind /run /run && mount -o remount,ro,bind /run");
+    assert_eq!(check(&read_only, "state directory")["verdict"], "problem");
+}
+
 /// A host with its files.
 struct Host {
     dir: TempDir,

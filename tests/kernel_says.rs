@@ -4,14 +4,15 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use nix::unistd::{Uid, chown};
 use serde_json::{Value, json};
 use support::container::{Dialect, binary, hook_in};
+use support::fault::{Change, a_file, a_link};
 use support::outside::{Scene, Wire};
 use support::schema::described;
 use support::{Container, Namespace};
@@ -246,17 +247,11 @@ fn a_record_that_is_damaged_is_named_when_all_else_is_done() {
     }
 }
 
-/// Puts something where the state directory belongs.
-type Change = dyn Fn(&Path);
-
 #[test]
 fn as_the_hosts_root_a_state_directory_that_cannot_be_used_is_not_taken_for_an_empty_one() {
     let changes: [(&str, &Change); 5] = [
-        ("a file", &|dir| fs::write(dir, "").unwrap()),
-        ("a link", &|dir| {
-            fs::create_dir(dir.with_extension("elsewhere")).unwrap();
-            symlink(dir.with_extension("elsewhere"), dir).unwrap();
-        }),
+        ("a file", &a_file),
+        ("a link", &a_link),
         ("another user's", &|dir| {
             fs::create_dir(dir).unwrap();
             chown(dir, Some(Uid::from_raw(65533)), None).unwrap();

@@ -6,7 +6,7 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use support::world::{CLOSED, CTR, FAR};
+use support::world::{CLOSED, CTR, FAR, LOOPBACK_GOES_OUT};
 use support::{Container, Namespace, Outcome, World, probe, raw};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,14 +48,10 @@ fn a_container_always_reaches_itself() {
 fn a_redirect_on_loopback_cannot_carry_a_packet_out() {
     // A process of the container with CAP_NET_ADMIN over it, or whoever prepared the namespace, sends what goes to
     // a loopback address elsewhere. The output hook still sees `lo` as the way out (facts/peers.md, bypass 21).
-    let redirect = "table ip evil { chain out { type nat hook output priority -100; \
-                    ip daddr 127.0.0.53 meta l4proto { tcp, udp } dnat to 10.9.9.9; }; }\n\
-                    table ip6 evil { chain out { type nat hook output priority -100; \
-                    ip6 daddr fd99::2 meta l4proto { tcp, udp } dnat to 2001:db8::9; }; }\n";
     for locked in [false, true] {
         let world = World::new();
         lo_up(&world);
-        world.ctr.nft_load(redirect);
+        world.ctr.nft_load(LOOPBACK_GOES_OUT);
         if locked {
             Container::of(&world.ctr).with("egress", "10.9.1.1").lock();
         }

@@ -6,15 +6,12 @@
 
 mod support;
 
-use std::fs;
 use std::net::IpAddr;
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 use support::World;
 use support::bundle::{Bundle, Runtime};
-use support::namespace::run_with_input;
 use support::world::attach_script;
 
 /// The prober's first targets.
@@ -306,53 +303,4 @@ fn runc_with_a_sysctl_that_contradicts_the_annotation_does_not_start() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && output.stdout.is_empty(), "{stderr}");
     assert!(stderr.contains("exit status 18") && stderr.contains("disable_ipv6"), "{stderr}");
-}
-
-#[test]
-#[ignore = "needs podman and runc"]
-fn podman_finds_the_hook_in_its_directory_and_the_container_is_locked() {
-    let world = World::new();
-    let bundle = locked_bundle(&world);
-    let dir = bundle.path();
-    let hooks = dir.join("hooks.d");
-    fs::create_dir(&hooks).unwrap();
-    let entry = bundle.entry("createRuntime");
-    // podman appends prestart hooks to createRuntime only from version 5 on; the stage is named plainly here.
-    let file = json!({
-        "version": "1.0.0",
-        "hook": {"path": entry["path"], "args": entry["args"]},
-        "when": {"annotations": {"^io\\.netlatch\\..*$": ".*"}},
-        "stages": ["createRuntime"],
-    });
-    fs::write(hooks.join("10-netlatch.json"), file.to_string()).unwrap();
-    let podman = |args: &[&str], input: &[u8]| {
-        let mut command = Command::new("podman");
-        command.arg("--root").arg(dir.join("storage")).arg("--runroot").arg(dir.join("runroot"));
-        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc"]);
-        command.arg("--tmpdir").arg(dir.join("tmp")).arg("--hooks-dir").arg(&hooks);
-        run_with_input(command.args(args), input)
-    };
-    let tar = Command::new("tar").arg("-C").arg(dir.join("rootfs")).args(["-c", "."]).output().unwrap();
-    let import = podman(&["import", "-", "prober"], &tar.stdout);
-    assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
-    let network = format!("ns:{}", world.ctr.path());
-    let run = |egress: &str| {
-        let annotation = format!("io.netlatch.egress={egress}");
-        let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
-        let start = ["run", "--rm", "--network", &network, "--annotation", &annotation];
-        podman(&[&start[..], &limits[..], &["prober", "/prober", "tcp:10.9.1.1:443"]].concat(), b"")
-    };
-
-    let output = run("10.9.1.1:443");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stderr}");
-    let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}"));
-    assert_eq!(outcome(&report, "tcp:10.9.1.1:443"), "connected", "{report}");
-    assert_eq!(forbidden_heard(&world), 0, "{report}");
-
-    let output = run("10.9.1.1:99999");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && output.stdout.is_empty(), "{stderr}");
-    // podman rewrites messages that hold certain phrases; ours must come through whole.
-    assert!(stderr.contains("io.netlatch.egress"), "{stderr}");
 }

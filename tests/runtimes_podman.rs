@@ -35,12 +35,48 @@ fn podman_on_a_bridge_reaches_what_is_allowed_and_sends_nothing_else() {
 
 #[test]
 #[ignore = "needs podman, runc and crun"]
+fn podman_calls_the_hook_for_annotated_containers_or_for_all_and_forgets_them() {
+    let machine = Machine::new();
+    let podman = Podman::new(&machine, "runc");
+    // As far as the runtime's `create`: its namespaces exist, its process waits.
+    let init = |name: &str, annotation: &str| {
+        let options = ["--name", name, "--network", "none", "--annotation", annotation];
+        let created = podman.container("create", &options, &[], &[]);
+        assert!(created.status.success(), "{}", said(&created));
+        podman.run(&["init", name])
+    };
+    let remove = |name: &str| podman.expect(&["rm", "--force", "--time", "0", name], b"");
+    let starts = |name: &str, annotation: &str, known: usize| {
+        let output = init(name, annotation);
+        assert!(output.status.success(), "{annotation}: {}", said(&output));
+        assert_eq!(machine.known(), known, "{annotation}: who is known at createRuntime");
+        remove(name);
+        assert_eq!(machine.known(), 0, "{annotation}: poststop was called");
+    };
+    starts("bare", "io.example.egress=none", 0);
+    starts("locked", "io.netlatch.egress=none", 1);
+    for misspelled in ["io.netlatch.egres=none", "io.netlatch/egress=none", "IO.netlatch.egress=none"] {
+        let name = misspelled.replace(['/', '='], "-");
+        let refused = init(&name, misspelled);
+        assert!(!refused.status.success() && said(&refused).contains("exit status 15"), "{}", said(&refused));
+        remove(&name);
+    }
+    podman.install("always");
+    starts("all", "io.example.egress=none", 1);
+}
+
+#[test]
+#[ignore = "needs podman, runc and crun"]
 fn podman_without_a_network_keeps_a_working_loopback() {
     let machine = Machine::new();
     for runtime in RUNTIMES {
         let podman = Podman::new(&machine, runtime);
-        let report = podman.probe(&["--network", "none"], &["egress=none"], &[]);
-        assert_eq!(report["lo"], json!({"flags": "0x9", "v4": true, "v6": true}), "{runtime}: {report}");
+        for network in ["none", "ns:/run/netns/mine"] {
+            machine.expect("ip", &["netns", "add", "mine"], b"");
+            let report = podman.probe(&["--network", network], &["egress=none"], &[]);
+            assert_eq!(report["lo"], json!({"flags": "0x9", "v4": true, "v6": true}), "{runtime} {network}: {report}");
+            machine.expect("ip", &["netns", "delete", "mine"], b"");
+        }
         let stays =
             podman.container("run", &["-d", "-i", "--name", "it", "--network", "none"], &["egress=none"], &["wait"]);
         assert!(stays.status.success(), "{}", said(&stays));

@@ -11,6 +11,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use support::bundle::{Bundle, Runtime};
 use support::container::binary;
+use support::machine::{Machine, said};
+use support::podman::Podman;
 use support::schema::described;
 
 fn parsed(output: &Output) -> Value {
@@ -112,6 +114,54 @@ fn runc_containers_that_run_without_their_rules_are_named() {
     assert_eq!(verify(&[&stranger.id]).1, Some(0));
 }
 
+#[test]
+#[ignore = "needs podman"]
+fn podman_containers_without_the_hook_are_named_wherever_they_are_kept() {
+    // A user's state is in no folder that is looked at by default: only conmon knows it.
+    for (user, runtime) in [("root", "runc"), ("lab", "crun")] {
+        let machine = Machine::new();
+        let podman = if user == "root" { Podman::new(&machine, runtime) } else { Podman::rootless(&machine, runtime) };
+        let missed = podman.without_hooks();
+        let wait = ["wait"];
+        for (podman, name, annotations) in
+            [(&podman, "bare", &[][..]), (&podman, "locked", &["egress=none"]), (&missed, "missed", &["egress=none"])]
+        {
+            let run = podman.container("run", &["-d", "-i", "--name", name, "--network", "none"], annotations, &wait);
+            assert!(run.status.success(), "{user} {name}: {}", said(&run));
+        }
+        // Nobody's container: a process in a network of its own.
+        let mut stranger = machine.command("unshare");
+        let mut stranger = stranger.args(["--net", "sleep", "1000"]).spawn().expect("unshare runs");
+        let config = machine.path("netlatch.yaml");
+        if user == "lab" {
+            // What a user may change is not believed, and root's is.
+            std::os::unix::fs::chown(&config, Some(0), Some(0)).expect("an owner");
+            machine.expect("chown", &["-R", "0:0", machine.run_dir().to_str().expect("UTF-8")], b"");
+        }
+        let verify = ["verify", "--all", "--json", "--config", config.to_str().expect("UTF-8")];
+        let named = |report: &Value, key: &str, of: &str| {
+            let all = report["containers"].as_array().expect("a list");
+            all.iter().find(|one| one[key] == *of).map(|one| one["state"].clone())
+        };
+        let output = machine.netlatch(&verify);
+        let report = parsed(&output);
+        let state = |name: &str| {
+            let id = podman.expect(&["inspect", "--format", "{{.ID}}", name], b"");
+            named(&report, "id", id.trim())
+        };
+        let states = ["bare", "locked", "missed"].map(state);
+        let expected = ["without netlatch", "as recorded", "unprotected"].map(|word| Some(Value::from(word)));
+        assert_eq!(states, expected, "{user}: {report:#}");
+        assert_eq!(named(&report, "source", "process"), Some("no runtime's".into()), "{user}: {report:#}");
+        assert_eq!((&report["problems"], output.status.code()), (&1.into(), Some(1)), "{user}: {report:#}");
+        for name in ["bare", "locked", "missed"] {
+            podman.expect(&["rm", "--force", "--time", "0", name], b"");
+        }
+        // What it started ends with the machine.
+        stranger.kill().and_then(|()| stranger.wait()).expect("it ran");
+    }
+}
+
 /// What `doctor` says on this machine with these folders in place of its own, after `then`.
 fn doctor(then: &str) -> Value {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -166,7 +216,7 @@ fn podman_on_this_machine_is_seen_to_call_the_hook_or_not() {
     assert!(!marker.exists());
     // One that never answers holds nobody up for long.
     let silent = doctor("printf '#!/bin/sh\\nexec sleep 1000\\n' > /usr/libexec/oci/hooks.d/netlatch");
-    assert!(verdicts(&silent, "program")[0].1.contains("does not say its version"), "{silent:#}");
+    assert!(verdicts(&silent, "program")[0].1.contains("it does not say its version"), "{silent:#}");
     let elsewhere = doctor("mv /usr/share/containers/oci/hooks.d /usr/share/containers/oci/elsewhere");
     assert_eq!(verdicts(&elsewhere, "podman")[0].0, "problem", "{elsewhere:#}");
 }

@@ -18,7 +18,7 @@ use crate::settings::{self, Config, DEFAULT_FILE, DEFAULT_POLICIES};
 pub(super) fn run(paths: &[PathBuf], strict: bool, json: bool, look: Look) -> Result<Outcome, Failure> {
     let mut check = Check::default();
     if paths.is_empty() {
-        check.installed(None);
+        check.installed(None, Path::new(DEFAULT_FILE));
     }
     for path in paths {
         if path.is_dir() {
@@ -60,10 +60,11 @@ fn as_json(errors: &[Finding], warnings: &[Finding]) -> Value {
     json!({"errors": errors.len(), "warnings": warnings.len(), "findings": findings})
 }
 
-/// The errors and warnings of what a start would read, on this host or on one whose files are below `root`.
-pub(super) fn installed(root: Option<&Path>) -> (Vec<Finding>, Vec<Finding>) {
+/// The errors and warnings of what a start with this configuration would read, on this host or on one whose files are
+/// below `root`.
+pub(super) fn installed(root: Option<&Path>, config: &Path) -> (Vec<Finding>, Vec<Finding>) {
     let mut check = Check { elsewhere: root.is_some(), ..Check::default() };
-    check.installed(root);
+    check.installed(root, config);
     check.finish()
 }
 
@@ -89,12 +90,12 @@ struct Check {
 
 impl Check {
     /// What a start on this host would read, or on one whose files are below `root`.
-    fn installed(&mut self, root: Option<&Path>) {
+    fn installed(&mut self, root: Option<&Path>, config: &Path) {
         let below = |path: &Path| match (root, path.strip_prefix("/")) {
             (Some(root), Ok(relative)) => root.join(relative),
             (Some(_), Err(_)) | (None, _) => path.to_owned(),
         };
-        let file = below(Path::new(DEFAULT_FILE));
+        let file = below(config);
         let mut policies = PathBuf::from(DEFAULT_POLICIES);
         if !matches!(read_regular(&file, (MAX_BYTES, "MAX_BYTES"), Trust::Any), Err(ReadError::Missing))
             && let Some(bytes) = self.read(&file, (MAX_BYTES, "MAX_BYTES"))

@@ -145,16 +145,24 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// `place` is that of a file that has to be believed.
-fn read(path: &Path, limit: (usize, &'static str), place: Option<Place>) -> Result<Vec<u8>, ReadError> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match errno(error) {
+/// No link in the last place, and no pipe or device that would hold the reader up.
+const TO_READ: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Why a file could not be opened so.
+fn unopened(errno: Errno) -> ReadError {
+    match errno {
         Errno::ENOENT | Errno::ENOTDIR => ReadError::Missing,
         Errno::ELOOP => ReadError::Symlink,
         // A socket, or a device without a driver.
         Errno::ENXIO => ReadError::NotRegular,
         other => ReadError::Errno(other),
-    })?;
+    }
+}
+
+/// `place` is that of a file that has to be believed.
+fn read(path: &Path, limit: (usize, &'static str), place: Option<Place>) -> Result<Vec<u8>, ReadError> {
+    let file = rustix::fs::open(path, TO_READ, Mode::empty()).map_err(|error| unopened(errno(error)))?;
     let stat = rustix::fs::fstat(&file).map_err(|error| ReadError::Errno(errno(error)))?;
     if let Some(place) = place.filter(|_| is_regular(&stat)) {
         believe(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw())?;

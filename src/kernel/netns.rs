@@ -86,6 +86,11 @@ impl Own {
         Ok(Own { thread, init })
     }
 
+    /// Whether a namespace is one of these.
+    pub(crate) fn is(&self, netns: NamespaceId) -> bool {
+        netns == self.thread || self.init == Some(netns)
+    }
+
     /// Refuses a thread that has joined another namespace since: a socket it opens would be that one's.
     pub(crate) fn still_here(&self) -> Result<(), Failure> {
         const DOING: &str = "open a socket of the host's";

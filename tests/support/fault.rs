@@ -179,7 +179,8 @@ pub(crate) fn rules(namespace: &Namespace) -> Vec<Value> {
     rules
 }
 
-fn settle(value: &mut Value) {
+/// Takes out of a listing what packets and time change.
+pub(crate) fn settle(value: &mut Value) {
     match value {
         Value::Object(object) => {
             // What packets that were denied have put there.
@@ -208,4 +209,18 @@ fn list(root: &Path, dir: &Path, found: &mut BTreeSet<String>) {
             found.insert(path.strip_prefix(root).expect("below").display().to_string());
         }
     }
+}
+
+/// Something that stands where the state directory belongs.
+pub(crate) type Change = dyn Fn(&Path);
+
+/// A file stands there.
+pub(crate) fn a_file(dir: &Path) {
+    std::fs::write(dir, "").expect("a file");
+}
+
+/// A link to a folder stands there.
+pub(crate) fn a_link(dir: &Path) {
+    std::fs::create_dir(dir.with_extension("elsewhere")).expect("a folder");
+    std::os::unix::fs::symlink(dir.with_extension("elsewhere"), dir).expect("a link");
 }

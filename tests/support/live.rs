@@ -164,7 +164,7 @@ impl Live {
         let mut rules = self.cluster.end(name).namespace.nft_json();
         // Counters count on.
         for rule in &mut rules {
-            forget_counters(rule);
+            super::fault::settle(rule);
         }
         rules
     }
@@ -175,26 +175,6 @@ impl Live {
         let listener = self.cluster.end(to).namespace.within(|| TcpListener::bind(at)).unwrap();
         let client = self.cluster.end(from).namespace.within(|| TcpStream::connect_timeout(&at, PATIENCE)).unwrap();
         (client, listener.accept().unwrap().0)
-    }
-}
-
-fn forget_counters(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Object(object) => {
-            // What packets that were denied have put there.
-            if object.get("flags").is_some_and(|flags| flags.to_string().contains("timeout")) {
-                object.remove("elem");
-            }
-            for key in ["packets", "bytes", "expires"] {
-                object.remove(key);
-            }
-            object.values_mut().for_each(forget_counters);
-        }
-        serde_json::Value::Array(array) => array.iter_mut().for_each(forget_counters),
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Number(_)
-        | serde_json::Value::String(_) => {}
     }
 }
 

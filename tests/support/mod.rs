@@ -22,6 +22,7 @@ pub(crate) mod fault;
 pub(crate) mod fork;
 pub(crate) mod game;
 pub(crate) mod host;
+pub(crate) mod installed;
 pub(crate) mod link;
 pub(crate) mod live;
 pub(crate) mod machine;

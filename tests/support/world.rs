@@ -13,6 +13,15 @@ use std::time::{Duration, Instant};
 use super::namespace::Namespace;
 use super::sniffer::Sniffer;
 
+/// Rules of somebody else's that carry what goes to a loopback address out of the namespace. The output hook still sees `lo` as
+/// its way out.
+pub(crate) const LOOPBACK_GOES_OUT: &str = "\
+table ip evil { chain out { type nat hook output priority -100; \
+    ip daddr 127.0.0.53 meta l4proto { tcp, udp } dnat to 10.9.9.9; }; }
+table ip6 evil { chain out { type nat hook output priority -100; \
+    ip6 daddr fd99::2 meta l4proto { tcp, udp } dnat to 2001:db8::9; }; }
+";
+
 /// The port on which the far side has no listener: TCP is reset, UDP is answered with "port unreachable".
 pub(crate) const CLOSED: u16 = 9;
 

@@ -1,12 +1,29 @@
 //! One call of the hook, as a hook file, a CDI specification or a config.json has it: program, arguments, time.
 
+use nix::errno::Errno;
 use serde_json::Value;
 
+use super::program::{self, Answer};
 use super::report::{Group, Report};
-use super::tree::{Tree, Unread};
-use super::{Programs, program};
+use super::tree::{Tree, Unread, User};
+use super::{Programs, Told};
 use crate::cli::hook::Stage;
 use crate::kernel::process::DEADLINE;
+
+/// What this program says of itself.
+const OURS: &str = concat!("netlatch ", env!("CARGO_PKG_VERSION"));
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// The file, as the operator finds it.
+    pub(super) file: &'a str,
+    /// What comes of it where the program is missing: engines pass over such a hook file, and hand a specification's call to
+    /// the runtime, which fails.
+    pub(super) missing: &'static str,
+    /// As whom the program runs.
+    pub(super) user: &'a User,
+}
 
 /// A call of ours.
 #[derive(Clone, Debug)]
@@ -30,8 +47,15 @@ impl Call {
     }
 
     /// Looks at the program and at the arguments of a call at this stage.
-    pub(super) fn judge(&self, stage: &str, file: &str, tree: &Tree, programs: &mut Programs, report: &mut Report) {
-        let group = Group::HookFiles;
+    pub(super) fn judge(
+        &self,
+        stage: &str,
+        place: Place<'_>,
+        tree: &Tree,
+        programs: &mut Programs,
+        report: &mut Report,
+    ) {
+        let (group, file) = (Group::HookFiles, place.file);
         let question = format!("call at {stage}");
         let before = report.checks.len();
         if let Err((finding, remedy)) = self.arguments(stage, tree) {
@@ -56,7 +80,21 @@ impl Call {
             report.ok(group, &question, self.args.join(" "));
             report.found_in(file);
         }
-        programs.judge(&self.path, file, tree, report);
+        programs.judge(&self.path, place, tree, report);
+        // A user's own configuration and state are the user's affair.
+        if place.user.uid == 0 {
+            programs.told.insert(self.told());
+        }
+    }
+
+    /// What it is told beside the stage.
+    pub(super) fn told(&self) -> Told {
+        let rest = self.args.get(2..).unwrap_or_default();
+        let of = |option: &str| {
+            let at = rest.iter().position(|arg| arg == option || arg.starts_with(&format!("{option}=")))?;
+            rest[at].split_once('=').map(|(_, value)| value.to_owned()).or_else(|| rest.get(at + 1).cloned())
+        };
+        Told { config: of("--config"), run_dir: of("--run-dir") }
     }
 
     fn arguments(&self, stage: &str, tree: &Tree) -> Result<(), (String, &'static str)> {
@@ -92,56 +130,84 @@ impl Call {
 
 impl Programs {
     /// Looks at the program that a call names, once.
-    fn judge(&mut self, path: &str, file: &str, tree: &Tree, report: &mut Report) {
-        if !self.judged.insert(path.to_owned()) {
+    fn judge(&mut self, path: &str, place: Place<'_>, tree: &Tree, report: &mut Report) {
+        if !self.judged.insert((path.to_owned(), place.missing)) {
             return;
         }
         let (group, question) = (Group::HookFiles, "program");
-        let shown = tree.shown(path);
-        let about = tree.about(path);
+        let (shown, about) = (tree.shown(path), tree.about(path));
         if !path.starts_with('/') {
-            report.problem(
-                group,
-                question,
-                format!("{path:?} is no absolute path"),
-                "write the absolute path; runc does not search PATH",
-            );
+            let finding = format!("{path:?} is no absolute path: {}", place.missing);
+            report.problem(group, question, finding, "write the absolute path");
         } else if about.is_none() {
-            report.problem(
-                group,
-                question,
-                format!("{shown} is not there: podman passes over the hook file in silence, and containers start unprotected"),
-                "install the program there (`netlatch install`), or remove what is left of it: the hook file",
-            );
+            let finding = format!("{shown} is not there: {}", place.missing);
+            let remedy = "install the program there (`netlatch install program`), or take the call away";
+            report.problem(group, question, finding, remedy);
         } else if about.is_some_and(|about| !about.is_executable()) {
-            report.problem(group, question, format!("{shown} cannot be executed"), "chmod 755");
-        } else if let Some(who) = tree.changeable(path) {
-            report.problem(
-                group,
-                question,
-                format!("{shown} runs as root, and {who}"),
-                "make root the owner (chown root:root) and keep others from writing (chmod go-w)",
-            );
+            let finding = format!("{shown} cannot be executed: every start that calls it fails");
+            report.problem(group, question, finding, "chmod 755");
+        } else if let Some(who) = tree.changeable_by_others_than(place.user, path) {
+            let remedy = "make root the owner (chown root:root) and keep others from writing (chmod go-w)";
+            let finding = format!("{shown} runs as {}, and {who}", place.user.shown());
+            report.problem(group, question, finding, remedy);
         } else {
             self.version(path, &shown, tree, report);
         }
-        report.found_in(file);
+        report.found_in(place.file);
     }
 
     fn version(&self, path: &str, shown: &str, tree: &Tree, report: &mut Report) {
-        let ours = concat!("netlatch ", env!("CARGO_PKG_VERSION"));
-        match program::said(tree, path, &["--version"]) {
-            Some(said) if said.trim() == ours => report.ok(Group::HookFiles, "program", format!("{shown}, {ours}")),
-            Some(said) => {
+        const GROUP: Group = Group::HookFiles;
+        let mut broken = |why: &str, remedy: &str| {
+            let finding = format!("{shown} does not start: {why}; every container that calls it fails to start");
+            report.problem(GROUP, "program", finding, remedy);
+        };
+        if let Some(why) = tree.no_program(path) {
+            return broken(why, "install the program for this machine (`netlatch install program`)");
+        }
+        match program::ask(tree, path, &["--version"]) {
+            Answer::Said(said) if said.trim() != OURS => {
                 let said = said.lines().next().unwrap_or_default().to_owned();
-                let finding = format!("{shown} says it is {said:?}, and this is {ours}");
-                report.warning(Group::HookFiles, "program", finding, "install the same version in both places");
+                let finding = format!("{shown} says it is {said:?}, and this is {OURS}");
+                report.warning(GROUP, "program", finding, "install the same version in both places");
             }
-            None if tree.is_live() => {
-                let finding = format!("{shown} does not say its version");
-                report.warning(Group::HookFiles, "program", finding, "is it this program? install it anew");
+            Answer::Said(_) if tree.is_this_program(path) => {
+                report.ok(GROUP, "program", format!("{shown}, {OURS}"));
             }
-            None => report.ok(Group::HookFiles, "program", shown.to_owned()),
+            Answer::Said(_) => {
+                let finding = format!("{shown} says it is {OURS} as this is, and is another build");
+                report.warning(
+                    GROUP,
+                    "program",
+                    finding,
+                    "install this one (`netlatch install program`), or ask that one",
+                );
+            }
+            Answer::Silent => broken("it does not say its version", "install it anew (`netlatch install program`)"),
+            Answer::Unstartable(Errno::EACCES) if tree.is_noexec(path) => {
+                broken(
+                    "its file system is mounted noexec",
+                    "mount it with exec, or install elsewhere (`netlatch install --path`)",
+                );
+            }
+            Answer::Unstartable(Errno::ENOENT) => {
+                broken("its interpreter or loader is not there", "install the static build")
+            }
+            Answer::Unstartable(errno) => broken(&format!("{errno:?}"), "install it anew, and ask again as root"),
+            Answer::Unasked => report.ok(GROUP, "program", shown.to_owned()),
+        }
+    }
+
+    /// The commands that people type are another file than the hook that runtimes call, and may have stayed behind.
+    pub(super) fn commands(tree: &Tree, report: &mut Report) {
+        for path in tree.programs("netlatch") {
+            if let Answer::Said(said) = program::ask(tree, &path, &["--version"])
+                && said.trim() != OURS
+            {
+                let said = said.lines().next().unwrap_or_default().to_owned();
+                let finding = format!("{} says it is {said:?}, and this is {OURS}", tree.shown(&path));
+                report.warning(Group::HookFiles, "command", finding, "install the same version in both places");
+            }
         }
     }
 }

@@ -6,9 +6,9 @@ use regex_lite::Regex;
 use serde_json::Value;
 
 use super::Programs;
-use super::call::Call;
+use super::call::{Call, Place};
 use super::report::{Group, Report};
-use super::tree::{Tree, Unread};
+use super::tree::{Tree, Unread, User};
 use crate::oci::Annotation;
 use crate::oci::annotations::PREFIX;
 
@@ -18,6 +18,8 @@ const STAGES: [&str; 7] =
 /// Those that this program refuses (CVE-2025-23266).
 const INSIDE: [&str; 2] = ["createContainer", "startContainer"];
 const GROUP: Group = Group::HookFiles;
+/// hooks.New of containers/common takes the missing program for a missing folder, and says nothing.
+const PASSED_OVER: &str = "podman and CRI-O pass over the hook file in silence, and containers start unprotected";
 
 /// A file of a hooks.d folder.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(super) struct HookFile {
     pub(super) name: String,
     pub(super) path: String,
     content: Content,
+    /// Whose engine reads it.
+    user: User,
     /// When it was put there, in seconds of the epoch.
     pub(super) changed: i64,
 }
@@ -34,6 +38,8 @@ pub(super) struct HookFile {
 enum Content {
     /// Not to be read, and why.
     Broken(String),
+    /// A link to nowhere, which engines pass over.
+    Nowhere,
     /// Calls this program.
     Ours { call: Call, stages: Vec<String>, when: When },
     /// Calls another one, at these stages.
@@ -44,6 +50,8 @@ enum Content {
 #[derive(Clone, Debug, Default)]
 struct When {
     always: bool,
+    /// A condition that nothing meets: `always` or `hasBindMounts`, and `false`.
+    never: Option<&'static str>,
     annotations: Vec<(String, String)>,
     /// Conditions beside these, by name. All have to hold.
     others: Vec<&'static str>,
@@ -51,17 +59,17 @@ struct When {
 
 impl HookFile {
     /// Reads the files of a folder, in the order in which they are called.
-    pub(super) fn of_folder(folder: &str, tree: &Tree) -> Vec<HookFile> {
+    pub(super) fn of_folder(folder: &str, user: &User, tree: &Tree) -> Vec<HookFile> {
         let read = |(path, name): (String, String)| {
             let content = match tree.read(&path) {
                 Ok(text) => Content::parse(&text),
-                Err(Unread::Missing) => Content::Broken("it is a link to nowhere".to_owned()),
+                Err(Unread::Missing) => Content::Nowhere,
                 Err(Unread::Because(why)) => Content::Broken(why),
             };
             let changed = tree.about(&path).map_or(0, |about| about.changed());
-            HookFile { folder: folder.to_owned(), name, path, content, changed }
+            HookFile { folder: folder.to_owned(), name, path, content, user: user.clone(), changed }
         };
-        let mut files: Vec<HookFile> = tree.files(folder, ".json").into_iter().map(read).collect();
+        let mut files: Vec<HookFile> = tree.entries(folder, ".json").into_iter().map(read).collect();
         files.sort_by_key(|file| file.name.to_lowercase());
         files
     }
@@ -70,14 +78,27 @@ impl HookFile {
     pub(super) fn is_ours(&self) -> bool {
         match &self.content {
             Content::Ours { .. } => true,
-            Content::Broken(_) => self.name.contains("netlatch"),
+            Content::Broken(_) | Content::Nowhere => self.name.contains("netlatch"),
             Content::Others { .. } => false,
+        }
+    }
+
+    /// What it calls, if that is this program.
+    pub(super) fn call(&self) -> Option<&Call> {
+        match &self.content {
+            Content::Ours { call, .. } => Some(call),
+            Content::Broken(_) | Content::Nowhere | Content::Others { .. } => None,
         }
     }
 
     /// Whether it calls this program at a stage.
     pub(super) fn serves(&self, stage: &str) -> bool {
         matches!(&self.content, Content::Ours { stages, .. } if stages.iter().any(|named| named == stage))
+    }
+
+    /// Whether it calls this program before the container's process begins.
+    pub(super) fn starts(&self) -> bool {
+        self.serves("createRuntime") || self.serves("prestart")
     }
 
     /// Whether it calls another program at a stage.
@@ -87,7 +108,7 @@ impl HookFile {
 
     /// Whether it calls this program for every container.
     pub(super) fn is_for_all(&self) -> bool {
-        matches!(&self.content, Content::Ours { when: When { always: true, others, annotations }, .. }
+        matches!(&self.content, Content::Ours { when: When { always: true, never: None, others, annotations }, .. }
             if others.is_empty() && annotations.is_empty())
     }
 
@@ -101,7 +122,17 @@ impl HookFile {
                 report.found_in(&file);
             }
             // Another's that nobody reads is nobody's business.
-            Content::Broken(_) if !self.is_ours() => {}
+            Content::Broken(_) | Content::Nowhere if !self.is_ours() => {}
+            Content::Nowhere => {
+                let finding = "it is a link to nowhere: engines pass over it in silence";
+                report.problem(
+                    GROUP,
+                    "hook file",
+                    finding,
+                    "put the file there (`netlatch install hooks.d`), or take the link away",
+                );
+                report.found_in(&file);
+            }
             Content::Broken(why) => {
                 report.warning(GROUP, "hook file", why.clone(), "mend it or take it away");
                 report.found_in(&file);
@@ -125,7 +156,8 @@ impl HookFile {
                         report.problem(GROUP, "hook file", finding, "write createRuntime in its place");
                         report.found_in(&file);
                     } else {
-                        call.judge(stage, &file, tree, programs, report);
+                        let place = Place { file: &file, missing: PASSED_OVER, user: &self.user };
+                        call.judge(stage, place, tree, programs, report);
                     }
                 }
                 if stages.is_empty() {
@@ -133,8 +165,8 @@ impl HookFile {
                     report.found_in(&file);
                 }
                 when.judge(&file, report);
-                if let Some(who) = tree.changeable(&self.path) {
-                    let finding = format!("it says what runs as root, and {who}");
+                if let Some(who) = tree.changeable_by_others_than(&self.user, &self.path) {
+                    let finding = format!("it says what runs as {}, and {who}", self.user.shown());
                     report.problem(GROUP, "hook file", finding, "chown root:root and chmod go-w");
                     report.found_in(&file);
                 }
@@ -180,7 +212,9 @@ impl Content {
         let when = document.get("when");
         let annotations = when.and_then(|when| when.get("annotations")).and_then(Value::as_object);
         let others = [("commands", "commands"), ("hasBindMounts", "hasBindMounts")];
+        let is = |key: &str, value: bool| when.and_then(|when| when.get(key)?.as_bool()) == Some(value);
         let when = When {
+            never: ["always", "hasBindMounts"].into_iter().find(|key| is(key, false)),
             always: when.and_then(|when| when.get("always")).and_then(Value::as_bool).unwrap_or(false),
             annotations: annotations
                 .into_iter()
@@ -228,6 +262,11 @@ impl When {
     /// Go's expressions (RE2) are not anchored, and a container's annotations are matched one by one.
     fn judge(&self, file: &str, report: &mut Report) {
         let question = "for which containers";
+        if let Some(key) = self.never {
+            let finding = format!("`{key}` is false, which nothing meets: the hook is never called");
+            report.problem(GROUP, question, finding, "take it away; all conditions have to hold");
+            return report.found_in(file);
+        }
         if !self.others.is_empty() {
             let finding = format!("all conditions have to hold, and {} narrows them", self.others.join(" and "));
             report.warning(GROUP, question, finding, "leave `always` or `annotations` alone there");
@@ -258,17 +297,12 @@ impl When {
                 return;
             };
             let matches = |name: &str, text: &str| key.is_match(name) && value.is_match(text);
-            let names = Annotation::ALL.iter().map(|(name, kind)| {
-                let below = if *kind == Annotation::Sysctl { ".net.core.somaxconn" } else { "" };
-                format!("{PREFIX}{name}{below}")
-            });
-            missed.extend(names.filter(|name| !matches(name, "none") || !matches(name, "10.0.0.0/8:443\n@internet")));
-            // A mistake in a key is refused by the hook, if only it is called.
             missed.extend(
-                [format!("{PREFIX}egres (a misspelt key)")]
-                    .into_iter()
-                    .filter(|_| !matches("io.netlatch.egres", "none")),
+                annotation_keys().filter(|name| !matches(name, "none") || !matches(name, "10.0.0.0/8:443\n@internet")),
             );
+            // A mistake in a key is refused by the hook, if only it is called.
+            let misspelt = "io.netlatch.egres";
+            missed.extend((!matches(misspelt, "none")).then(|| format!("{misspelt} (a misspelt key)")));
         }
         if missed.is_empty() {
             report.ok(GROUP, question, "those with an annotation of netlatch's");
@@ -279,6 +313,14 @@ impl When {
         }
         report.found_in(file);
     }
+}
+
+/// A key of each of our annotations.
+pub(super) fn annotation_keys() -> impl Iterator<Item = String> {
+    Annotation::ALL.iter().map(|(name, kind)| {
+        let below = if *kind == Annotation::Sysctl { ".net.core.somaxconn" } else { "" };
+        format!("{PREFIX}{name}{below}")
+    })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use self::engines::Folders;
 use self::hook_files::HookFile;
 use self::report::{Group, Report, Verdict};
-use self::tree::Tree;
+use self::tree::{ROOT, Tree};
 use super::page::Look;
 use super::{Outcome, check, print_json};
 use crate::document::MAX_BYTES;
@@ -68,7 +68,7 @@ pub(super) const HOOKS_D: &str = engines::DEFAULT_FOLDER;
 
 /// The hook file in a folder of this machine's that calls the hook for every container.
 pub(super) fn hook_file_for_all(folder: &str) -> Option<String> {
-    let files = HookFile::of_folder(folder, &Tree::at(None).ok()?);
+    let files = HookFile::of_folder(folder, &ROOT, &Tree::at(None).ok()?);
     files.into_iter().find(|file| file.is_for_all() && file.serves("createRuntime")).map(|file| file.path)
 }
 
@@ -77,10 +77,21 @@ pub(super) fn calls_us(hook: &serde_json::Value) -> bool {
     call::Call::of(hook).is_some()
 }
 
-/// Programs that calls name, and that were looked at.
+/// What calls name.
 #[derive(Debug, Default)]
 struct Programs {
-    judged: BTreeSet<String>,
+    /// Programs that were looked at, and what comes of it where they are missing.
+    judged: BTreeSet<(String, &'static str)>,
+    told: BTreeSet<Told>,
+}
+
+/// What a call says beside the stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Told {
+    /// `--config`.
+    config: Option<String>,
+    /// `--run-dir`.
+    run_dir: Option<String>,
 }
 
 /// Answers.
@@ -96,8 +107,17 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     let folders = engines::ask(&tree, &devices, &mut programs, &mut report);
     hook_files(&folders, &tree, &mut programs, &mut report);
     devices.iter().for_each(|spec| spec.judge(&tree, &mut programs, &mut report));
-    configuration(&tree, &mut report);
-    state(&tree, &question.run_dir, &mut report);
+    Programs::commands(&tree, &mut report);
+    let told = programs.told;
+    // Where every call names another one, nobody reads the default.
+    let configs: BTreeSet<&str> = told.iter().map(|told| told.config.as_deref().unwrap_or(DEFAULT_FILE)).collect();
+    let configs = if configs.is_empty() { BTreeSet::from([DEFAULT_FILE]) } else { configs };
+    configs.iter().for_each(|file| configuration(file, &tree, &mut report));
+    policies(&configs, &tree, &mut report);
+    let asked = question.run_dir.to_str();
+    let run_dirs: BTreeSet<Option<&str>> =
+        told.iter().map(|told| told.run_dir.as_deref().or(asked)).chain([asked]).collect();
+    run_dirs.iter().for_each(|path| state(*path, &tree, &mut report));
     if question.json {
         print_json(&format!("{:#}\n", report.json()))?;
     } else {
@@ -125,44 +145,35 @@ fn hook_files(folders: &Folders, tree: &Tree, programs: &mut Programs, report: &
 }
 
 /// What a start on this machine would read.
-fn configuration(tree: &Tree, report: &mut Report) {
+fn configuration(file: &str, tree: &Tree, report: &mut Report) {
     const GROUP: Group = Group::Configuration;
-    let root = (!tree.is_live()).then(|| tree.below("/"));
     let refused = if tree.is_live() {
-        match read_regular(Path::new(DEFAULT_FILE), (MAX_BYTES, "MAX_BYTES"), Trust::Guarded) {
+        match read_regular(Path::new(file), (MAX_BYTES, "MAX_BYTES"), Trust::Guarded) {
             Ok(_) | Err(ReadError::Missing) => None,
             Err(error) => Some(error.to_string()),
         }
     } else {
-        tree.changeable(DEFAULT_FILE)
+        tree.changeable(file)
     };
     // What is not believed, or cannot be read, stops every start.
     match refused {
         Some(why) => {
             let finding = format!("{why}: no container with the hook starts");
             report.problem(GROUP, "configuration", finding, "mend the file or its rights");
-            report.found_in(tree.shown(DEFAULT_FILE));
+            report.found_in(tree.shown(file));
         }
-        None if tree.about(DEFAULT_FILE).is_none() => {
-            report.ok(GROUP, "configuration", format!("there is no {DEFAULT_FILE}, so built-in defaults hold"));
+        // One that a call names and that is not there is said of the call.
+        None if tree.about(file).is_none() && file != DEFAULT_FILE => return,
+        None if tree.about(file).is_none() => {
+            report.ok(GROUP, "configuration", format!("there is no {file}, so built-in defaults hold"));
         }
-        None => report.ok(GROUP, "configuration", tree.shown(DEFAULT_FILE)),
+        None => report.ok(GROUP, "configuration", tree.shown(file)),
     }
-    if tree.about(DEFAULT_POLICIES).is_some()
-        && let Some(who) = tree.changeable(DEFAULT_POLICIES)
-    {
-        let finding = format!("{who}: no container with the hook starts");
-        report.problem(GROUP, "policies", finding, "make the folder root's alone (chown root:root, chmod go-w)");
-        report.found_in(tree.shown(DEFAULT_POLICIES));
-    }
-    let (errors, warnings) = check::installed(root.as_deref());
+    let root = (!tree.is_live()).then(|| tree.below("/"));
+    let (errors, warnings) = check::installed(root.as_deref(), Path::new(file));
     for error in &errors {
-        report.problem(
-            GROUP,
-            "check",
-            error.to_string(),
-            "no container with the hook starts until it is mended; see `netlatch check`",
-        );
+        let remedy = "no container with the hook starts until it is mended; see `netlatch check`";
+        report.problem(GROUP, "check", error.to_string(), remedy);
     }
     for warning in &warnings {
         report.warning(GROUP, "check", warning.to_string(), "see `netlatch check`");
@@ -172,25 +183,42 @@ fn configuration(tree: &Tree, report: &mut Report) {
     }
 }
 
-/// The state directory.
-fn state(tree: &Tree, run_dir: &Path, report: &mut Report) {
+/// The folder that is read where no configuration names another.
+fn policies(configs: &BTreeSet<&str>, tree: &Tree, report: &mut Report) {
+    const GROUP: Group = Group::Configuration;
+    if configs.contains(DEFAULT_FILE)
+        && tree.about(DEFAULT_POLICIES).is_some()
+        && let Some(who) = tree.changeable(DEFAULT_POLICIES)
+    {
+        let finding = format!("{who}: no container with the hook starts");
+        report.problem(GROUP, "policies", finding, "make the folder root's alone (chown root:root, chmod go-w)");
+        report.found_in(tree.shown(DEFAULT_POLICIES));
+    }
+}
+
+/// The state directory; `None` where its name is no text.
+fn state(path: Option<&str>, tree: &Tree, report: &mut Report) {
     const GROUP: Group = Group::Configuration;
     const QUESTION: &str = "state directory";
-    let Some(path) = run_dir.to_str() else {
+    let Some(path) = path else {
         return report.warning(GROUP, QUESTION, "its name is not UTF-8", "name another one");
     };
+    let shown = tree.shown(path);
+    let stops = |why: &str| format!("{shown}: {why}; no container with the hook starts");
     match tree.about(path) {
-        None => report.ok(GROUP, QUESTION, format!("{} is not there; the first start makes it", tree.shown(path))),
-        Some(about) if !about.is_folder() => {
-            let finding = format!("{} is no folder: no container with the hook starts", tree.shown(path));
-            report.problem(GROUP, QUESTION, finding, "take it away");
-        }
+        Some(about) if !about.is_folder() => report.problem(GROUP, QUESTION, stops("it is no folder"), "take it away"),
         Some(_) => match tree.changeable(path) {
             Some(who) => {
-                let finding = format!("{}: {who}; no container with the hook starts", tree.shown(path));
-                report.problem(GROUP, QUESTION, finding, "make it root's alone (chown root:root, chmod 700)");
+                report.problem(GROUP, QUESTION, stops(&who), "make it root's alone (chown root:root, chmod 700)")
             }
-            None => report.ok(GROUP, QUESTION, tree.shown(path)),
+            None => match tree.unwritable(path) {
+                Some(why) => report.problem(GROUP, QUESTION, stops(why), "make room there, or mount it to be written"),
+                None => report.ok(GROUP, QUESTION, shown.clone()),
+            },
+        },
+        None => match tree.unwritable(path) {
+            Some(why) => report.problem(GROUP, QUESTION, stops(why), "make room there, or mount it to be written"),
+            None => report.ok(GROUP, QUESTION, format!("{shown} is not there; the first start makes it")),
         },
     }
 }

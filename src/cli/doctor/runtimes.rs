@@ -12,8 +12,9 @@ const GROUP: Group = Group::Runtimes;
 const RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
 
 pub(super) fn ask(tree: &Tree, report: &mut Report) {
-    let installed: Vec<(&str, String)> =
-        RUNTIMES.into_iter().filter_map(|name| Some((name, tree.program(name)?))).collect();
+    // Which of several an engine takes is the engine's own affair.
+    let of = |name: &'static str| tree.programs(name).into_iter().map(move |path| (name, path));
+    let installed: Vec<(&str, String)> = RUNTIMES.into_iter().flat_map(of).collect();
     if installed.is_empty() {
         let finding = "neither runc nor crun nor youki is where programs are";
         return report.warning(

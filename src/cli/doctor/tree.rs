@@ -1,11 +1,13 @@
 //! The machine's files, or those below a folder that is taken for `/`: an image, a chroot, a machine that was copied.
 
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
+use rustix::fs::{
+    CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfs, StatVfsMountFlags, fstat, fstatvfs, open, openat2,
+};
 
 use super::{MAX_NAMES, MAX_SYSTEM_FILE};
 use crate::error::{Cause, Failure};
@@ -33,6 +35,23 @@ pub(super) enum Unread {
     Because(String),
 }
 
+/// Whose affair something is: root's, or that of a user who runs containers without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) name: String,
+    pub(super) home: String,
+}
+
+pub(super) static ROOT: User = User { uid: 0, name: String::new(), home: String::new() };
+
+impl User {
+    /// As whom it runs, in a sentence.
+    pub(super) fn shown(&self) -> &str {
+        if self.uid == 0 { "root" } else { &self.name }
+    }
+}
+
 /// What is known of a file without reading it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct About {
@@ -50,6 +69,15 @@ impl About {
 
     pub(super) fn is_executable(&self) -> bool {
         self.is_file() && self.stat.st_mode & 0o111 != 0
+    }
+
+    pub(super) fn owner(&self) -> u32 {
+        self.stat.st_uid
+    }
+
+    /// Device and inode: two paths with the same are one file.
+    pub(super) fn identity(&self) -> (u64, u64) {
+        (self.stat.st_dev, self.stat.st_ino)
     }
 
     /// When it was put where it is, in seconds of the epoch: a package keeps the time of its last writing from where it was
@@ -145,26 +173,151 @@ impl Tree {
 
     /// The files of a folder that end so, by name, with their paths.
     pub(super) fn files(&self, folder: &str, end: &str) -> Vec<(String, String)> {
+        let entries = self.entries(folder, end).into_iter();
+        entries.filter(|(path, _)| self.about(path).is_some_and(|about| !about.is_folder())).collect()
+    }
+
+    /// Whatever is in a folder and ends so, by name, with its path: folders too, and links to nowhere.
+    pub(super) fn entries(&self, folder: &str, end: &str) -> Vec<(String, String)> {
         let names = self.names(folder).into_iter().filter(|name| name.ends_with(end));
-        let with_path = names.map(|name| (format!("{}/{name}", folder.trim_end_matches('/')), name));
-        with_path.filter(|(path, _)| self.about(path).is_some_and(|about| !about.is_folder())).collect()
+        names.map(|name| (format!("{}/{name}", folder.trim_end_matches('/')), name)).collect()
+    }
+
+    /// The users of this machine who may run containers of their own: those that /etc/passwd knows and that have something
+    /// of podman's in their home.
+    pub(super) fn users(&self) -> Vec<User> {
+        let passwd = self.read("/etc/passwd").unwrap_or_default();
+        let user = |line: &str| -> Option<User> {
+            let mut fields = line.split(':');
+            let (name, uid, home) = (fields.next()?, fields.nth(1)?.parse().ok()?, fields.nth(2)?);
+            let of_podman = [".config/containers", ".local/share/containers"];
+            let has = |folder: &&str| self.about(&format!("{home}/{folder}")).is_some_and(|about| about.is_folder());
+            (uid != 0 && home.starts_with('/') && of_podman.iter().any(has)).then(|| User {
+                uid,
+                name: name.to_owned(),
+                home: home.to_owned(),
+            })
+        };
+        passwd.lines().filter_map(user).collect()
     }
 
     /// Where a program is, if it is installed.
     pub(super) fn program(&self, name: &str) -> Option<String> {
-        let paths = PROGRAMS.iter().map(|folder| format!("{folder}/{name}"));
-        paths.into_iter().find(|path| self.about(path).is_some_and(|about| about.is_executable()))
+        self.programs(name).into_iter().next()
     }
 
-    /// Who but the tree's owner may change a file, or put another in its place: in words, the first that is found.
+    /// Wherever it is: each file once, for /bin is mostly a link to /usr/bin.
+    pub(super) fn programs(&self, name: &str) -> Vec<String> {
+        let (mut found, mut seen) = (Vec::new(), Vec::new());
+        for path in PROGRAMS.iter().map(|folder| format!("{folder}/{name}")) {
+            let Some(about) = self.about(&path).filter(About::is_executable) else { continue };
+            if !seen.contains(&about.identity()) {
+                seen.push(about.identity());
+                found.push(path);
+            }
+        }
+        found
+    }
+
+    /// A path without links, as this tree has it; `None` where it leads nowhere.
+    fn real(&self, path: &str) -> Option<String> {
+        let named = |fd: OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+        let real = named(self.open(path, OFlags::PATH).ok()?)?;
+        let below = match self.live {
+            true => real,
+            false => Path::new("/").join(real.strip_prefix(named(self.open("/", OFlags::PATH).ok()?)?).ok()?),
+        };
+        below.to_str().map(str::to_owned)
+    }
+
+    /// Why the kernel starts no such file on this machine, in words: binfmt_elf and binfmt_script look at its first bytes. It is
+    /// not left to execve(2) alone, for execvp(3) gives what the kernel refuses to a shell.
+    pub(super) fn no_program(&self, path: &str) -> Option<&'static str> {
+        // `e_ident` and `e_type` come before `e_machine`.
+        let head = |path: &str| -> Option<[u8; 20]> {
+            let mut head = [0; 20];
+            let file = std::fs::File::from(self.open(path, OFlags::RDONLY).ok()?);
+            let mut bytes = Vec::new();
+            file.take(20).read_to_end(&mut bytes).ok()?;
+            head[..bytes.len()].copy_from_slice(&bytes);
+            Some(head)
+        };
+        let this = head(path)?;
+        match this {
+            [b'#', b'!', ..] => None,
+            [0x7f, b'E', b'L', b'F', ..] if !self.live => None,
+            [0x7f, b'E', b'L', b'F', ..] => {
+                let own = head("/proc/self/exe")?;
+                // Class and byte order, and the machine.
+                (this[4..6] != own[4..6] || this[18..] != own[18..]).then_some("it is another architecture's")
+            }
+            _ => Some("it is no program"),
+        }
+    }
+
+    /// Whether a file is the program that runs here, or has the same bytes.
+    pub(super) fn is_this_program(&self, path: &str) -> bool {
+        const SELF: &str = "/proc/self/exe";
+        let (Some(this), Some(other)) = (self.about(SELF), self.about(path)) else { return false };
+        let open = |path: &str| self.open(path, OFlags::RDONLY).map(|fd| BufReader::new(std::fs::File::from(fd)));
+        let same = || -> Option<bool> {
+            let (mut this, mut other) = (open(SELF).ok()?, open(path).ok()?);
+            loop {
+                let (a, b) = (this.fill_buf().ok()?, other.fill_buf().ok()?);
+                let read = a.len().min(b.len());
+                if a[..read] != b[..read] || (read == 0 && a.len() != b.len()) {
+                    return Some(false);
+                }
+                if read == 0 {
+                    return Some(true);
+                }
+                this.consume(read);
+                other.consume(read);
+            }
+        };
+        this.identity() == other.identity() || this.stat.st_size == other.stat.st_size && same() == Some(true)
+    }
+
+    /// Whether the file system forbids to execute what is there (`ST_NOEXEC`). A folder for a tree has no mounts of its own.
+    pub(super) fn is_noexec(&self, path: &str) -> bool {
+        self.live && self.mounted(path).is_some_and(|of| of.f_flag.contains(StatVfsMountFlags::NOEXEC))
+    }
+
+    /// Why nothing new can be written at a path, or where it would be made: in words.
+    pub(super) fn unwritable(&self, path: &str) -> Option<&'static str> {
+        let there = Path::new(path).ancestors().filter_map(Path::to_str).find(|part| self.about(part).is_some())?;
+        let of = self.mounted(there).filter(|_| self.live)?;
+        match () {
+            () if of.f_flag.contains(StatVfsMountFlags::RDONLY) => Some("it is on a file system mounted read-only"),
+            () if of.f_blocks > 0 && of.f_bavail == 0 => Some("its file system is full"),
+            () if of.f_files > 0 && of.f_ffree == 0 => Some("its file system has no inodes left"),
+            () => None,
+        }
+    }
+
+    fn mounted(&self, path: &str) -> Option<StatVfs> {
+        fstatvfs(self.open(path, OFlags::PATH).ok()?).ok()
+    }
+
+    /// Who but root may change a file, or put another in its place: in words, the first that is found.
     pub(super) fn changeable(&self, path: &str) -> Option<String> {
+        self.changeable_by_others_than(&ROOT, path)
+    }
+
+    /// Who but root and the user whose affair it is may: links are looked at by where they are and by where they lead.
+    pub(super) fn changeable_by_others_than(&self, user: &User, path: &str) -> Option<String> {
+        let real = self.real(path).filter(|real| real != path);
+        self.on_the_way(user, path).or_else(|| self.on_the_way(user, &real?))
+    }
+
+    fn on_the_way(&self, user: &User, path: &str) -> Option<String> {
         Path::new(path).ancestors().find_map(|part| {
             let part = part.to_str().filter(|part| !part.is_empty())?;
             let About { stat } = self.about(part)?;
             let what = if part == path { "it".to_owned() } else { self.shown(part) };
             let sticky = part != path && stat.st_mode & 0o1000 != 0;
             match () {
-                () if ![0, self.owner].contains(&stat.st_uid) => {
+                () if ![0, self.owner, user.uid].contains(&stat.st_uid) => {
                     Some(format!("{what} belongs to user {}", stat.st_uid))
                 }
                 () if stat.st_mode & 0o022 != 0 && !sticky => {

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Site;
 use crate::error::Failure;
-use crate::oci::hooks::patch::{ALTERED, TOLD};
-use crate::oci::hooks::{Call, Kin, Registered, Set, file_name, kin_of_file};
+use crate::oci::hooks::{Call, Registered, Set, file_name, kin_of_file};
 
 /// Each with its path and its text.
 pub(super) type Read = Vec<(Registered, PathBuf, Option<String>)>;
@@ -25,27 +24,14 @@ pub(super) fn read(site: &Site, dir: &Path) -> Result<Read, Failure> {
 pub(super) fn install(site: &mut Site, dir: &Path, call: &Call, always: bool) -> Result<(), Failure> {
     let set = if always { Set::Always } else { Set::Annotated };
     for (stage, path, was) in read(site, dir)? {
-        let text = call.file(stage, set)?;
-        match was.as_deref().map(|was| (was == text, kin_of_file(was, stage))) {
-            None | Some((true, _) | (false, Kin::Plain)) => site.put(&path, &text, was.as_deref())?,
-            Some((false, Kin::Told)) => site.report.left(&site.root.shown(&path), TOLD),
-            Some((false, Kin::Altered | Kin::Foreign)) => {
-                site.report.left(&site.root.shown(&path), ALTERED);
-            }
-        }
+        site.bring(&path, &call.file(stage, set)?, was.as_deref(), |was| kin_of_file(was, stage))?;
     }
     Ok(())
 }
 
 pub(super) fn uninstall(site: &mut Site, dir: &Path) -> Result<(), Failure> {
     for (stage, path, was) in read(site, dir)? {
-        match was.map(|was| kin_of_file(&was, stage)) {
-            None => {}
-            Some(Kin::Plain | Kin::Told) => site.remove(&path)?,
-            Some(Kin::Altered | Kin::Foreign) => {
-                site.report.left(&site.root.shown(&path), ALTERED);
-            }
-        }
+        site.take_back(&path, was.as_deref(), |was| kin_of_file(was, stage))?;
     }
     Ok(())
 }

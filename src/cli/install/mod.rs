@@ -19,7 +19,8 @@ use crate::error::{Cause, Failure};
 use crate::kernel::files::ReadError;
 use crate::kernel::files::place::{Root, Standing};
 use crate::oci::bundle::MAX_BUNDLE;
-use crate::oci::hooks::{Call, PROGRAM};
+use crate::oci::hooks::patch::{ALTERED, TOLD};
+use crate::oci::hooks::{Call, Kin, PROGRAM};
 
 /// Where podman, CRI-O and NRI's hook-injector read hook files unless told otherwise.
 const HOOKS_D: &str = "/usr/share/containers/oci/hooks.d";
@@ -194,6 +195,27 @@ impl Site {
             self.root.put(path, text.as_bytes(), Standing::READABLE)?;
         }
         self.report.wrote(&shown, was, text);
+        Ok(())
+    }
+
+    /// The same with a file that may be somebody's own by now: `kin` says what is there.
+    fn bring(&mut self, path: &Path, text: &str, was: Option<&str>, kin: impl Fn(&str) -> Kin) -> Result<(), Failure> {
+        let why = match was.map(|was| (was == text, kin(was))) {
+            None | Some((true, _) | (false, Kin::Plain)) => return self.put(path, text, was),
+            Some((false, Kin::Told)) => TOLD,
+            Some((false, Kin::Altered | Kin::Foreign)) => ALTERED,
+        };
+        self.report.left(&self.root.shown(path), why);
+        Ok(())
+    }
+
+    /// Takes away what [`Site::bring`] brought.
+    fn take_back(&mut self, path: &Path, was: Option<&str>, kin: impl Fn(&str) -> Kin) -> Result<(), Failure> {
+        match was.map(kin) {
+            None => {}
+            Some(Kin::Plain | Kin::Told) => self.remove(path)?,
+            Some(Kin::Altered | Kin::Foreign) => self.report.left(&self.root.shown(path), ALTERED),
+        }
         Ok(())
     }
 

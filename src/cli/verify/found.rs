@@ -55,7 +55,20 @@ pub(super) struct StateDir {
     trust: Trust,
 }
 
+/// One container as its monitor was told of it.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) id: String,
+    pub(super) bundle: PathBuf,
+    pub(super) pidfile: PathBuf,
+    pub(super) trust: Trust,
+}
+
 impl StateDir {
+    pub(super) fn at(layout: Layout, path: PathBuf, trust: Trust) -> StateDir {
+        StateDir { layout, path, trust }
+    }
+
     /// `runc=/path`, as the command line has it.
     pub(super) fn parse(text: &str) -> Result<StateDir, String> {
         let known = || Layout::ALL.map(|(name, _)| name).join(", ");
@@ -79,13 +92,33 @@ impl StateDir {
         // containerd's shim gives runc a root of its own for each namespace.
         let below = |folder: &str| entries(Path::new(folder)).unwrap_or_default();
         dirs.extend(below("/run/containerd/runc").into_iter().map(|path| StateDir { path, ..of(Layout::Runc, "") }));
-        for user in below("/run/user") {
-            for (name, layout) in [("crun", Layout::Crun), ("runc", Layout::Runc)] {
+        // dockerd names runc's folder after the runtime, and has a containerd of its own where there is no other.
+        dirs.push(of(Layout::Containerd, "/run/docker/containerd/daemon/io.containerd.runtime.v2.task"));
+        for path in below("/run/docker").into_iter().filter(|path| starts(path, "runtime-")) {
+            dirs.push(StateDir { path: path.join("moby"), ..of(Layout::Runc, "") });
+        }
+        // What users keep: where there is no session, podman makes folders in /tmp.
+        let tmp = below("/tmp")
+            .into_iter()
+            .filter(|path| ["podman-run-", "containers-user-", "storage-run-"].iter().any(|name| starts(path, name)));
+        for user in below("/run/user").into_iter().chain(tmp) {
+            for (name, layout) in [
+                ("crun", Layout::Crun),
+                ("runc", Layout::Runc),
+                ("youki", Layout::Youki),
+                ("containers", Layout::Storage),
+                ("docker/runtime-runc/moby", Layout::Runc),
+                ("docker/containerd/daemon/io.containerd.runtime.v2.task", Layout::Containerd),
+            ] {
                 dirs.push(StateDir { layout, path: user.join(name), trust: Trust::Any });
             }
         }
         dirs
     }
+}
+
+fn starts(path: &Path, name: &str) -> bool {
+    path.file_name().is_some_and(|found| found.to_string_lossy().starts_with(name))
 }
 
 /// What a config.json says of netlatch.
@@ -129,10 +162,13 @@ pub(super) struct Running {
 }
 
 /// Everybody who runs.
-pub(super) fn running(dirs: &[StateDir]) -> Running {
+pub(super) fn running(dirs: &[StateDir], kept: &[Kept]) -> Running {
     let mut all: BTreeMap<i32, Found> = BTreeMap::new();
     let mut unread = Vec::new();
-    for dir in dirs {
+    for (at, dir) in dirs.iter().enumerate() {
+        if dirs[..at].iter().any(|before| (before.layout, &before.path) == (dir.layout, &dir.path)) {
+            continue;
+        }
         for container in folders(dir, &mut unread) {
             let found = match one(&container, dir) {
                 Ok(Some(found)) => found,
@@ -142,15 +178,29 @@ pub(super) fn running(dirs: &[StateDir]) -> Running {
                     continue;
                 }
             };
-            // podman's and its runtime's folder tell of the same; only one may know the bundle.
-            match all.get_mut(&found.pid) {
-                Some(other) if other.asks.is_err() => other.asks = found.asks,
-                Some(_) => {}
-                None => drop(all.insert(found.pid, found)),
-            }
+            join(&mut all, found);
         }
     }
+    kept.iter().filter_map(monitored).for_each(|found| join(&mut all, found));
     Running { found: all.into_values().collect(), unread }
+}
+
+/// podman's, its runtime's folder and conmon tell of the same; only one may know the bundle.
+fn join(all: &mut BTreeMap<i32, Found>, found: Found) {
+    match all.get_mut(&found.pid) {
+        Some(other) if other.asks.is_err() => other.asks = found.asks,
+        Some(_) => {}
+        None => drop(all.insert(found.pid, found)),
+    }
+}
+
+/// A container whose monitor runs; `None` where it has no process yet, or none any more. What a user's own monitor says is
+/// believed as far as that.
+fn monitored(kept: &Kept) -> Option<Found> {
+    let bytes = read_regular(&kept.pidfile, (MAX_STATE_FILE, "MAX_STATE_FILE"), kept.trust).ok()?;
+    let pid: i32 = std::str::from_utf8(&bytes).ok()?.trim().parse().ok().filter(|pid| *pid > 1)?;
+    started(pid)?;
+    Some(Found { id: kept.id.clone(), source: Layout::Storage.name(), pid, asks: asks(&kept.bundle, kept.trust) })
 }
 
 impl StateDir {

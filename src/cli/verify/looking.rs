@@ -13,7 +13,7 @@ use crate::error::{Cause, Failure};
 use crate::kernel::apply::is_gone;
 use crate::kernel::files::Trust;
 use crate::kernel::link::{Links, check_loopback};
-use crate::kernel::netns::{Inside, Own, Target, enter};
+use crate::kernel::netns::{Inside, NamespaceId, Own, Target, enter};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::Deadline;
 use crate::kernel::tables::{Differences, HostTables, Tables};
@@ -60,6 +60,30 @@ impl Looking {
     /// Whether a recorded container runs.
     pub(super) fn runs(&self, id: &str) -> bool {
         self.roster.subject_of(id).is_some_and(Subject::is_alive)
+    }
+
+    /// The network namespace of a recorded container.
+    pub(super) fn netns(&self, id: &str) -> Option<NamespaceId> {
+        self.roster.subject_of(id).map(|subject| subject.netns)
+    }
+
+    /// Whether it is the network of the host.
+    pub(super) fn is_own(&self, netns: NamespaceId) -> bool {
+        self.own.is(netns)
+    }
+
+    /// A process in a network namespace that no runtime tells of.
+    pub(super) fn nobodys(&self, pid: i32, comm: &str) -> Verified {
+        let state = enter(&Target::Process(pid), &self.own)
+            .and_then(|inside| Ok((inside.id(), Tables::open(&inside, self.deadline)?.comment()?)));
+        let (id, state) = match state {
+            Ok((id, Some(comment))) => (id.to_string(), State::Unrecorded(comment)),
+            Ok((id, None)) => (id.to_string(), State::Nobodys(comm.to_owned())),
+            Err(failure) if is_gone(&failure) => (comm.to_owned(), State::Ended),
+            // It may be nobody's container at all.
+            Err(failure) => (comm.to_owned(), State::Nobodys(format!("{comm} ({})", failure.cause))),
+        };
+        Verified { id, source: "process", pid: Some(pid), state }
     }
 
     /// A container that there is a record of.

@@ -3,17 +3,19 @@
 //! A container is a problem where its rules, sysctls or `lo` are not those of its plan, and where something says that it should
 //! have come through the hook and it did not: its config.json names the hook, it carries annotations of ours, or a hook file
 //! for every container lies where podman and CRI-O look. All others are named as "without netlatch", and are nobody's mistake
-//! unless `--strict` says so. Nothing is changed.
+//! unless `--strict` says so. Whoever lives in a network namespace of which nothing tells that is looked at is named as well. Nothing is
+//! changed.
 
 mod drift;
 mod found;
 mod looking;
 mod print;
+mod processes;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use self::found::{Found, Running, StateDir};
+use self::found::{Found, Kept, Running, StateDir};
 use self::looking::Looking;
 use self::print::{State, Verified};
 use super::load::ConfigFile;
@@ -82,8 +84,15 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
     let deadline = Deadline::after(DEADLINE);
     let registry = Registry::at(&question.run_dir);
     let Records { read: records, damaged } = registry.records()?;
-    let dirs = if question.state_dirs.is_empty() { StateDir::defaults() } else { question.state_dirs.clone() };
-    let elsewhere = Elsewhere { dirs: &dirs, for_all: doctor::hook_file_for_all(&question.hooks_dir) };
+    let usual = question.state_dirs.is_empty();
+    let (mut dirs, mut kept) = (question.state_dirs.clone(), Vec::new());
+    if usual {
+        let (told, monitored) = processes::told();
+        dirs = [StateDir::defaults(), told].concat();
+        kept = monitored;
+    }
+    let for_all = doctor::hook_file_for_all(&question.hooks_dir);
+    let elsewhere = Elsewhere { dirs: &dirs, kept: &kept, for_all, usual };
     let mut looking = Looking::begin(registry, &ConfigFile::new(question.config.clone()), deadline)?;
     let mut all = match &question.id {
         Some(id) => {
@@ -118,7 +127,7 @@ pub(super) fn run(question: &Question) -> Result<Outcome, Failure> {
 fn one(id: &str, records: &[Record], elsewhere: &Elsewhere<'_>, looking: &mut Looking) -> Vec<Verified> {
     let begins = |other: &str| !id.is_empty() && other.starts_with(id);
     let matching: Vec<&Record> = records.iter().filter(|record| begins(&record.id)).collect();
-    let Running { found, unread } = found::running(elsewhere.dirs);
+    let Running { found, unread } = found::running(elsewhere.dirs, elsewhere.kept);
     if let Some(record) = matching.iter().find(|record| record.id == id).or(matching.first()) {
         if record.id != id && matching.len() > 1 {
             return Vec::new();
@@ -143,6 +152,9 @@ fn one(id: &str, records: &[Record], elsewhere: &Elsewhere<'_>, looking: &mut Lo
 /// What is known of containers beside our own records.
 struct Elsewhere<'q> {
     dirs: &'q [StateDir],
+    kept: &'q [Kept],
+    /// Nobody has named the folders, so that all processes are looked at as well.
+    usual: bool,
     /// The hook file that is meant for every container of podman's and CRI-O's.
     for_all: Option<String>,
 }
@@ -159,13 +171,19 @@ fn everybody(records: &[Record], elsewhere: &Elsewhere<'_>, looking: &mut Lookin
     let mut all: Vec<Verified> = running.iter().map(|record| looking.recorded(record)).collect();
     let ids: BTreeSet<&str> = running.iter().map(|record| record.id.as_str()).collect();
     let pids: BTreeSet<i32> = running.iter().filter_map(|record| record.pid).collect();
-    let Running { found, unread } = found::running(elsewhere.dirs);
+    let Running { found, unread } = found::running(elsewhere.dirs, elsewhere.kept);
+    let mut known: BTreeSet<_> = found.iter().filter_map(|found| processes::netns(found.pid)).collect();
+    known.extend(running.iter().filter_map(|record| looking.netns(&record.id)));
     for found in found {
         if !ids.contains(found.id.as_str()) && !pids.contains(&found.pid) {
             all.push(elsewhere.unrecorded(&found, looking));
         }
     }
     all.extend(unread.into_iter().filter(|unread| !ids.contains(unread.id.as_str())).map(Verified::from));
+    if elsewhere.usual {
+        let strangers = processes::elsewhere(&|netns| known.contains(&netns) || looking.is_own(netns));
+        all.extend(strangers.into_iter().map(|(pid, comm)| looking.nobodys(pid, &comm)));
+    }
     // One may end while others are looked at.
     all.retain(|one| one.state != State::Ended);
     all

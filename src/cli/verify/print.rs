@@ -47,6 +47,8 @@ pub(super) enum State {
     HostNetwork,
     /// A pod's sandbox without rules: no program in it talks.
     Sandbox,
+    /// A network namespace of which no runtime tells: the name of a process in it.
+    Nobodys(String),
     /// It has ended.
     Ended,
     /// It could not be looked at.
@@ -67,6 +69,7 @@ impl State {
             State::Without(_) => "without netlatch",
             State::HostNetwork => "host network",
             State::Sandbox => "sandbox",
+            State::Nobodys(_) => "no runtime's",
             State::Ended => "has ended",
             State::Unknown(_) => "unknown",
         }
@@ -86,7 +89,8 @@ impl State {
             | State::Shares(_)
             | State::Without(_)
             | State::HostNetwork
-            | State::Sandbox => false,
+            | State::Sandbox
+            | State::Nobodys(_) => false,
         }
     }
 
@@ -98,7 +102,7 @@ impl State {
             | State::Unrecorded(_)
             | State::Ended
             | State::Unknown(_) => Style::Bad,
-            State::Without(_) | State::HostNetwork => Style::Doubtful,
+            State::Without(_) | State::HostNetwork | State::Nobodys(_) => Style::Doubtful,
             State::AsRecorded | State::NoRules | State::Shares(_) | State::Sandbox => Style::Good,
         }
     }
@@ -121,6 +125,9 @@ impl State {
                 )]
             }
             State::Shares(id) => vec![format!("of container {id}")],
+            State::Nobodys(comm) => vec![format!(
+                "{comm} runs there without rules; if it is a container, name its runtime's folder with --state-dir"
+            )],
             State::Without(Some(unknown)) => vec![format!("what it asks for is not known: {unknown}")],
             State::AsRecorded
             | State::NoRules

@@ -88,13 +88,7 @@ impl Root {
     /// # Errors
     /// [`ReadError::Missing`], [`ReadError::Symlink`], [`ReadError::NotRegular`], [`ReadError::TooLong`], the kernel's.
     pub fn read(&self, path: &Path, limit: (usize, &'static str)) -> Result<Found, ReadError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = self.at(path, flags).map_err(|error| match error {
-            Errno::ENOENT | Errno::ENOTDIR => ReadError::Missing,
-            Errno::ELOOP => ReadError::Symlink,
-            Errno::ENXIO => ReadError::NotRegular,
-            other => ReadError::Errno(other),
-        })?;
+        let file = self.at(path, super::TO_READ).map_err(super::unopened)?;
         let stat = rustix::fs::fstat(&file).map_err(|error| ReadError::Errno(errno(error)))?;
         let bytes = super::read_open(&file, &stat, limit)?;
         let standing = Standing { mode: stat.st_mode & 0o7777, owner: Some((stat.st_uid, stat.st_gid)) };

@@ -269,8 +269,8 @@ impl<'p> Layout<'p> {
                 [(chip, true), (&self.chips[net.to], false)].map(|(chip, is_source)| self.told(chip.whom, is_source));
             let _ = writeln!(
                 body,
-                "<path d=\"{}\" class=\"nl-wire nl-l{colour}\" data-from=\"{}\" data-to=\"{}\" data-spoken=\"{}\">\
-                 <title>{} → {}: {}</title></path>",
+                "<path d=\"{}\" class=\"nl-wire nl-l{colour}\" data-net=\"{number}\" data-from=\"{}\" data-to=\"{}\" \
+                 data-spoken=\"{}\"><title>{} → {}: {}</title></path>",
                 rounded(&points),
                 self.groups(chip.whom, true),
                 self.groups(self.chips[net.to].whom, false),
@@ -300,7 +300,7 @@ impl<'p> Layout<'p> {
         let colour = colour(net.kind, self.picture.first_is_everything());
         let _ = writeln!(
             body,
-            "<path d=\"M{} {}L{} {y}L{} {}Z\" class=\"nl-a{colour}\"/>",
+            "<g data-entry=\"{number}\"><path d=\"M{} {}L{} {y}L{} {}Z\" class=\"nl-a{colour}\"/>",
             x - 8,
             y - 4,
             x - 1,
@@ -310,7 +310,7 @@ impl<'p> Layout<'p> {
         let says = self.says(net);
         let _ = writeln!(
             body,
-            "<text x=\"{}\" y=\"{}\" font-size=\"{PORT_FONT}\" text-anchor=\"end\" class=\"nl-m\">{}</text>",
+            "<text x=\"{}\" y=\"{}\" font-size=\"{PORT_FONT}\" text-anchor=\"end\" class=\"nl-m\">{}</text></g>",
             x - 12,
             y - 3,
             xml(&says)

@@ -18,6 +18,8 @@
     group: node.dataset.group ?? node.dataset.column ?? node.dataset.node ?? null,
   });
   const arrows = [...svg.querySelectorAll("[data-from]")].map(drawn);
+  // What stands where an arrow ends belongs to all that end there.
+  const entries = [...svg.querySelectorAll("[data-entry]")];
   const names = [...svg.querySelectorAll("[data-group],[data-column],[data-node]")].map(drawn);
   let held = null;
 
@@ -26,7 +28,7 @@
     const text = wanted.trim().toUpperCase();
     if (!text) return () => true;
     const match = /^(TCP|UDP|SCTP|ICMP)?[\s/]*(\d+)?(?:[\s/]*(TCP|UDP|SCTP))?$/.exec(text);
-    if (!match) return () => false;
+    if (!match || (match[1] && match[3])) return null;
     const proto = match[1] || match[3];
     const number = match[2] && Number(match[2]);
     return (spoken) => {
@@ -43,19 +45,29 @@
     };
   };
 
+  // A port that nobody could mean hides nothing.
+  const chosen = () => {
+    const right = speaks(port.value);
+    port.setAttribute("aria-invalid", String(right === null));
+    return right ?? (() => true);
+  };
+
   const show = (group) => {
     const words = find.value.trim().toLowerCase();
     const found = (g) => !words || name(g).toLowerCase().includes(words) || groups[g].members.some((m) => m.toLowerCase().includes(words));
     const matches = new Set(all.filter(found));
-    const right = speaks(port.value);
+    const right = chosen();
     const has = (set, wanted) => [...set].some((g) => wanted.has(g));
     const wanted = group === null ? matches : new Set([group]);
     const partners = new Set(wanted);
+    const litNets = new Set();
     for (const a of arrows) {
       const lit = right(a.spoken) && (has(a.from, wanted) || has(a.to, wanted));
       a.node.classList.toggle("nl-dim", !lit);
       if (lit) for (const g of [...a.from, ...a.to]) partners.add(g);
+      if (lit) litNets.add(a.node.dataset.net);
     }
+    for (const e of entries) e.classList.toggle("nl-dim", !litNets.has(e.dataset.entry));
     for (const n of names) n.node.classList.toggle("nl-dim", !partners.has(Number(n.group)));
     for (const n of names) n.node.classList.toggle("nl-lit", group !== null && Number(n.group) === group);
   };
@@ -79,34 +91,66 @@
   };
 
   const hold = (group) => {
-    held = held === group ? null : group;
-    panel.replaceChildren();
+    held = group;
     panel.hidden = held === null;
+    panel.replaceChildren();
     show(held);
     if (held === null) return;
+    const close = document.createElement("button");
+    close.textContent = "×";
+    close.setAttribute("aria-label", "Close");
+    close.addEventListener("click", () => hold(null));
     const head = document.createElement("h2");
     head.textContent = name(held);
-    const members = document.createElement("p");
-    members.textContent = groups[held].members.join(", ");
-    const right = speaks(port.value);
+    panel.append(close, head);
+    if (!alone(held)) {
+      const members = document.createElement("p");
+      members.textContent = groups[held].members.join(", ");
+      panel.append(members);
+    }
+    const right = chosen();
     const passing = (pairs) => pairs.filter(([, passes]) => passes >= 0 && right(kinds[passes].spoken));
-    panel.append(head, members,
+    panel.append(
       list("reaches", passing(all.map((to) => [to, cell(held, to)]))),
       list("is reached by", passing(all.map((from) => [from, cell(from, held)]))));
   };
+  const toggle = (group) => hold(held === group ? null : group);
+  // A group of one is called what its member is called.
+  const alone = (group) => groups[group].members.length === 1 && groups[group].members[0] === name(group);
 
   for (const a of arrows) {
     const title = a.node.querySelector("title");
-    if (title) a.node.addEventListener("pointerenter", () => { line.textContent = title.textContent; });
+    if (!title) continue;
+    const tell = () => { line.textContent = title.textContent; };
+    a.node.addEventListener("pointerenter", tell);
+    if (a.node.dataset.net === undefined) continue;
+    // A wire is too thin to be pointed at.
+    const hit = document.createElementNS(svg.namespaceURI, "path");
+    hit.setAttribute("d", a.node.getAttribute("d"));
+    hit.setAttribute("class", "nl-hit");
+    hit.append(title.cloneNode(true));
+    hit.addEventListener("pointerenter", tell);
+    a.node.before(hit);
   }
   for (const n of names) {
     const group = Number(n.group);
+    const point = () => {
+      if (held === null) show(group);
+      const more = groups[group].members.length - 8;
+      line.textContent = alone(group) ? name(group) : name(group) + ": " + groups[group].members.slice(0, 8).join(", ") + (more > 0 ? " and " + more + " more" : "");
+    };
+    const leave = () => { if (held === null) show(null); };
     n.node.style.cursor = "pointer";
-    n.node.addEventListener("pointerenter", () => { if (held === null) show(group); line.textContent = name(group) + ": " + groups[group].members.slice(0, 8).join(", "); });
-    n.node.addEventListener("pointerleave", () => { if (held === null) show(null); });
-    n.node.addEventListener("click", () => hold(group));
+    n.node.setAttribute("tabindex", "0");
+    n.node.addEventListener("pointerenter", point);
+    n.node.addEventListener("pointerleave", leave);
+    n.node.addEventListener("focus", point);
+    n.node.addEventListener("blur", leave);
+    n.node.addEventListener("click", () => toggle(group));
+    n.node.addEventListener("keydown", (event) => { if (event.key === "Enter") toggle(group); });
   }
-  for (const input of [find, port]) input.addEventListener("input", () => show(held));
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && held !== null) hold(held); });
+  // What is held is told anew, for the port is asked there too.
+  for (const input of [find, port]) input.addEventListener("input", () => hold(held));
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && held !== null) hold(null); });
   document.getElementById("controls").hidden = false;
 })();
