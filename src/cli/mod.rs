@@ -15,6 +15,7 @@ mod peers;
 mod plan;
 pub mod reach;
 mod reload;
+mod told;
 pub mod verify;
 
 use std::ffi::OsString;

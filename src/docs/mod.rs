@@ -3,6 +3,9 @@
 #[doc = include_str!("lists.md")]
 pub mod lists {}
 
+#[doc = include_str!("logs.md")]
+pub mod logs {}
+
 /// A guide, by the name under which it is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Guide {
@@ -15,5 +18,7 @@ pub struct Guide {
 }
 
 /// Every guide, in the order in which one would read them.
-pub const GUIDES: [Guide; 1] =
-    [Guide { name: "lists", about: "how lists of peers and ports are written", text: include_str!("lists.md") }];
+pub const GUIDES: [Guide; 2] = [
+    Guide { name: "lists", about: "how lists of peers and ports are written", text: include_str!("lists.md") },
+    Guide { name: "logs", about: "where records go, and what is in them", text: include_str!("logs.md") },
+];
