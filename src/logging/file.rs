@@ -105,7 +105,20 @@ pub fn utc(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{open, turned, utc};
+
+    #[test]
+    fn who_saw_a_full_file_that_another_has_turned_since_does_not_turn_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "full").unwrap();
+        let seen = [open(&path).unwrap().0, open(&path).unwrap().0];
+        for full in seen {
+            std::io::Write::write_all(&mut turned(&path, full).unwrap(), b"new ").unwrap();
+        }
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!((read("log.1"), read("log")), ("full".to_owned(), "new new ".to_owned()));
+    }
 
     #[test]
     fn seconds_are_shown_as_a_date() {
