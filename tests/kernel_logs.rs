@@ -93,6 +93,9 @@ fn each_stage_is_one_record_of_the_journal() {
         ("reload", json!(null), "reload: nothing changed"),
         ("poststop", container.stopped(runc), "forgotten"),
     ] {
+        if word == "poststop" {
+            container.ended(runc);
+        }
         assert_eq!(host.stage(word, &state), 0, "{word}");
         let mut records = heard(&journald);
         // What is said on the way has no result, such as that `reload` made the roster.
@@ -142,7 +145,7 @@ fn without_a_log_service_there_is_one_line_for_each_stage_and_who_is_skipped_is_
     let (host, namespace) = (Host::new(), Namespace::new());
     let container = Container::of(&namespace).with("egress", "10.0.0.0/8");
     assert_eq!(host.stage("createRuntime", &container.state(Dialect::Runc)), 0);
-    assert_eq!(host.stage("poststop", &container.stopped(Dialect::Runc)), 0);
+    assert_eq!(host.stage("poststop", &container.ended(Dialect::Runc)), 0);
     let mut alone = Container::of(&namespace);
     alone.pid = i32::try_from(std::process::id()).expect("a pid");
     assert_eq!(host.stage("createRuntime", &alone.state(Dialect::Runc)), 0);
@@ -172,7 +175,8 @@ fn as_the_hosts_root_systemds_own_journal_understands_what_is_said() {
     let daemon = "/lib/systemd/systemd-journald";
     assert!(Path::new(daemon).exists(), "{daemon} is not installed");
     let (host, namespace) = (Host::new(), Namespace::new());
-    let container = Container::of(&namespace).with("egress", "10.0.0.0/8\nMESSAGE=forged\n\u{1b}");
+    let mut container = Container::of(&namespace).with("egress", "\u{1b}");
+    container.annotations.insert("nerdctl/name".to_owned(), json!("web\nMESSAGE=forged"));
     let mut command = Command::new("timeout");
     command.args(["20", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
     command.args(["sh", "-c", JOURNALD, "sh", daemon]).arg(binary()).arg("createRuntime");
@@ -183,6 +187,7 @@ fn as_the_hosts_root_systemds_own_journal_understands_what_is_said() {
     let [record] = &records[..] else { panic!("{said}\n{}", String::from_utf8_lossy(&output.stderr)) };
     for (name, value) in [
         ("CONTAINER_ID", container.id.as_str()),
+        ("CONTAINER_NAME", "web\\u{a}MESSAGE=forged"),
         ("NETLATCH_STAGE", "createRuntime"),
         ("NETLATCH_RESULT", "failed"),
         ("PRIORITY", "3"),
@@ -191,5 +196,5 @@ fn as_the_hosts_root_systemds_own_journal_understands_what_is_said() {
     ] {
         assert_eq!(record[name], value, "{name} in {record:#}");
     }
-    assert!(record["MESSAGE"].as_str().expect("one line of text").contains("\\u{a}MESSAGE=forged"), "{record:#}");
+    assert!(record["MESSAGE"].as_str().expect("one line of text").contains("\\u{1b}"), "{record:#}");
 }

@@ -261,9 +261,7 @@ impl Sink {
     /// To the first that takes it. What none takes is lost.
     fn send(&self, said: &Said<'_>) {
         let Places { journal, syslog, file } = &self.places;
-        let sockets: [(&Path, fn(&Said<'_>) -> Vec<u8>); 2] =
-            [(journal, journal::datagram), (syslog, syslog::datagram)];
-        if sockets.into_iter().any(|(path, datagram)| sent(path, &datagram(said)).is_ok()) {
+        if sent(journal, &journal::datagram(said)).is_ok() || sent(syslog, &syslog::datagram(said)).is_ok() {
             return;
         }
         let _ = file::append(file, &file::line(said));
