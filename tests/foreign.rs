@@ -112,7 +112,10 @@ impl Place {
         for name in ["log", "log.1"] {
             let Ok(log) = fs::read_to_string(self.path("run").join(name)) else { continue };
             assert!(!log.contains(|c| is_dangerous(c) && c != '\n'), "{log:?}");
-            assert!(log.lines().all(|line| line.contains(" netlatch[")), "{log}");
+            for line in log.lines() {
+                let record: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+                assert_eq!(record["SYSLOG_IDENTIFIER"], "netlatch", "{line}");
+            }
         }
     }
 

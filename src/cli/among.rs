@@ -5,10 +5,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::hook::{anchor, complete, join, present, record, told};
+use super::hook::{Joined, anchor, complete, join, present, record};
 use super::host_side::{Side, Standing, withdraw};
 use super::load::{self, ConfigFile, Inputs};
 use super::peers::{Peers, has_any};
+use super::told::Told;
 use crate::error::{Cause, Failure};
 use crate::kernel::apply::{Present, Site};
 use crate::kernel::capability;
@@ -33,12 +34,13 @@ pub(super) struct Stay<'a> {
 }
 
 /// createRuntime: the container is among the peers of those that run before it runs itself.
-pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Option<Side>) -> Result<(), Failure> {
+pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Option<Side>) -> Result<Told, Failure> {
     let Stay { inputs, registry, facts, own, deadline } = *stay;
     let Met { mut peers, inside, addresses } = meet(stay, inside)?;
     let (inventory, netns) = (&inputs.manifests.inventory, inside.id());
     let mut record = record(inputs, None, facts, &inside)?;
     record.addresses.clone_from(&addresses);
+    let own_addresses = addresses.clone();
     record.started = inputs.state.pid.and_then(started);
     record.cookie = cookie(&inside)?;
     let identity = inputs.identity()?;
@@ -57,7 +59,7 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Opt
     checkpoint::step("entered")?;
 
     let elsewhere = inventory.peers();
-    let (plan, kept, standing) = {
+    let (plan, kept, standing, told) = {
         let plan = plan(stay, &peers, netns, &elsewhere)?;
         let raise = |side: Side| side.raise(&plan, inputs.state.pid, &inside, &peers.lock, deadline);
         let standing = side.map(raise).transpose()?;
@@ -65,8 +67,8 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Opt
         let present = present(&plan, inputs, &mut tables, &inside, registry)?;
         let kept = present == Present::Kept;
         let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
-        told(&plan, &report);
-        (plan, kept, standing)
+        let told = Told::protected(&plan, &report);
+        (plan, kept, standing, told)
     };
     if !kept {
         arrival.table = plan.table().map(|table| table.comment.clone());
@@ -84,11 +86,11 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Opt
     // Where somebody lived before there are flows, too: that of a peer that is gone has to end there as well.
     let is_new = peers.known(netns, record.cookie).is_none();
     peers.recording = Some(record);
-    peers.settle(own, &inputs.manifests, (!kept && is_new).then_some(netns))?;
+    let changed = peers.settle(own, &inputs.manifests, (!kept && is_new).then_some(netns))?;
     if let Some(standing) = standing {
         standing.keep();
     }
-    Ok(())
+    Ok(told.among(&own_addresses, &changed))
 }
 
 /// A container that has met its peers.
@@ -120,8 +122,8 @@ fn asked_around(stay: &Stay<'_>, peers: &mut Peers<'_>, inside: Inside) -> Resul
     drop(inside);
     peers.ask_addresses(stay.own, Some(netns));
     match join(stay.inputs, stay.own)? {
-        Some(inside) if inside.id() == netns => Ok(inside),
-        Some(_) | None => {
+        Joined::Inside(inside) if inside.id() == netns => Ok(inside),
+        Joined::Inside(_) | Joined::Skipped(_) => {
             let problem = "the container's process went elsewhere meanwhile".to_owned();
             Err(Failure::new("join the container's network", Cause::State(problem)))
         }
@@ -149,7 +151,7 @@ fn plan(stay: &Stay<'_>, peers: &Peers<'_>, netns: NamespaceId, elsewhere: &[Els
 }
 
 /// poststart: addresses that came since (docker, user namespaces) are made known.
-pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Option<Side>) -> Result<(), Failure> {
+pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Option<Side>) -> Result<Told, Failure> {
     let Stay { inputs, registry, own, deadline, .. } = *stay;
     let Met { mut peers, inside, addresses } = meet(stay, inside)?;
     let (inventory, netns) = (&inputs.manifests.inventory, inside.id());
@@ -163,17 +165,17 @@ pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Opti
     if let Some(side) = side {
         side.verify(&plan, Some(&record), &inside, deadline)?;
     }
-    let mut tables = complete(inputs, registry, procfs, &plan, &inside, Some(&record), deadline)?;
+    let (mut tables, told) = complete(inputs, registry, procfs, &plan, &inside, Some(&record), deadline)?;
     if let (Some(table), Some(tables)) = (plan.table(), tables.as_mut()) {
         tables.reconcile(table)?;
     }
     drop(tables);
     if record.addresses != addresses {
-        record.addresses = addresses;
+        record.addresses.clone_from(&addresses);
         registry.put(&record)?;
     }
     drop(inside);
-    peers.settle(own, &inputs.manifests, None)
+    Ok(told.among(&addresses, &peers.settle(own, &inputs.manifests, None)?))
 }
 
 /// poststop: forgets the container, and makes those forget it whose sets it was in. Nothing but the id counts: the
@@ -188,7 +190,8 @@ pub(super) fn forget(
     config: &ConfigFile,
     registry: &Registry,
     deadline: &Deadline,
-) -> Result<(), Failure> {
+) -> Result<Told, Failure> {
+    let another = || Told::done("another has its id by now and stays");
     let record = registry.record(id);
     // Without nf_tables, or without leave to use it, there is nothing to take away.
     withdraw(id, registry, deadline).unwrap_or_else(|failure| match &record {
@@ -196,11 +199,10 @@ pub(super) fn forget(
         Some(_) | None => log::debug!("{failure}"),
     });
     if record.is_some_and(|record| is_of_another(&record, began, ON_THE_WAY_OUT)) {
-        log::info!("container {id}: another has its id by now and stays");
-        return Ok(());
+        return Ok(another());
     }
     if registry.forget_alone(id)? {
-        return Ok(());
+        return Ok(Told::done("forgotten"));
     }
     let own = Own::read()?;
     capability::keep_only(&capability::WHILE_VISITING)?;
@@ -216,13 +218,12 @@ pub(super) fn forget(
     }
     // It may have come while the lock was waited for.
     if registry.record(id).is_some_and(|record| is_of_another(&record, began, Duration::ZERO)) {
-        log::info!("container {id}: another has its id by now and stays");
-        return Ok(());
+        return Ok(another());
     }
     registry.forget(id)?;
     checkpoint::step("forgotten")?;
     peers.roster.remove(id);
-    peers.settle(&own, &manifests, None)
+    Ok(Told::done("forgotten").among(&[], &peers.settle(&own, &manifests, None)?))
 }
 
 /// How long a process may take to end behind the runtime's back. Who is taken for another's after it is forgotten by the

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::among::{self, Stay};
 use super::host_side::{Side, Standing};
 use super::load::{self, ConfigFile, Inputs};
+use super::told::{Told, failed};
 use super::{Outcome, finish};
 use crate::error::{Cause, Failure};
-use crate::kernel::apply::{Present, Report, Site, is_gone};
+use crate::kernel::apply::{Present, Site, is_gone};
 use crate::kernel::capability;
 use crate::kernel::checkpoint;
 use crate::kernel::files::Trust;
@@ -20,12 +21,12 @@ use crate::kernel::netns::{Inside, Own, Target, enter};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::{self, DEADLINE, Deadline};
 use crate::kernel::tables::Tables;
+use crate::logging;
 use crate::nft::build::maker_of;
 use crate::nft::ruleset::{TABLE, Table};
 use crate::oci::annotations::PREFIX;
 use crate::oci::state::MAX_STATE;
 use crate::oci::{NetworkNamespace, State, annotations};
-use crate::plan::uncovered::grave;
 use crate::plan::{Facts, Plan, needs_host_addresses, plan};
 use crate::registry::{Anchor, Fault, RUN_DIR, Record, Registry, boot_ms};
 use crate::settings::HostNetwork;
@@ -79,25 +80,32 @@ pub fn run(stage: Stage, args: &[OsString]) -> u8 {
             return finish(Err(failure));
         }
     };
-    crate::logging::install(&options.run_dir);
+    logging::install(&options.run_dir, stage.name());
     let registry = Registry::at(&options.run_dir);
     let mut id = String::new();
     let result = harden()
         .and_then(|()| process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline))
         .and_then(|bytes| of_stage((stage, began), &bytes, &options, &registry, &deadline, &mut id));
-    if let Err(failure) = &result {
-        report(stage.name(), &id, failure, &registry);
-    }
-    finish(result.map(|()| Outcome::Done))
+    finish(match result {
+        Ok(told) => {
+            logging::tell(&told.entry(&id));
+            Ok(Outcome::Done)
+        }
+        Err(failure) => {
+            report(stage.name(), &id, &failure, &registry);
+            Err(failure)
+        }
+    })
 }
 
 /// Refuses a stage that runs inside the container, and keeps that where a failed start is looked for.
 pub(super) fn refuse(stage: &str, args: &[OsString]) -> u8 {
     let run_dir = options(args).map_or_else(|_| PathBuf::from(RUN_DIR), |options| options.run_dir);
-    crate::logging::install(&run_dir);
+    logging::install(&run_dir, stage);
     let state = process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &Deadline::after(DEADLINE))
         .and_then(|b| State::parse(&b));
     let id = state.map_or_else(|_| String::new(), |state| state.id);
+    logging::concerns(&id, None);
     let failure = Failure::new("run as a container's hook", Cause::StageRefused(stage.to_owned()));
     report(stage, &id, &failure, &Registry::at(&run_dir));
     finish(Err(failure))
@@ -117,24 +125,24 @@ fn of_stage(
     registry: &Registry,
     deadline: &Deadline,
     id: &mut String,
-) -> Result<(), Failure> {
+) -> Result<Told, Failure> {
     let state = State::parse(bytes)?;
     // The id first, so that whatever fails next is recorded under it.
     id.clone_from(&state.id);
+    logging::concerns(id, name(&state));
     let inputs = |state| load::inputs(state, &options.config, Trust::Guarded);
     match stage {
         Stage::CreateRuntime | Stage::Prestart => protect(&inputs(state)?, registry, deadline),
         Stage::Poststart => verify(&inputs(state)?, registry, deadline),
         Stage::Poststop => {
-            among::forget(id, began, &options.config, registry, deadline)
-                .unwrap_or_else(|failure| log::warn!("{failure}"));
-            Ok(())
+            let forgotten = among::forget(id, began, &options.config, registry, deadline);
+            Ok(forgotten.unwrap_or_else(|failure| Told::not_forgotten(&failure)))
         }
     }
 }
 
 /// createRuntime: all of it, before the container's first instruction.
-fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
+fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<Told, Failure> {
     let procfs = Procfs::open()?;
     let facts = facts(inputs, &procfs, None, deadline)?;
     let own = Own::read()?;
@@ -142,7 +150,10 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     if let Some(side) = &mut side {
         side.sweep(registry, deadline);
     }
-    let Some(inside) = join(inputs, &own)? else { return Ok(()) };
+    let inside = match join(inputs, &own)? {
+        Joined::Inside(inside) => inside,
+        Joined::Skipped(what) => return Ok(Told::skipped(&what)),
+    };
     if inputs.has_policies() || registry.roster_exists() {
         return among::protect(&Stay { inputs, registry, facts: &facts, own: &own, deadline }, procfs, inside, side);
     }
@@ -169,39 +180,27 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
         let problem = "policies came into force while this container was being created".to_owned();
         return Err(Failure::new("protect the container", Cause::Overtaken(problem)));
     }
-    told(&plan, &report);
+    let told = Told::protected(&plan, &report);
     checkpoint::step("end")?;
     if let Some(standing) = standing {
         standing.keep();
     }
-    Ok(())
-}
-
-pub(super) fn told(plan: &Plan, report: &Report) {
-    for note in &plan.notes {
-        log::warn!("container {}: {note}", plan.id);
-    }
-    if let Some(names) = grave(&plan.not_covered) {
-        log::warn!("container {}: its rules do not cover {names}; `netlatch inspect` says more", plan.id);
-    }
-    let table = if report.table.is_some() { "rules in place" } else { "no rules of its own" };
-    log::info!("container {}: protected, {table}, {} sysctls set", plan.id, report.sysctls.len());
+    Ok(told)
 }
 
 /// poststart: everything once more, with what came after us.
-fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
+fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<Told, Failure> {
     let procfs = Procfs::open()?;
     let before = registry.record(&inputs.state.id);
     let facts = facts(inputs, &procfs, before.as_ref(), deadline)?;
     let own = Own::read()?;
     let side = Side::open(inputs, before.as_ref(), &own, deadline)?;
     let inside = match join(inputs, &own) {
-        Ok(Some(inside)) => inside,
-        Ok(None) => return Ok(()),
+        Ok(Joined::Inside(inside)) => inside,
+        Ok(Joined::Skipped(what)) => return Ok(Told::skipped(&what)),
         // crun, and runc from 1.6 on, call poststart behind the process's start: it may have done its work and gone.
         Err(failure) if is_gone(&failure) => {
-            log::info!("container {}: ended before it could be verified", inputs.state.id);
-            return Ok(());
+            return Ok(Told::done("ended before it could be verified"));
         }
         Err(failure) => return Err(failure),
     };
@@ -213,7 +212,7 @@ fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(
     if let Some(side) = side {
         side.verify(&plan, before.as_ref(), &inside, deadline)?;
     }
-    complete(inputs, registry, procfs, &plan, &inside, before.as_ref(), deadline).map(|_| ())
+    complete(inputs, registry, procfs, &plan, &inside, before.as_ref(), deadline).map(|(_, told)| told)
 }
 
 /// Verifies what createRuntime did and completes it. The tables are returned where they are this container's.
@@ -225,7 +224,7 @@ pub(super) fn complete<'i>(
     inside: &'i Inside,
     before: Option<&Record>,
     deadline: &Deadline,
-) -> Result<Option<Tables<'i>>, Failure> {
+) -> Result<(Option<Tables<'i>>, Told), Failure> {
     let mut tables = Tables::open(inside, *deadline)?;
     let planned = plan.table().map(|table| table.comment.clone());
     // Another container of the namespace may have brought rules for both since: then those count, not the record's.
@@ -239,13 +238,7 @@ pub(super) fn complete<'i>(
     let kept = present == Present::Kept;
     let mut site = Site { inside, tables, procfs, present, deadline: *deadline };
     let report = site.complete(plan)?;
-    for report in &report.sysctls {
-        log::warn!("container {}: {} was set again to {}", plan.id, report.key, report.value);
-    }
-    for interface in &report.guarded {
-        log::info!("container {}: {interface} came later and is guarded now", plan.id);
-    }
-    Ok((!kept).then_some(site.tables))
+    Ok(((!kept).then_some(site.tables), Told::verified(plan, &report, kept)))
 }
 
 /// Why poststart plans other rules than createRuntime did. Their comments tell: who made them, and from what.
@@ -287,18 +280,25 @@ pub(super) fn host_addresses(deadline: &Deadline) -> Result<Vec<std::net::IpAddr
     Ok(host)
 }
 
-/// Joins the container's namespace; `None` where it is the host's and nobody asked for anything there.
-pub(super) fn join(inputs: &Inputs, own: &Own) -> Result<Option<Inside>, Failure> {
+/// What came of joining a container's namespace.
+pub(super) enum Joined {
+    /// The key to it.
+    Inside(Inside),
+    /// It is the host's, and nobody asked for anything there. This is how.
+    Skipped(String),
+}
+
+/// Joins the container's namespace.
+pub(super) fn join(inputs: &Inputs, own: &Own) -> Result<Joined, Failure> {
     capability::require(&capability::REQUIRED, "protect the container")?;
     let target = target(inputs)?;
     checkpoint::step("join")?;
     match enter(&target, own) {
-        Ok(inside) => Ok(Some(inside)),
+        Ok(inside) => Ok(Joined::Inside(inside)),
         Err(Failure { cause: Cause::HostNamespace(what), .. })
             if !inputs.settings.explicit && inputs.settings.host_network.value == HostNetwork::Skip =>
         {
-            log::warn!("container {}: skipped, {what}", inputs.state.id);
-            Ok(None)
+            Ok(Joined::Skipped(what))
         }
         Err(failure) => Err(failure),
     }
@@ -409,9 +409,18 @@ fn deciding(inputs: &Inputs) -> BTreeMap<String, String> {
     all.filter(|(key, _)| decides(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
+/// Annotations in which engines say what they call a container: containerd's CRI, CRI-O, nerdctl.
+const NAMES: [&str; 3] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name", "nerdctl/name"];
+
+/// What the engine calls a container, for the log.
+fn name(state: &State) -> Option<&str> {
+    let all = state.annotations.as_ref()?;
+    NAMES.iter().find_map(|key| all.get(*key)).map(String::as_str)
+}
+
 /// Keeps a failure where it can be found: crun shows the exit code and nothing else.
 fn report(stage: &str, id: &str, failure: &Failure, registry: &Registry) {
-    log::error!("{stage} of container {id:?}: {failure}");
+    logging::tell(&failed(&format!("{stage} of container {id:?}"), failure));
     let fault = Fault {
         id: id.to_owned(),
         stage: stage.to_owned(),

@@ -20,6 +20,7 @@ mod plan;
 pub mod reach;
 mod reload;
 mod schema;
+mod told;
 pub mod verify;
 
 use std::ffi::OsString;

@@ -154,12 +154,17 @@ impl<'r> Peers<'r> {
     /// [`Cause::RunDir`] where the roster cannot be written, [`Cause::Limit`] where services have grown past what can be asked:
     /// nothing was changed then. A container that cannot be visited
     /// does not hold this one up: its sets stay as they were, the log says so, and the next change tries again.
-    pub(super) fn settle(mut self, own: &Own, manifests: &Manifests, but: Option<NamespaceId>) -> Result<(), Failure> {
+    pub(super) fn settle(
+        mut self,
+        own: &Own,
+        manifests: &Manifests,
+        but: Option<NamespaceId>,
+    ) -> Result<Vec<String>, Failure> {
         let elsewhere = &manifests.inventory.peers();
         if self.rebuilt {
             self.ask_addresses(own, but);
         }
-        let mut first = true;
+        let (mut first, mut visited) = (true, Vec::new());
         loop {
             let mut updates = live::updates(&self.before, &self.roster, elsewhere, but);
             updates.extend(live::service_updates(&self.before, &self.roster, manifests, but)?);
@@ -170,7 +175,10 @@ impl<'r> Peers<'r> {
                 false => places(&self.roster, |subject| subject.watch.is_some() && whole(subject)),
             };
             if updates.is_empty() && anew.is_empty() && !everybody && self.before == self.roster {
-                return self.recording.map_or(Ok(()), |record| self.registry.put(&record));
+                if let Some(record) = self.recording {
+                    self.registry.put(&record)?;
+                }
+                return Ok(visited);
             }
             let mut moving = live::moved(&self.before, &self.roster);
             moving.extend(self.owed.iter().copied());
@@ -206,10 +214,15 @@ impl<'r> Peers<'r> {
                 });
                 visits.push((*index, visit));
             }
+            let names = visits.iter().filter_map(|(index, _)| self.roster.subjects[*index].containers.first());
+            visited.extend(names.map(|container| container.id.to_string()));
             self.before = self.roster.clone();
             note(self.registry, &self.lock, &mut self.roster, visits);
             if self.before == self.roster {
-                return if self.partial { Ok(()) } else { unfinished.finish() };
+                if !self.partial {
+                    unfinished.finish()?;
+                }
+                return Ok(visited);
             }
             first = false;
         }

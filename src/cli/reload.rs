@@ -15,6 +15,7 @@ use super::hook::host_addresses;
 use super::host_side::{Reloaded, Reloading};
 use super::load::{self, ConfigFile, Loaded};
 use super::peers::Peers;
+use super::told::{failed, reloaded};
 use super::{Outcome, ended_with, print};
 use crate::error::Failure;
 use crate::kernel::capability;
@@ -27,6 +28,7 @@ use crate::kernel::process::{self, Deadline};
 use crate::kernel::socket::Closing;
 use crate::kernel::tables::{Installed, Tables};
 use crate::live;
+use crate::logging;
 use crate::oci::Requests;
 use crate::plan::{Cluster, Facts, Rules, needs_host_addresses, rules, would_start};
 use crate::policy::lookup::World;
@@ -97,6 +99,14 @@ pub(super) fn deciding(registry: &Registry, subject: &Subject) -> Result<Option<
 }
 
 pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Failure> {
+    logging::install(run_dir, "reload");
+    let mut changed = Vec::new();
+    let result = reload(config, run_dir, &mut changed);
+    logging::tell(&result.as_ref().map_or_else(|failure| failed("reload", failure), |_| reloaded(&changed)));
+    result
+}
+
+fn reload(config: Option<PathBuf>, run_dir: &Path, changed: &mut Vec<String>) -> Result<Outcome, Failure> {
     let deadline = Deadline::after(DEADLINE);
     process::lock_down()?;
     capability::require(&capability::REQUIRED, "reload the rules of running containers")?;
@@ -170,7 +180,11 @@ pub(super) fn run(config: Option<PathBuf>, run_dir: &Path) -> Result<Outcome, Fa
         let Planned { index, record, .. } = planned;
         let subject = &peers.roster.subjects[*index];
         let said = match bring_about(subject, planned, &own, again, &mut host, &mut peers.closing, deadline) {
-            Ok(said) => said,
+            Ok(Brought::Same(said)) => said,
+            Ok(Brought::Changed(said)) => {
+                changed.push(record.id.clone());
+                said
+            }
             Err(failure) => {
                 let said = format!("failed: {failure}");
                 failed.get_or_insert(failure);
@@ -263,6 +277,12 @@ fn plan_all(registry: &Registry, wanted: &Wanted<'_>, roster: &Roster) -> Result
     Ok(planned)
 }
 
+/// What became of a subject's rules, in words.
+enum Brought {
+    Same(String),
+    Changed(String),
+}
+
 /// Puts a table in place of the one that is there, and ends the flows that it would not have let begin. With `again`
 /// these are looked for where nothing changed as well: who was here before may not have come to that.
 fn bring_about(
@@ -273,8 +293,9 @@ fn bring_about(
     host: &mut Reloading,
     closing: &mut Closing,
     deadline: Deadline,
-) -> Result<String, Failure> {
-    let Some(inside) = subject.visit(own)? else { return Ok("has ended".to_owned()) };
+) -> Result<Brought, Failure> {
+    let same = |said: &str| Ok(Brought::Same(said.to_owned()));
+    let Some(inside) = subject.visit(own)? else { return same("has ended") };
     planned.outside.iter().try_for_each(|reloaded| host.bring_about(reloaded, &inside, &deadline))?;
     let table = planned.rules.table.as_ref();
     let mut tables = Tables::open(&inside, deadline)?;
@@ -284,13 +305,14 @@ fn bring_about(
             Some(_) => {
                 tables.remove()?;
                 closing.add(tables.into_socket());
-                Ok("rules removed: nothing governs it any more".to_owned())
+                Ok(Brought::Changed("rules removed: nothing governs it any more".to_owned()))
             }
-            None => Ok("no rules, as before".to_owned()),
+            None => same("no rules, as before"),
         };
     };
-    let said = match tables.install(table, present.as_deref())? {
-        Installed::Unchanged if !again => return Ok("as it was".to_owned()),
+    let installed = tables.install(table, present.as_deref())?;
+    let said = match installed {
+        Installed::Unchanged if !again => return same("as it was"),
         Installed::Unchanged => "as it was".to_owned(),
         Installed::Reconciled(members) => format!("peers: {} came, {} went", members.added, members.removed),
         Installed::Loaded => "rules replaced".to_owned(),
@@ -303,5 +325,6 @@ fn bring_about(
     })?;
     let ended =
         if rejudged.ended > 0 { format!(", {} established flows ended", rejudged.ended) } else { String::new() };
-    Ok(said + &ended)
+    let said = said + &ended;
+    Ok(if installed == Installed::Unchanged { Brought::Same(said) } else { Brought::Changed(said) })
 }

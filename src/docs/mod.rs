@@ -36,6 +36,7 @@ macro_rules! links {
 [identity]: crate::docs::annotations#who-the-container-is
 [limits]: crate::docs::limits
 [lists]: crate::docs::lists
+[logs]: crate::docs::logs
 [not-covered]: crate::docs::not_covered
 [output]: crate::docs::output
 [packets]: crate::docs::packets
@@ -83,6 +84,7 @@ guides! {
     understanding "understanding" "why something does not connect, and how to learn a list";
     commands "commands" "what each command shows and takes";
     output "output" "what commands print: JSON and its keys, widths, colours";
+    logs "logs" "what is logged of each stage, and where";
     exit_codes "exit-codes" "what each exit code means, and where failures are told";
     security "security" "what holds, what does not, and the test that shows it";
     not_covered "not-covered" "what a container can do that no rule governs";
