@@ -22,4 +22,5 @@ mkdir -p target/deb
 "$binary" completions bash >target/deb/netlatch.bash
 "$binary" completions zsh >target/deb/_netlatch
 "$binary" completions fish >target/deb/netlatch.fish
+"$binary" schema config >target/deb/config.schema.json
 cargo deb --quiet --no-build --target "$triple" ${VERSION:+--deb-version "$VERSION"} --output "${OUT:-target/debian}/" "$@"

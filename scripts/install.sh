@@ -43,6 +43,7 @@ man=$prefix/share/man/man1/netlatch.1
 bash=$prefix/share/bash-completion/completions/netlatch
 zsh=$prefix/share/zsh/site-functions/_netlatch
 fish=$prefix/share/fish/vendor_completions.d/netlatch.fish
+schema=$prefix/share/netlatch/config.schema.json
 config=/etc/netlatch/config.yaml
 
 # The newest of what was built.
@@ -90,6 +91,9 @@ generate() { # PATH ARGUMENTS...: what the program prints
     printf '%s\n' "$text" | place "$to" 644
 }
 
+# Editors find the schema by its first line.
+configuration() { sed "1s|/usr/share|$prefix/share|" "$here/config.yaml"; }
+
 install_all() {
     [ -n "$binary" ] || binary=$(built)
     [ -n "$binary" ] || fail "no binary given, none beside this script and none below target/: cargo build --release"
@@ -112,10 +116,11 @@ install_all() {
     generate "$bash" completions bash
     generate "$zsh" completions zsh
     generate "$fish" completions fish
+    generate "$schema" schema config
     if [ -e "$destdir$config" ] || [ -h "$destdir$config" ]; then
         echo "unchanged    $destdir$config"
     else
-        place "$config" 644 <"$here/config.yaml"
+        configuration | place "$config" 644
     fi
 }
 
@@ -129,9 +134,10 @@ uninstall_all() {
         [ "$status" -le 1 ] || exit "$status"
     fi
     if [ "$status" -eq 0 ]; then
-        for path in "$link" "$man" "$bash" "$zsh" "$fish"; do remove "$path"; done
+        for path in "$link" "$man" "$bash" "$zsh" "$fish" "$schema"; do remove "$path"; done
+        [ -n "$dry" ] || rmdir "$destdir${schema%/*}" 2>/dev/null || true
     fi
-    if cmp -s "$here/config.yaml" "$destdir$config"; then
+    if configuration | cmp -s - "$destdir$config"; then
         remove "$config"
     elif [ -e "$destdir$config" ]; then
         echo "left alone   $destdir$config: it was edited"

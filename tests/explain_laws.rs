@@ -97,7 +97,7 @@ proptest! {
             let explanation = flow(&policies, &world, from, to, payload);
             prop_assert_eq!(explanation.allowed, answer.allowed());
             prop_assert_eq!((explanation.egress, explanation.ingress), (Some(answer.egress), Some(answer.ingress)));
-            prop_assert_eq!(explanation.contradiction(), None, "{}\n{:?}", explanation, policies);
+            prop_assert_eq!(explanation.contradiction(), None, "{}\n{:?}", explanation.to_json(), policies);
             prop_assert!(!explanation.halves.is_empty());
         }
     }
@@ -156,17 +156,17 @@ proptest! {
             for direction in Direction::BOTH {
                 for payload in payloads() {
                     let explanation = container.explain(direction, peer, payload);
-                    prop_assert_eq!(explanation.contradiction(), None, "{}\n{:?}\n{:?}", explanation, policies, settings);
+                    prop_assert_eq!(explanation.contradiction(), None, "{}\n{:?}\n{:?}", explanation.to_json(), policies, settings);
                     let packet = Packet { direction, peer, payload };
                     let enforced = settings.lists.iter().filter(|l| l.direction == direction && l.mode == Mode::Enforce);
                     let listed = enforced.map(|layer| &layer.list).all(|list| list.allows(&packet, &host));
-                    prop_assert!(listed || !explanation.allowed || peer.is_loopback(), "{}", explanation);
+                    prop_assert!(listed || !explanation.allowed || peer.is_loopback(), "{}", explanation.to_json());
                     let alone = Container { policies: &Policies::default(), table: without.table.as_ref(), ..container };
                     let alone = alone.explain(direction, peer, payload);
-                    prop_assert_eq!(alone.contradiction(), None, "{}\n{:?}", alone, settings);
+                    prop_assert_eq!(alone.contradiction(), None, "{}\n{:?}", alone.to_json(), settings);
                     let off = peer.is_ipv6() && !matches!(settings.ipv6.value, Ipv6::Leave | Ipv6::Enable);
                     let specified = settings.passes(&packet, &host) && !off;
-                    prop_assert_eq!(alone.allowed, specified || peer.is_loopback(), "{}", alone);
+                    prop_assert_eq!(alone.allowed, specified || peer.is_loopback(), "{}", alone.to_json());
                 }
             }
         }

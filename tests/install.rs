@@ -562,11 +562,18 @@ fn the_script_installs_upgrades_and_takes_away() {
         "usr/share/containers/oci/hooks.d/10-netlatch-poststop.json",
         "usr/share/fish/vendor_completions.d/netlatch.fish",
         "usr/share/man/man1/netlatch.1",
+        "usr/share/netlatch/config.schema.json",
         "usr/share/zsh/site-functions/_netlatch",
     ];
     assert_eq!(image.files(), everything);
     assert_eq!(fs::read_link(image.path("usr/bin/netlatch")).unwrap(), Path::new("/").join(PROGRAM));
     assert!(image.read("usr/share/man/man1/netlatch.1").contains(".TH"));
+    let names_its_schema = || {
+        let text = image.read("etc/netlatch/config.yaml");
+        let path = text.lines().next().and_then(|line| line.strip_prefix("# yaml-language-server: $schema=/"));
+        assert!(image.read(path.expect("a schema")).contains("urn:netlatch:schema:config"));
+    };
+    names_its_schema();
 
     // An upgrade: another file in the same place, an edited configuration as it was.
     let before = fs::metadata(image.path(PROGRAM)).unwrap().ino();
@@ -589,6 +596,7 @@ fn the_script_installs_upgrades_and_takes_away() {
     assert_eq!(code, 0, "{said}");
     let file: Value = serde_json::from_str(&image.read(&format!("{HOOKS_D}/10-netlatch-poststart.json"))).unwrap();
     assert_eq!(file["hook"]["path"], "/usr/local/libexec/oci/hooks.d/netlatch");
+    names_its_schema();
     let (code, said) = script(&image, &["--prefix=/usr/local", "--uninstall"]);
     assert_eq!((code, image.files().len()), (0, 0), "{said}");
     assert_eq!(script(&image, &["--unknown"]).0, 2);

@@ -71,6 +71,7 @@ fn the_package_is_installed_used_upgraded_and_purged_without_a_trace() {
         "usr/share/containers/oci/hooks.d/10-netlatch-poststart.json",
         "usr/share/containers/oci/hooks.d/10-netlatch-poststop.json",
         "usr/share/fish/vendor_completions.d/netlatch.fish",
+        "usr/share/netlatch/config.schema.json",
         "usr/share/zsh/vendor-completions/_netlatch",
     ] {
         assert!(installed.iter().any(|one| one == file), "{file}: {installed:?}");

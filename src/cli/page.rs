@@ -44,7 +44,12 @@ impl Look {
     /// A page as wide as the terminal.
     pub(super) fn page(self) -> Page {
         let around = Around::of_stdout();
-        Page { width: around.width(COLUMNS), colour: around.has_colour(self.color), text: String::new() }
+        Page {
+            width: around.width(COLUMNS),
+            colour: around.has_colour(self.color),
+            text: String::new(),
+            style: Style::Plain,
+        }
     }
 
     /// A page for lines that programs read as well: only a terminal breaks them.
@@ -165,6 +170,8 @@ pub(super) struct Page {
     colour: bool,
     /// Made fit to be printed, with our own codes in it.
     text: String,
+    /// What the last code said.
+    style: Style,
 }
 
 impl Page {
@@ -176,11 +183,12 @@ impl Page {
     /// A page for nobody's terminal.
     #[cfg(test)]
     pub(super) fn plain(width: usize) -> Page {
-        Page { width, colour: false, text: String::new() }
+        Page { width, colour: false, text: String::new(), style: Style::Plain }
     }
 
+    /// Ends the line; an empty one where none was begun.
     pub(super) fn blank(&mut self) {
-        self.text.push('\n');
+        self.stretch(Style::Plain, "\n");
     }
 
     /// A line in one style.
@@ -221,11 +229,14 @@ impl Page {
         self.blank();
     }
 
+    /// Goes on in a style, until another is wanted or the line ends.
     fn stretch(&mut self, style: Style, text: &str) {
-        let coloured = self.colour && style != Style::Plain && !text.is_empty();
-        self.text.push_str(if coloured { style.code() } else { "" });
+        if self.colour && style != self.style && !text.is_empty() {
+            self.text.push_str(if self.style == Style::Plain { "" } else { RESET });
+            self.text.push_str(style.code());
+            self.style = style;
+        }
         self.text.push_str(text);
-        self.text.push_str(if coloured { RESET } else { "" });
     }
 
     /// What clap says, whose codes are those of [`STYLES`]. Any other escape is shown and not obeyed.

@@ -34,6 +34,7 @@ macro_rules! links {
 [limits]: crate::docs::limits
 [lists]: crate::docs::lists
 [not-covered]: crate::docs::not_covered
+[output]: crate::docs::output
 [packets]: crate::docs::packets
 [policies]: crate::docs::policies
 [security]: crate::docs::security
@@ -68,6 +69,7 @@ guides! {
     packets "packets" "what a packet meets, rule by rule";
     understanding "understanding" "why something does not connect, and how to learn a list";
     commands "commands" "what each command shows and takes";
+    output "output" "what commands print: JSON and its keys, widths, colours";
     exit_codes "exit-codes" "what each exit code means, and where failures are told";
     security "security" "what holds, what does not, and the test that shows it";
     not_covered "not-covered" "what a container can do that no rule governs";

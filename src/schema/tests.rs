@@ -3,7 +3,7 @@
 //! What a schema refuses its parser refuses: an editor marks nothing that works. And the other way round, but for what a schema
 //! cannot say: the grammar of lists and of sysctls' names, and what two values mean together.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use boon::{Compiler, SchemaIndex, Schemas};
@@ -30,6 +30,14 @@ impl Judge {
         compiler.add_resource("urn:test", serde_json::from_str(schema.text()).unwrap()).unwrap();
         let index = compiler.compile("urn:test", &mut schemas).unwrap();
         Judge { schemas, index }
+    }
+
+    /// What is wrong with a value, by the judge of this thread.
+    fn once(schema: Schema, value: &Value) -> Option<String> {
+        thread_local! {
+            static JUDGES: RefCell<BTreeMap<&'static str, Judge>> = RefCell::default();
+        }
+        JUDGES.with_borrow_mut(|judges| judges.entry(schema.name()).or_insert_with(|| Judge::of(schema)).refuses(value))
     }
 
     /// What is wrong with a value.
@@ -65,14 +73,14 @@ fn only_document(text: &[u8]) -> Option<Value> {
 #[track_caller]
 pub(crate) fn config_is_judged(text: &str, is_good: bool) {
     let Some(value) = only_document(text.as_bytes()) else { return };
-    let refused = Judge::of(Schema::Config).refuses(&value);
+    let refused = Judge::once(Schema::Config, &value);
     assert!(!is_good || refused.is_none(), "{text}: {}", refused.unwrap_or_default());
 }
 
 /// The same of annotations.
 #[track_caller]
 pub(crate) fn annotations_are_judged(annotations: &BTreeMap<String, String>, are_good: bool) {
-    let refused = Judge::of(Schema::Annotations).refuses(&json!(annotations));
+    let refused = Judge::once(Schema::Annotations, &json!(annotations));
     assert!(!are_good || refused.is_none(), "{annotations:?}: {}", refused.unwrap_or_default());
 }
 
@@ -80,7 +88,7 @@ pub(crate) fn annotations_are_judged(annotations: &BTreeMap<String, String>, are
 #[track_caller]
 pub(crate) fn state_is_judged(text: &[u8], is_good: bool) {
     let Ok(value) = serde_json::from_slice(text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)) else { return };
-    let refused = Judge::of(Schema::State).refuses(&value);
+    let refused = Judge::once(Schema::State, &value);
     assert!(!is_good || refused.is_none(), "{value}: {}", refused.unwrap_or_default());
 }
 

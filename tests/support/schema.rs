@@ -1,5 +1,8 @@
 //! The judge of JSON by schema: a validator of somebody else's.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use boon::{Compiler, Schemas};
 use netlatch::schema::{Schema, of_output};
 use serde_json::Value;
@@ -35,8 +38,14 @@ impl Judge {
 /// Panics unless `value` is what the schema of this command's output describes.
 #[track_caller]
 pub(crate) fn is_as_described(output: &str, value: &Value) {
-    let text = of_output(output).unwrap_or_else(|| panic!("no schema of {output}"));
-    if let Some(problem) = Judge::of(&text).refuses(value) {
+    thread_local! {
+        static JUDGES: RefCell<BTreeMap<String, Judge>> = RefCell::default();
+    }
+    let problem = JUDGES.with_borrow_mut(|judges| {
+        let judge = || Judge::of(&of_output(output).unwrap_or_else(|| panic!("no schema of {output}")));
+        judges.entry(output.to_owned()).or_insert_with(judge).refuses(value)
+    });
+    if let Some(problem) = problem {
         panic!("not as src/schema/output.json describes {output}: {problem}\n{value:#}");
     }
 }

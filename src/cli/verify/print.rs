@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::found::Unread;
 use crate::cli::page::{Page, Style, plain};
+use crate::printable;
 use crate::registry::Record;
 
 /// One container.
@@ -89,13 +90,16 @@ impl State {
         }
     }
 
-    fn style(&self) -> Style {
-        if self.is_problem() {
-            Style::Bad
-        } else if matches!(self, State::Without(_) | State::HostNetwork) {
-            Style::Doubtful
-        } else {
-            Style::Good
+    const fn style(&self) -> Style {
+        match self {
+            State::Drift(_)
+            | State::Changed { .. }
+            | State::Unprotected(_)
+            | State::Unrecorded(_)
+            | State::Ended
+            | State::Unknown(_) => Style::Bad,
+            State::Without(_) | State::HostNetwork => Style::Doubtful,
+            State::AsRecorded | State::NoRules | State::Shares(_) | State::Sandbox => Style::Good,
         }
     }
 
@@ -157,7 +161,7 @@ pub(super) fn text(all: &[Verified], page: &mut Page) {
         page.line(Style::Plain, "no container runs");
     }
     let longest = |of: fn(&Verified) -> usize| all.iter().map(of).max().unwrap_or(0);
-    let ids = longest(|one| one.id.chars().count());
+    let ids = longest(|one| printable::line(&one.id).chars().count());
     let states = longest(|one| one.state.word().len());
     let processes: Vec<String> = all.iter().map(Verified::process).collect();
     // In columns where every line has room for them.
@@ -168,7 +172,7 @@ pub(super) fn text(all: &[Verified], page: &mut Page) {
         let mark = if one.state.is_problem() { style.on("! ") } else { plain("  ") };
         let state = style.on(one.state.word());
         let gap = plain(" ".repeat(2 + states.saturating_sub(one.state.word().len())));
-        page.put(&[mark, plain(format!("{:<ids$}  ", one.id))], &[state, gap, plain(process)], 4);
+        page.put(&[mark, plain(format!("{:<ids$}  ", printable::line(&one.id)))], &[state, gap, plain(process)], 4);
         one.state.details().iter().for_each(|detail| page.put(&[plain("    ")], &[plain(detail)], 6));
     }
 }
@@ -184,4 +188,51 @@ pub(super) fn json(all: &[Verified]) -> Value {
         "problems": all.iter().filter(|one| one.state.is_problem()).count(),
         "containers": all.iter().map(one).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Verified> {
+        let one = |id: &str, state| Verified { id: id.to_owned(), source: "record", pid: Some(4242), state };
+        vec![
+            one(&"0".repeat(64), State::AsRecorded),
+            one(
+                "web",
+                State::Drift(vec!["chain egress has another rule than it was loaded with at its end".to_owned()]),
+            ),
+            one("\u{1b}[31mdb", State::Without(None)),
+        ]
+    }
+
+    fn shown(width: usize) -> String {
+        let mut page = Page::plain(width);
+        text(&all(), &mut page);
+        page.into_text()
+    }
+
+    #[test]
+    fn columns_stand_below_each_other_where_there_is_room() {
+        let wide = shown(200);
+        let column = |word: &str| {
+            let line = wide.lines().find(|line| line.contains(word)).unwrap();
+            (line.find(word).unwrap(), line.find("process 4242 (record)").unwrap())
+        };
+        assert_eq!(column("as recorded"), column("drift"));
+        assert_eq!(column("as recorded"), column("without netlatch"));
+        assert!(wide.contains("\n! web  ") && !wide.contains('\u{1b}'), "{wide}");
+    }
+
+    #[test]
+    fn lines_are_broken_where_there_is_none() {
+        for width in [40, 80] {
+            let narrow = shown(width);
+            let id = format!("  {}", "0".repeat(64));
+            assert!(narrow.lines().all(|line| line == id || line.chars().count() <= width), "{narrow}");
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(&narrow), words(&shown(200)));
+            assert!(narrow.contains("\n! web  drift  process 4242 (record)\n    chain egress"), "{narrow}");
+        }
+    }
 }
