@@ -621,8 +621,11 @@ mod tests {
         }
 
         #[test]
-        fn no_list_is_shorter(picked in prop::collection::vec(any::<prop::sample::Index>(), 1..14)) {
-            let world = world();
+        fn no_list_is_shorter(picked in prop::collection::vec(any::<prop::sample::Index>(), 1..24)) {
+            // So small that much of it touches, and the greedy way is often not the shortest.
+            let mut world = world();
+            let near = |spoken| matches!(spoken, Spoken::Port(Transport::Tcp | Transport::Udp, ..=3));
+            world.retain(|one| one.peer.range().last <= 0x0a00_0003 && near(one.spoken));
             let seen: BTreeSet<Seen> = picked.iter().map(|index| *index.get(&world)).collect();
             prop_assert_eq!(cover(&seen).len(), least(&seen));
         }
