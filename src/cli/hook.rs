@@ -14,6 +14,7 @@ use crate::error::{Cause, Failure};
 use crate::kernel::apply::{Present, Report, Site, is_gone};
 use crate::kernel::capability;
 use crate::kernel::checkpoint;
+use crate::kernel::laps::{self, lap};
 use crate::kernel::files::Trust;
 use crate::kernel::link::addresses_here;
 use crate::kernel::netns::{Inside, Own, Target, enter};
@@ -67,6 +68,8 @@ impl Stage {
 struct Options {
     config: ConfigFile,
     run_dir: PathBuf,
+    /// Whether to say on stderr where the time went. Part of no contract.
+    timings: bool,
 }
 
 /// Runs a stage: arguments behind its name, the state on stdin.
@@ -79,14 +82,23 @@ pub fn run(stage: Stage, args: &[OsString]) -> u8 {
             return finish(Err(failure));
         }
     };
+    if options.timings {
+        laps::keep();
+    }
     crate::logging::install(&options.run_dir);
     let registry = Registry::at(&options.run_dir);
     let mut id = String::new();
     let result = harden()
-        .and_then(|()| process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline))
+        .and_then(|()| {
+            lap("give up capabilities");
+            process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline)
+        })
         .and_then(|bytes| of_stage((stage, began), &bytes, &options, &registry, &deadline, &mut id));
     if let Err(failure) = &result {
         report(stage.name(), &id, failure, &registry);
+    }
+    if let Some(table) = laps::table() {
+        process::say(&table);
     }
     finish(result.map(|()| Outcome::Done))
 }
@@ -121,6 +133,7 @@ fn of_stage(
     let state = State::parse(bytes)?;
     // The id first, so that whatever fails next is recorded under it.
     id.clone_from(&state.id);
+    lap("read the state");
     let inputs = |state| load::inputs(state, &options.config, Trust::Guarded);
     match stage {
         Stage::CreateRuntime | Stage::Prestart => protect(&inputs(state)?, registry, deadline),
@@ -135,6 +148,7 @@ fn of_stage(
 
 /// createRuntime: all of it, before the container's first instruction.
 fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<(), Failure> {
+    lap("read config.json, configuration and policies");
     let procfs = Procfs::open()?;
     let facts = facts(inputs, &procfs, None, deadline)?;
     let own = Own::read()?;
@@ -142,12 +156,16 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     if let Some(side) = &mut side {
         side.sweep(registry, deadline);
     }
+    lap("learn the facts");
     let Some(inside) = join(inputs, &own)? else { return Ok(()) };
+    lap("join");
     if inputs.has_policies() || registry.roster_exists() {
         return among::protect(&Stay { inputs, registry, facts: &facts, own: &own, deadline }, procfs, inside, side);
     }
     capability::keep_only(&capability::AFTER_JOIN)?;
+    lap("give up more capabilities");
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
+    lap("plan");
     // A namespace that the runtime makes for this container holds no other yet.
     let shared =
         side.is_some() || inputs.bundle.as_ref().is_none_or(|bundle| bundle.network != Some(NetworkNamespace::New));
@@ -158,11 +176,13 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     };
     let mut tables = Tables::open(&inside, *deadline)?;
     let present = present(&plan, inputs, &mut tables, &inside, registry)?;
+    lap("look at what is there");
     checkpoint::step("decided")?;
     let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
     let mut record = record(inputs, plan.table(), &facts, &inside)?;
     record.outside = standing.as_ref().and_then(Standing::outside).cloned();
     let without_peers = registry.put_alone(&record)?;
+    lap("record");
     drop(alone);
     if !without_peers {
         // The first policies came while this container was on its way without any. Once, and only then.
@@ -170,6 +190,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
         return Err(Failure::new("protect the container", Cause::Overtaken(problem)));
     }
     told(&plan, &report);
+    lap("log");
     checkpoint::step("end")?;
     if let Some(standing) = standing {
         standing.keep();
@@ -433,7 +454,7 @@ pub(super) fn drain_quietly() {
 
 fn options(args: &[OsString]) -> Result<Options, Failure> {
     let usage = |problem: String| Failure::new("read the command line", Cause::Usage(problem));
-    let (mut config, mut run_dir) = (None, None);
+    let (mut config, mut run_dir, mut timings) = (None, None, false);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let text = arg.to_str().unwrap_or("\u{fffd}");
@@ -441,6 +462,10 @@ fn options(args: &[OsString]) -> Result<Options, Failure> {
         let slot = match name {
             "--config" => &mut config,
             "--run-dir" => &mut run_dir,
+            "--timings" if inline.is_none() => {
+                timings = true;
+                continue;
+            }
             _ => return Err(usage(format!("unknown argument {text:?} behind a stage"))),
         };
         let value = match inline {
@@ -455,7 +480,7 @@ fn options(args: &[OsString]) -> Result<Options, Failure> {
         }
     }
     let run_dir = run_dir.unwrap_or_else(|| Path::new(RUN_DIR).to_owned());
-    Ok(Options { config: ConfigFile::new(config), run_dir })
+    Ok(Options { config: ConfigFile::new(config), run_dir, timings })
 }
 
 #[cfg(test)]
