@@ -28,28 +28,36 @@ FNR == NR {
     if (address < first[low] + size[low]) hot[low] = 1
 }
 
+# The pattern of a section. What a compiler numbers anew is left open: a hash at the end, or a crate's within.
+function pattern_of(at,    file, section) {
+    file = section = name[at]
+    sub(/:\(.*/, "", file)
+    sub(/.*:\(/, "", section)
+    sub(/\)$/, "", section)
+    exact[at] = "*(" section ")"
+    if (file ~ /\.a\(/) {
+        # The C library's are one section an object.
+        sub(/.*\//, "", file)
+        sub(/\(/, ":", file)
+        sub(/\)$/, "", file)
+        return exact[at] = "*" file "(" section ")"
+    }
+    sub(/17h[0-9a-f]+E.*$/, "17h*", section)
+    gsub(/Cs[0-9A-Za-z]+_/, "Cs*_", section)
+    return section == ".text" ? "" : "*(" section ")"
+}
+
 END {
     for (at = 1; at <= sections; at++) {
-        if (!(at in hot)) continue
-        file = section = name[at]
-        sub(/:\(.*/, "", file)
-        sub(/.*:\(/, "", section)
-        sub(/\)$/, "", section)
-        if (file ~ /\.a\(/) {
-            # The C library's are one section an object.
-            sub(/.*\//, "", file)
-            sub(/\(/, ":", file)
-            sub(/\)$/, "", file)
-            pattern = "*" file "(" section ")"
-        } else if (section != ".text") {
-            # What a compiler numbers anew: a hash at the end, or a crate's within.
-            sub(/17h[0-9a-f]+E.*$/, "17h*", section)
-            gsub(/Cs[0-9A-Za-z]+_/, "Cs*_", section)
-            pattern = "*(" section ")"
-        } else {
-            continue
-        }
-        if (!(pattern in seen)) print "    " pattern
-        seen[pattern] = 1
+        pattern[at] = pattern_of(at)
+        all[pattern[at]] += size[at]
+        if (at in hot) run[pattern[at]] += size[at]
+    }
+    for (at = 1; at <= sections; at++) {
+        if (!(at in hot) || pattern[at] == "") continue
+        # Of a function with types for parameters one form may be run and a hundred not: then it is named with its hash.
+        shown = all[pattern[at]] > 2 * run[pattern[at]] + 12288 ? exact[at] : pattern[at]
+        if (!(shown in seen)) print "    " shown
+        seen[shown] = 1
     }
 }

@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
+};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// What a datagram may have without being given room.

@@ -93,9 +93,9 @@ impl Group {
                 (row, name.as_str(), [0.1, 0.5, 0.9].map(|part| quantile(&times, part)))
             })
             .collect();
-        let (least, most) = rows.iter().fold((f64::MAX, 0.0_f64), |(least, most), (_, _, [low, _, late])| {
-            (least.min(*low), most.max(*late))
-        });
+        let (least, most) = rows
+            .iter()
+            .fold((f64::MAX, 0.0_f64), |(least, most), (_, _, [low, _, late])| (least.min(*low), most.max(*late)));
         let (from, to) = (least.log10().floor(), most.log10().ceil());
         let x = |ms: f64| left + width * (ms.log10() - from) / (to - from).max(1.0);
         let bottom = 40.0 + high * rows.len() as f64;

@@ -96,7 +96,15 @@ fn waited(child: &Child) -> (i32, Sample) {
     };
     // The kernel divides what a process worked into two by samples; their sum is exact (`cputime_adjust`).
     let us = |time: libc::timeval| time.tv_sec as f64 * 1e6 + time.tv_usec as f64;
-    (status, Sample { us: 0.0, own: us(usage.ru_utime) + us(usage.ru_stime), faults: usage.ru_minflt, resident: usage.ru_maxrss })
+    (
+        status,
+        Sample {
+            us: 0.0,
+            own: us(usage.ru_utime) + us(usage.ru_stime),
+            faults: usage.ru_minflt,
+            resident: usage.ru_maxrss,
+        },
+    )
 }
 
 /// A program by its name: what is measured runs without an environment.

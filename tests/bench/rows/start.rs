@@ -111,7 +111,8 @@ pub(crate) fn measure(bench: &Bench) {
     // Inside the namespace, with the input behind the arguments or on standard input.
     let mut peer = |name: &str, program: &str, arguments: &[&str], input: &Path| {
         let Some(program) = installed(program) else { return };
-        let (arguments, input): (Vec<String>, _) = (arguments.iter().map(|a| (*a).to_owned()).collect(), input.to_owned());
+        let (arguments, input): (Vec<String>, _) =
+            (arguments.iter().map(|a| (*a).to_owned()).collect(), input.to_owned());
         row(
             name,
             Box::new(move |_| {
@@ -136,8 +137,14 @@ pub(crate) fn measure(bench: &Bench) {
             name: format!("CNI {name}"),
             run: Box::new(move |n| {
                 let mut command = Command::new(&program);
-                command.env_clear().env("CNI_COMMAND", "ADD").env("CNI_IFNAME", if name == "loopback" { "lo" } else { "eth0" });
-                command.env("CNI_CONTAINERID", format!("c{}", n.pid())).env("CNI_NETNS", n.path()).env("CNI_PATH", &bin);
+                command
+                    .env_clear()
+                    .env("CNI_COMMAND", "ADD")
+                    .env("CNI_IFNAME", if name == "loopback" { "lo" } else { "eth0" });
+                command
+                    .env("CNI_CONTAINERID", format!("c{}", n.pid()))
+                    .env("CNI_NETNS", n.path())
+                    .env("CNI_PATH", &bin);
                 command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
                 Run { command, inside: false, input: input.clone() }
             }),
@@ -173,15 +180,15 @@ pub(crate) fn versions(bench: &Bench) {
 /// What a plugin reads. firewall is given an address as an earlier plugin of a chain would.
 const CNI: [(&str, &str); 4] = [
     ("loopback", r#"{"cniVersion":"0.4.0","name":"lo","type":"loopback"}"#),
-    ("tuning", r#"{"cniVersion":"0.4.0","name":"t","type":"tuning","sysctl":{"net.ipv4.tcp_fin_timeout":"30"},"prevResult":{"cniVersion":"0.4.0"}}"#),
+    (
+        "tuning",
+        r#"{"cniVersion":"0.4.0","name":"t","type":"tuning","sysctl":{"net.ipv4.tcp_fin_timeout":"30"},"prevResult":{"cniVersion":"0.4.0"}}"#,
+    ),
     (
         "firewall",
         r#"{"cniVersion":"0.4.0","name":"f","type":"firewall","backend":"iptables","prevResult":{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.88.0.5/16"}]}}"#,
     ),
-    (
-        "bridge",
-        r#"{"cniVersion":"0.4.0","name":"b","type":"bridge","bridge":"bench0","ipam":{}}"#,
-    ),
+    ("bridge", r#"{"cniVersion":"0.4.0","name":"b","type":"bridge","bridge":"bench0","ipam":{}}"#),
 ];
 
 fn cni(name: &str) -> Option<std::path::PathBuf> {
