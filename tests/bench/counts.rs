@@ -45,8 +45,8 @@ fn piece<T>(name: &'static str, mut work: impl FnMut() -> T + 'static) -> Piece 
 fn pieces() -> Vec<Piece> {
     let (spec, files) = (specification(), policies());
     vec![
-        piece("read the state", || state()),
-        piece("read a configuration of 20 lines", || config()),
+        piece("read the state", state),
+        piece("read a configuration of 20 lines", config),
         piece("read a config.json of 20 KB", move || Bundle::parse("config.json", spec.as_bytes()).expect("a bundle")),
         piece("read 20 policy files", move || read(&files)),
         of_list("plan a list of 10 blocks", 10),

@@ -98,11 +98,14 @@ impl Builder {
         };
         let everywhere = |question: &Question| is_family_free(question) && asked.iter().all(|q| q.contains(question));
         let both: Vec<Question> = asked[0].iter().filter(|q| everywhere(q)).cloned().collect();
-        let of_family = |(family, questions): (&Family, &Vec<Question>)| {
-            questions.iter().filter(|q| !both.contains(q)).map(|q| (Some(*family), q.clone())).collect::<Vec<_>>()
-        };
-        let apart: Vec<_> = self.families.iter().zip(&asked).flat_map(of_family).collect();
-        Ok(both.iter().map(|q| (None, q.clone())).chain(apart).collect())
+        let mut all: Vec<Asked> = both.into_iter().map(|question| (None, question)).collect();
+        let common = all.len();
+        for (family, questions) in self.families.iter().zip(asked) {
+            let apart = questions.into_iter().filter(|q| !all[..common].iter().any(|(_, common)| common == q));
+            let apart: Vec<Asked> = apart.map(|question| (Some(*family), question)).collect();
+            all.extend(apart);
+        }
+        Ok(all)
     }
 
     /// The matches of one rule, with the sets it needs.
