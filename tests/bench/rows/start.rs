@@ -151,7 +151,7 @@ pub(crate) fn measure(bench: &Bench) {
         });
     }
     let mut group = Group::new(
-        "start",
+        "peers",
         "A start with a list of ten entries, from exec to exit",
         0,
         rows.iter().map(|row| row.name.clone()),
