@@ -14,7 +14,7 @@ use nix::libc;
 // SAFETY: the one symbol of this name, with the signature the C runtime calls it with.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    netlatch::kernel::laps::begin();
+    netlatch::cli::begin();
     prepare();
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     netlatch::cli::run(&args).into()
