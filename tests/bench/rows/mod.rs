@@ -70,6 +70,8 @@ fn sampled(run: Run, namespace: &Namespace) -> Sample {
 }
 
 /// Runs it as a runtime runs a hook: no environment but what was set, input from a file.
+// `waited` waits for it, by wait4(2).
+#[allow(clippy::zombie_processes)]
 fn timed(run: Run) -> Sample {
     let Run { mut command, input, .. } = run;
     command.stdin(File::open(input).expect("the input opens")).stdout(Stdio::null()).stderr(Stdio::piped());
