@@ -69,6 +69,8 @@ fn main() {
 const ASKED: &str = r#"{"io.netlatch.egress":"10.0.0.0/8:5432, 192.0.2.7:443, tcp/203.0.113.0/24:8000-8999, udp/1.1.1.1:53, [2001:db8::/32]:8443, 198.51.100.0/24, icmp/192.0.2.0/24, *:123, @internet:443, !192.0.2.9","io.netlatch.ingress":"none","io.netlatch.sysctl.net.ipv4.tcp_fin_timeout":"30"}"#;
 
 /// Steps through a program from its `skipped`th call on and adds what it ran. `false` where it had ended by then.
+// waitpid(2) waits for it, and tells where it stops on its way.
+#[allow(clippy::zombie_processes)]
 fn stepped(command: &mut Command, input: &Path, skipped: usize, run: &mut BTreeSet<u64>) -> bool {
     command.env_clear().stdin(File::open(input).expect("the input opens")).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: between fork and exec one system call is made and nothing else touched.
