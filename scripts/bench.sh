@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
-# Measures what policies cost, and prints medians with ratios. Nothing here passes or fails by time.
+# Measures what the hook costs, beside what one would take instead, and prints medians with ratios. Nothing here passes or fails
+# by time.
 #
 #   ./scripts/bench.sh                 everything
-#   ./scripts/bench.sh among reload    only these: start among cidrs policies reach reload
+#   ./scripts/bench.sh peers load      only these. Beside other programs: peers load; and what policies cost: start among cidrs
+#                                      policies reach reload
+#   ./scripts/bench.sh versions        two builds of the hook: VERSIONS=OLD:NEW
 #   ./scripts/bench.sh growth [NAME]   how the time for hostile input grows with its size; needs no root
 #   ROUNDS=20 ...                      fewer samples than 50
+#   SIZES=10,1000 ...                  only these sizes of lists in `load`
 #   NETLATCH=FILE ...                  another binary than this tree's release build
+#   NO_INSTALL=1 ...                   peers that are not installed are left out
 #
-# Needs root, nft, ip and unshare. Works in network namespaces of its own, up to a thousand of them.
+# Needs root, nft, ip and unshare; installs missing peers (Debian, Ubuntu). Works in network namespaces of its own, up to a
+# thousand of them. Pictures of `peers` and `load` go to target/figures/.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -24,10 +30,33 @@ for command in nft ip unshare cargo; do
     command -v "$command" >/dev/null || { echo "bench.sh: $command is missing" >&2; exit 1; }
 done
 
+if [ -z "${NO_INSTALL:-}" ] && command -v apt-get >/dev/null; then
+    packages=
+    for peer in nft:nftables iptables:iptables ipset:ipset /usr/lib/cni/bridge:containernetworking-plugins; do
+        command -v "${peer%:*}" >/dev/null || packages="$packages ${peer#*:}"
+    done
+    # shellcheck disable=SC2086
+    [ -z "$packages" ] || DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $packages >/dev/null ||
+        echo "not installed, so not measured:$packages"
+fi
+
 target=$(rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p')
 [ -n "${NETLATCH:-}" ] || cargo build --quiet --release --bin netlatch
-cargo build --quiet --example bench-policy --example bench-empty
+cargo build --quiet --example bench-policy --example bench-peers --example bench-floor --example bench-empty
 examples=target/$target/debug/examples
+netlatch=${NETLATCH:-target/$target/release/netlatch}
 
 echo "$(date -u +%F), Linux $(uname -r), $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)"
-exec "$examples/bench-policy" "${NETLATCH:-target/$target/release/netlatch}" "$examples/bench-empty" "$@"
+beside=() policies=()
+for group in "$@"; do
+    case $group in
+    peers | load | versions) beside+=("$group") ;;
+    *) policies+=("$group") ;;
+    esac
+done
+if [ $# -eq 0 ] || [ ${#beside[@]} -gt 0 ]; then
+    "$examples/bench-peers" "$netlatch" "$examples" target/figures "${beside[@]}"
+fi
+if [ $# -eq 0 ] || [ ${#policies[@]} -gt 0 ]; then
+    "$examples/bench-policy" "$netlatch" "$examples/bench-empty" "${policies[@]}"
+fi

@@ -37,7 +37,8 @@ install_missing() {
     packages=$(missing cc gcc nft nftables ip iproute2 unshare util-linux busybox busybox-static \
         runc runc crun crun podman podman /usr/lib/podman/netavark netavark iptables iptables \
         slirp4netns slirp4netns newuidmap uidmap containerd containerd \
-        /usr/lib/cni/bridge containernetworking-plugins curl curl conntrack conntrack strace strace tar tar | sort -u | tr '\n' ' ')
+        /usr/lib/cni/bridge containernetworking-plugins curl curl conntrack conntrack strace strace \
+        valgrind valgrind tar tar | sort -u | tr '\n' ' ')
     [ -n "${packages// /}" ] || return 0
     [ -z "${NO_INSTALL:-}" ] || return 0
     command -v apt-get >/dev/null || { echo "no apt-get here; please install: $packages"; return 0; }
@@ -254,6 +255,17 @@ if command -v cc >/dev/null && [ -f /usr/include/linux/netfilter/nf_tables.h ]; 
     tier headers cargo test -q --test uapi -- --ignored
 else
     not_run headers "no C compiler or no kernel headers (linux-libc-dev)"
+fi
+
+# Instructions of the hook's own work. What another compiler makes of it is no growth.
+counted=$(sed -n '1s/^# //p' tests/counts/instructions.txt)
+if ! command -v valgrind >/dev/null; then
+    not_run counts "valgrind is not installed"
+elif [ "$(rustc -V)" != "$counted" ]; then
+    not_run counts "tests/counts/instructions.txt is of $counted, and this is $(rustc -V)"
+else
+    counts() { cargo build -q --example bench-counts && cargo test -q --test counts -- --ignored; }
+    tier counts counts
 fi
 
 mapfile -t kernel < <(tests 'kernel*')

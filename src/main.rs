@@ -14,6 +14,7 @@ use nix::libc;
 // SAFETY: the one symbol of this name, with the signature the C runtime calls it with.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+    netlatch::cli::begin();
     prepare();
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     netlatch::cli::run(&args).into()
@@ -43,23 +44,36 @@ fn prepare() {
         // SAFETY: SIG_IGN is a valid disposition; no handler is installed.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
-    populate_heap();
+    populate();
 }
 
-/// Makes the heap's first pages present in one call, where touching them one by one would fault on each.
-fn populate_heap() {
+/// Makes the first pages of heap and stack present in two calls, where touching them one by one would fault on each. A start
+/// is over before it would have gained anything by giving memory back.
+fn populate() {
+    // SAFETY: changes how malloc goes about its work, before it has done any.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+    }
     let mut room = Vec::<u8>::with_capacity(HEAP);
     let start = room.as_mut_ptr().align_offset(PAGE);
-    // SAFETY: the pages lie inside an allocation of ours that nothing else refers to; populating changes no content. An
-    // error (Linux before 5.14) leaves them to be touched one by one.
+    let deep = std::ptr::from_mut(&mut room).addr() & !(PAGE - 1);
+    // SAFETY: the pages lie inside an allocation of ours that nothing else refers to, and below this frame on a stack that the
+    // kernel has made 128 KiB deep (`setup_arg_pages`); populating changes no content. An error (Linux before 5.14) leaves
+    // them to be touched one by one.
     unsafe {
         let first = room.as_mut_ptr().add(start).cast();
         libc::madvise(first, HEAP - 2 * PAGE, libc::MADV_POPULATE_WRITE);
+        libc::madvise(std::ptr::without_provenance_mut(deep - STACK), STACK, libc::MADV_POPULATE_WRITE);
     }
 }
 
-/// What a typical start allocates, in bytes; below malloc's own mapping and trimming thresholds, so it stays.
-const HEAP: usize = 96 << 10;
+/// What a typical start allocates, in bytes.
+const HEAP: usize = 176 << 10;
+/// How deep its stack grows, in bytes.
+const STACK: usize = 32 << 10;
+/// What malloc would take from the kernel by itself, or give back, is no less than this, in bytes.
+const KEPT: c_int = 1 << 20;
 const PAGE: usize = 4096;
 
 /// The system's allocator, which ends the process with one line and its own exit code where there is no memory left

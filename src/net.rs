@@ -245,6 +245,12 @@ impl AddrRange {
     }
 }
 
+/// The mask of a prefix of `family`: its first `length` bits set, of as many as an address has.
+pub const fn mask(family: Family, length: u8) -> u128 {
+    let rest = family.bits().saturating_sub(length);
+    if rest >= 128 { 0 } else { family.max() >> rest << rest }
+}
+
 /// Sorts and joins ranges that overlap or touch. The kernel refuses overlapping intervals with `EEXIST`
 /// (net/netfilter/nft_set_rbtree.c), and fewer elements load faster.
 pub fn merge(mut ranges: Vec<AddrRange>) -> Vec<AddrRange> {

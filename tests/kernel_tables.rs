@@ -93,7 +93,31 @@ fn worlds() -> Vec<Filter> {
             &[("@metadata:80 255.255.255.255 *:65535", Drop)],
             Filtered,
         ),
+        filter(&[(&many_blocks(), Reject)], &[(&many_blocks(), Drop)], Filtered),
     ]
+}
+
+/// So many blocks that each length of prefix has a set of its own; with ports, and in both families.
+fn many_blocks() -> String {
+    let v4 = |n: u32| {
+        let net = std::net::Ipv4Addr::from_bits(0x0b00_0000 + 1024 * n);
+        format!("{net}/{} tcp/{}/{}:443 ", 24 + n % 9, std::net::Ipv4Addr::from_bits(net.to_bits() + 512), 24 + n % 8)
+    };
+    let v6 = |n: u32| format!("2001:db8:{:x}::/{} ", 2 * n, 48 + n % 7);
+    (0..400).map(|n| v4(n) + &v6(n)).collect()
+}
+
+#[test]
+fn many_blocks_are_asked_for_by_length_of_prefix() {
+    let table = table(&filter(&[(&many_blocks(), Denial::Reject)], &[], Ipv6Traffic::Filtered));
+    let text = table.to_string();
+    for asked in [
+        "ip daddr & 255.255.255.128 == @",
+        "ip6 daddr & ffff:ffff:ffff:: == @",
+        "dport 443 ip daddr & 255.255.255.0 == @",
+    ] {
+        assert!(text.contains(asked), "{asked}:\n{text}");
+    }
 }
 
 #[test]
@@ -369,7 +393,7 @@ fn a_hundred_thousand_prefixes_load_and_read_back() {
         let table = table(&filter(&[(&blocks.join(","), Denial::Reject)], &[], Ipv6Traffic::Filtered));
         assert_eq!(install(&mut tables, &table).unwrap(), Installed::Loaded);
         assert_eq!(install(&mut tables, &table).unwrap(), Installed::Unchanged);
-        nft(&["-f", "-"], "delete element inet netlatch egress_baseline_allow4 { 1.1.1.4/31 }");
+        nft(&["-f", "-"], "delete element inet netlatch egress_baseline_allow4 { 1.1.1.4 }");
         assert!(tables.verify(&table).is_err());
     });
 }

@@ -158,3 +158,40 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    // Each case is some hundred entries.
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn many_blocks_decide_what_the_list_says(
+        blocks in prop::collection::vec((any::<bool>(), 0u32..0x40_0000, 26u8..=32), 900..1000),
+        ports in prop::sample::select(vec!["", ":443"]),
+        near in prop::collection::vec((any::<prop::sample::Index>(), 0u8..4), 60),
+        direction in direction(),
+    ) {
+        // The edges of blocks, and what lies just beyond them; IPv6 at the same place of its own addresses.
+        let of = |(v6, low, length): (bool, u32, u8)| {
+            let first = (0x0a00_0000 | low) & (u64::MAX << (32 - length)) as u32;
+            let last = first | ((1u64 << (32 - length)) - 1) as u32;
+            let at = move |bits: u32| if v6 {
+                IpAddr::from(Ipv6Addr::from_bits(0x2001_0db8_u128 << 96 | u128::from(bits) << 64))
+            } else {
+                IpAddr::from(Ipv4Addr::from_bits(bits))
+            };
+            let text = if v6 { format!("[{}/{}]{ports}", at(first), length + 32) } else { format!("{}/{length}{ports}", at(first)) };
+            (text, [first.wrapping_sub(1), first, last, last.wrapping_add(1)].map(at))
+        };
+        let texts: Vec<String> = blocks.iter().map(|block| of(*block).0).collect();
+        let list = parse(&texts.join(" "));
+        let layers = vec![layers::of_list("annotation", direction, &list, Denial::Reject, &host(), &origin())];
+        let filter = Filter { ipv6: Ipv6Traffic::Filtered, router_advertisements: false, layers, policies: Vec::new() };
+        let table = build(&filter, String::new()).unwrap();
+        prop_assert!(table.to_string().contains(" == @"), "sets by length of prefix");
+        for (index, edge) in near {
+            let peer = of(*index.get(&blocks)).1[usize::from(edge)];
+            let packet = Packet { direction, peer, payload: Payload::Transport { protocol: Transport::Tcp, port: 443 } };
+            prop_assert_eq!(table.decide(&packet).outcome.passes(), list.allows(&packet, &host()), "{:?}\n{}", packet, table);
+        }
+    }
+}

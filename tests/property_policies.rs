@@ -302,7 +302,7 @@ fn tiers_are_chains_that_lead_to_each_other_and_an_empty_one_is_left_out() {
     assert_eq!(
         chain(&table, "egress_admin"),
         [
-            "ip daddr 10.1.0.0/16 goto egress_network comment \"policy of 10.1.0.0/16\"",
+            "ip daddr 10.1.0.0/16 counter goto egress_network comment \"policy of 10.1.0.0/16\"",
             "meta l4proto 6 th dport 80-81 ip daddr @egress_admin_1_v4 counter goto egress_drop comment \"policy of egress_admin_1\"",
             "meta l4proto 6 th dport 80-81 ip6 daddr @egress_admin_1_v6 counter goto egress_drop comment \"policy of egress_admin_1\"",
             "goto egress_network comment \"admin policies\"",
@@ -311,8 +311,8 @@ fn tiers_are_chains_that_lead_to_each_other_and_an_empty_one_is_left_out() {
     assert_eq!(
         chain(&table, "egress_network"),
         [
-            "ip daddr . meta l4proto . th dport @egress_network_1_v4 return comment \"policy of egress_network_1\"",
-            "ip6 daddr . meta l4proto . th dport @egress_network_1_v6 return comment \"policy of egress_network_1\"",
+            "ip daddr . meta l4proto . th dport @egress_network_1_v4 counter return comment \"policy of egress_network_1\"",
+            "ip6 daddr . meta l4proto . th dport @egress_network_1_v6 counter return comment \"policy of egress_network_1\"",
             "counter goto egress_drop comment \"network policies: nothing accepts it\"",
         ]
     );
@@ -359,7 +359,7 @@ fn policies_stand_behind_what_is_always_denied_and_before_the_lists() {
             denied,
             policies,
             "jump egress_baseline comment \"list baseline\"",
-            "ip daddr 10.9.0.0/16 return comment \"policy of 10.9.0.0/16\"",
+            "ip daddr 10.9.0.0/16 counter return comment \"policy of 10.9.0.0/16\"",
             "counter goto egress_reject comment \"list annotation: no entry allows it\"",
         ]
     );
@@ -393,7 +393,7 @@ fn what_nobody_can_reach_has_its_sets_but_no_rules() {
     ];
     let policies = vec![policy(Direction::Egress, Denial::Drop, vec![tier("network", runs, Otherwise::Deny)])];
     let table = table(&tiers::filter(policies));
-    assert_eq!(chain(&table, "egress_network"), ["return comment \"policy of 0.0.0.0/0 ::/0\""]);
+    assert_eq!(chain(&table, "egress_network"), ["counter return comment \"policy of 0.0.0.0/0 ::/0\""]);
     let sets: Vec<&str> = table.sets.iter().map(|set| set.name.as_str()).collect();
     assert_eq!(sets, ["a_v4", "a_v6", "b_v4", "b_v6"]);
 }

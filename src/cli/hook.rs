@@ -16,6 +16,7 @@ use crate::kernel::apply::{Present, Site, is_gone};
 use crate::kernel::capability;
 use crate::kernel::checkpoint;
 use crate::kernel::files::Trust;
+use crate::kernel::laps::{self, lap};
 use crate::kernel::link::addresses_here;
 use crate::kernel::netns::{Inside, Own, Target, enter};
 use crate::kernel::proc::Procfs;
@@ -68,6 +69,8 @@ impl Stage {
 struct Options {
     config: ConfigFile,
     run_dir: PathBuf,
+    /// Whether to say on stderr where the time went. Part of no contract.
+    timings: bool,
 }
 
 /// Runs a stage: arguments behind its name, the state on stdin.
@@ -80,22 +83,33 @@ pub fn run(stage: Stage, args: &[OsString]) -> u8 {
             return finish(Err(failure));
         }
     };
+    if options.timings {
+        laps::keep();
+    }
     logging::install(&options.run_dir, stage.name());
     let registry = Registry::at(&options.run_dir);
     let mut id = String::new();
     let result = harden()
-        .and_then(|()| process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline))
+        .and_then(|()| {
+            lap("give up capabilities");
+            process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline)
+        })
         .and_then(|bytes| of_stage((stage, began), &bytes, &options, &registry, &deadline, &mut id));
-    finish(match result {
+    let result = match result {
         Ok(told) => {
             logging::tell(&told.entry(&id));
+            lap("log");
             Ok(Outcome::Done)
         }
         Err(failure) => {
             report(stage.name(), &id, &failure, &registry);
             Err(failure)
         }
-    })
+    };
+    if let Some(table) = laps::table() {
+        process::say(&table);
+    }
+    finish(result)
 }
 
 /// Refuses a stage that runs inside the container, and keeps that where a failed start is looked for.
@@ -130,6 +144,7 @@ fn of_stage(
     // The id first, so that whatever fails next is recorded under it.
     id.clone_from(&state.id);
     logging::concerns(id, name(&state));
+    lap("read the state");
     let inputs = |state| load::inputs(state, &options.config, Trust::Guarded);
     match stage {
         Stage::CreateRuntime | Stage::Prestart => protect(&inputs(state)?, registry, deadline),
@@ -143,6 +158,7 @@ fn of_stage(
 
 /// createRuntime: all of it, before the container's first instruction.
 fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<Told, Failure> {
+    lap("read config.json, configuration and policies");
     let procfs = Procfs::open()?;
     let facts = facts(inputs, &procfs, None, deadline)?;
     let own = Own::read()?;
@@ -150,15 +166,19 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     if let Some(side) = &mut side {
         side.sweep(registry, deadline);
     }
+    lap("learn the facts");
     let inside = match join(inputs, &own)? {
         Joined::Inside(inside) => inside,
         Joined::Skipped(what) => return Ok(Told::skipped(&what)),
     };
+    lap("join");
     if inputs.has_policies() || registry.roster_exists() {
         return among::protect(&Stay { inputs, registry, facts: &facts, own: &own, deadline }, procfs, inside, side);
     }
     capability::keep_only(&capability::AFTER_JOIN)?;
+    lap("give up more capabilities");
     let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
+    lap("plan");
     // A namespace that the runtime makes for this container holds no other yet.
     let shared =
         side.is_some() || inputs.bundle.as_ref().is_none_or(|bundle| bundle.network != Some(NetworkNamespace::New));
@@ -169,11 +189,13 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     };
     let mut tables = Tables::open(&inside, *deadline)?;
     let present = present(&plan, inputs, &mut tables, &inside, registry)?;
+    lap("look at what is there");
     checkpoint::step("decided")?;
     let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
     let mut record = record(inputs, plan.table(), &facts, &inside)?;
     record.outside = standing.as_ref().and_then(Standing::outside).cloned();
     let without_peers = registry.put_alone(&record)?;
+    lap("record");
     drop(alone);
     if !without_peers {
         // The first policies came while this container was on its way without any. Once, and only then.
@@ -442,7 +464,7 @@ pub(super) fn drain_quietly() {
 
 fn options(args: &[OsString]) -> Result<Options, Failure> {
     let usage = |problem: String| Failure::new("read the command line", Cause::Usage(problem));
-    let (mut config, mut run_dir) = (None, None);
+    let (mut config, mut run_dir, mut timings) = (None, None, false);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let text = arg.to_str().unwrap_or("\u{fffd}");
@@ -450,6 +472,10 @@ fn options(args: &[OsString]) -> Result<Options, Failure> {
         let slot = match name {
             "--config" => &mut config,
             "--run-dir" => &mut run_dir,
+            "--timings" if inline.is_none() => {
+                timings = true;
+                continue;
+            }
             _ => return Err(usage(format!("unknown argument {text:?} behind a stage"))),
         };
         let value = match inline {
@@ -464,7 +490,7 @@ fn options(args: &[OsString]) -> Result<Options, Failure> {
         }
     }
     let run_dir = run_dir.unwrap_or_else(|| Path::new(RUN_DIR).to_owned());
-    Ok(Options { config: ConfigFile::new(config), run_dir })
+    Ok(Options { config: ConfigFile::new(config), run_dir, timings })
 }
 
 #[cfg(test)]

@@ -27,8 +27,13 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use crate::error::{Cause, Failure};
-use crate::kernel::process;
+use crate::kernel::{laps, process};
 use crate::printable;
+
+/// The program's first line: from here on time is counted, where somebody asks for it.
+pub fn begin() {
+    laps::begin();
+}
 
 /// Runs the program with its arguments, the name not among them, and returns its exit code.
 ///

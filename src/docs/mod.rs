@@ -47,6 +47,7 @@ macro_rules! links {
 [recipe-podman]: crate::docs::recipe_podman
 [recipe-policies]: crate::docs::recipe_policies
 [security]: crate::docs::security
+[timings]: crate::docs::timings
 [understanding]: crate::docs::understanding
 "
     };
@@ -89,5 +90,6 @@ guides! {
     security "security" "what holds, what does not, and the test that shows it";
     not_covered "not-covered" "what a container can do that no rule governs";
     limits "limits" "how large everything may be";
+    timings "timings" "where the time of a start goes";
     figures "figures" "what it costs, as measured";
 }

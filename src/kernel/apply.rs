@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
+use crate::kernel::laps::lap;
 use crate::kernel::link::{Links, check_loopback};
 use crate::kernel::netns::Inside;
 use crate::kernel::proc::{Procfs, Report as SysctlReport, Written};
@@ -75,6 +76,7 @@ impl Site<'_> {
                     check_loopback(&found, self.ipv6_on_lo()?)?;
                 }
             }
+            lap(name(step));
             checkpoint::step(name(step))?;
         }
         Ok(report)

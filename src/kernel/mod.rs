@@ -11,6 +11,7 @@ pub mod conntrack;
 pub mod features;
 pub mod files;
 pub mod host_end;
+pub mod laps;
 pub mod link;
 pub mod netns;
 pub mod proc;

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
+use crate::kernel::laps::lap;
 use crate::kernel::link::Links;
 use crate::kernel::netns::{Inside, Own};
 use crate::kernel::process::Deadline;
@@ -185,9 +186,12 @@ impl<'i> Tables<'i> {
             return Ok(if nothing { Installed::Unchanged } else { Installed::Reconciled(put_right) });
         }
         let head = if present.is_some() { Head::Destroy } else { Head::Fresh };
+        lap("list the interfaces");
         let expected = self.load(table, expected, head)?;
+        lap("load the rules");
         checkpoint::step("loaded")?;
         self.verify_against(&expected, DOING)?;
+        lap("read the rules back");
         self.verify_members(&expected, DOING)?;
         Ok(Installed::Loaded)
     }
@@ -509,6 +513,7 @@ impl<'i> Tables<'i> {
         loop {
             let both: Vec<(&Table, &Held)> = parts.iter().copied().zip(&expected).collect();
             let batch = Batch::replace(&both, head);
+            lap("encode the rules");
             let answers = self.send(&batch, DOING)?;
             if !answers.is_refused() {
                 // Kernels before 6.10 do not acknowledge the end. No error is their way to say yes; reading back follows.

@@ -3,7 +3,8 @@
 //! Per family and per kind of entry (allow, deny) the layout is chosen by the data:
 //!
 //! * single addresses with single ports, of every protocol: one hash of `address . protocol . port`;
-//! * addresses without ports: one set; a hash where all are single addresses, else ranges;
+//! * addresses without ports: one set; a hash where all are single addresses, else ranges, or a hash for each length of
+//!   prefix ([`blocks`](super::blocks)), whichever the kernel loads and reads back faster;
 //! * ports whatever the address: one port range, or one set of ranges;
 //! * the rest: boxes of address range × port range, made disjoint. Either one rule and one address set per group of
 //!   ports that share their addresses, or one `pipapo` set of all boxes, whichever the kernel loads faster.
@@ -15,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::net::{AddrRange, Family, PortRange, Service, Transport, merge};
+use crate::nft::blocks::{Blocks, RULE_NS, SET_NS, blocks, cheapest_ns, tree_ns};
 use crate::nft::filter::Entry;
 
 /// Most boxes one layer may come to. Nested port ranges over many addresses multiply; an input past this limit is
@@ -54,6 +56,8 @@ pub(super) enum Peers {
     Any,
     /// One set of addresses.
     Set(Vec<AddrRange>),
+    /// One set of blocks of a length in bits, by their first addresses.
+    Blocks(u8, Vec<AddrRange>),
     /// One set of `address . port`, two spans an element; the ports are in here.
     WithPorts(Vec<AddrRange>),
     /// One set of `address . protocol . port`, three spans an element.
@@ -126,7 +130,17 @@ const INLINE: usize = 2;
 fn split(question: Question, entries: &[Entry], family: Family) -> Vec<Question> {
     let ranges = match &question.peers {
         Peers::Set(ranges) if (2..=INLINE).contains(&ranges.len()) => ranges.clone(),
-        Peers::Any | Peers::Set(_) | Peers::WithPorts(_) | Peers::Exact(_) => return vec![question],
+        Peers::Set(ranges) => {
+            let Some(blocks) = blocks(ranges, family, entries, &question.entries) else { return vec![question] };
+            let of = |blocks: Blocks| Question {
+                peers: Peers::Blocks(blocks.length, blocks.firsts),
+                entries: blocks.entries,
+                protocol: question.protocol,
+                ports: question.ports.clone(),
+            };
+            return blocks.into_iter().map(of).collect();
+        }
+        Peers::Any | Peers::Blocks(..) | Peers::WithPorts(_) | Peers::Exact(_) => return vec![question],
     };
     let meets = |index: &usize, range: AddrRange| {
         let theirs = entries.get(*index).map_or(&[][..], |entry| entry.ranges(family));
@@ -184,19 +198,20 @@ fn of_class(
     // What is left has both.
     let both = |ports: PortRange, ranges: &[AddrRange]| ports != PortRange::ALL && !everyone(ranges);
     let rest: Vec<_> = items.iter().filter(|(_, ports, ranges)| both(*ports, ranges)).copied().collect();
-    boxes(protocol, &rest, questions)
+    boxes(protocol, &rest, family, questions)
 }
 
-/// Time of one object, in microseconds, measured on Linux 6.18: a set with its declaration and the dump that reads it
-/// back, a rule with its lookup, an element of each kind. Only their proportions matter.
-const SET_US: usize = 22;
-const RULE_US: usize = 10;
-const TREE_ELEMENT_US: usize = 3;
-const PIPAPO_ELEMENT_US: usize = 14;
+/// Time of an element of a set of two fields, in nanoseconds, as in [`blocks`](super::blocks).
+const PIPAPO_ELEMENT_NS: usize = 14_000;
 /// A packet walks the groups' rules one by one; past this many, one `pipapo` lookup is the shorter way.
 const GROUP_LIMIT: usize = 8;
 
-fn boxes(protocol: Protocol, items: &[Item<'_>], questions: &mut Vec<Question>) -> Result<(), TooManyBoxes> {
+fn boxes(
+    protocol: Protocol,
+    items: &[Item<'_>],
+    family: Family,
+    questions: &mut Vec<Question>,
+) -> Result<(), TooManyBoxes> {
     if items.is_empty() {
         return Ok(());
     }
@@ -209,14 +224,14 @@ fn boxes(protocol: Protocol, items: &[Item<'_>], questions: &mut Vec<Question>) 
     let grouped: usize = groups
         .iter()
         .map(|(ranges, ports)| {
-            let port_set = if ports.len() > 1 { SET_US + ports.len() * TREE_ELEMENT_US } else { 0 };
+            let port_set = if ports.len() > 1 { tree_ns(ports.len()) } else { 0 };
             // Few ranges stand in rules of their own.
-            let address_set = if ranges.len() > INLINE { SET_US + ranges.len() * TREE_ELEMENT_US } else { RULE_US };
-            RULE_US + address_set + port_set
+            let address_set = if ranges.len() > INLINE { cheapest_ns(ranges, family).0 } else { RULE_NS };
+            RULE_NS + address_set + port_set
         })
         .sum();
     let entries: BTreeSet<usize> = items.iter().map(|(index, _, _)| *index).collect();
-    if groups.len() <= GROUP_LIMIT && grouped <= SET_US + RULE_US + count * PIPAPO_ELEMENT_US {
+    if groups.len() <= GROUP_LIMIT && grouped <= SET_NS + RULE_NS + count * PIPAPO_ELEMENT_NS {
         for (ranges, ports) in groups {
             // The pieces are sorted and apart: the first that ends at or behind an entry's start is the one to ask.
             let speaks = |wanted: PortRange| {

@@ -6,6 +6,7 @@
 //! [`verdict`] says what the table does to a packet, [`wire`] turns it into the one batch the kernel takes and reads
 //! the kernel's dumps back.
 
+mod blocks;
 pub mod build;
 pub mod filter;
 mod layout;

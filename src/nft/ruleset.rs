@@ -325,6 +325,8 @@ pub enum Match {
     Address(Side, Family, AddrRange),
     /// `ip daddr @set`.
     AddressIn(Side, Family, String),
+    /// `ip daddr & 255.255.255.0 == @set`: the first bits of an address, so many.
+    BlockIn(Side, Family, u8, String),
     /// `ip daddr . th dport @set`.
     AddressPortIn(Side, Family, String),
     /// `ip daddr . meta l4proto . th dport @set`.

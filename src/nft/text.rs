@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::net::{AddrRange, Family};
+use crate::net::{AddrRange, Family, mask};
 use crate::nft::ruleset::{
     Base, Chain, GC_INTERVAL_S, KeyType, Kind, Match, Rule, Set, Side, State, Statement, Table, Verdict,
 };
@@ -202,6 +202,12 @@ impl fmt::Display for Match {
                 write_span(f, *range, KeyType::address(*family))
             }
             Match::AddressIn(side, family, set) => write!(f, "{} @{set}", address(*side, *family)),
+            Match::BlockIn(side, family, length, set) => {
+                write!(f, "{} & ", address(*side, *family))?;
+                let mask = mask(*family, *length);
+                write_span(f, AddrRange { first: mask, last: mask }, KeyType::address(*family))?;
+                write!(f, " == @{set}")
+            }
             Match::AddressPortIn(side, family, set) => write!(f, "{} . th dport @{set}", address(*side, *family)),
             Match::AddressProtocolPortIn(side, family, set) => {
                 write!(f, "{} . meta l4proto . th dport @{set}", address(*side, *family))

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::{Direction, Family, Packet, Payload, Transport, Verdict as Outcome, bits_of};
+use crate::net::{Direction, Family, Packet, Payload, Transport, Verdict as Outcome, bits_of, mask};
 use crate::nft::build::OWN;
 use crate::nft::ruleset::{Chain, Hook, Match, Rule, Side, State, Table, TableFamily, Verdict};
 
@@ -153,6 +153,10 @@ impl Table {
             }
             Match::AddressIn(side, wanted, set) => {
                 family == *wanted && peer(*side, packet).is_some_and(|addr| self.in_set(set, &[bits_of(addr)]))
+            }
+            Match::BlockIn(side, wanted, length, set) => {
+                let first = |addr| bits_of(addr) & mask(family, *length);
+                family == *wanted && peer(*side, packet).is_some_and(|addr| self.in_set(set, &[first(addr)]))
             }
             Match::AddressProtocolPortIn(side, wanted, set) => {
                 family == *wanted

@@ -67,11 +67,19 @@ impl Rig {
 
     /// A stage, from its start to its end.
     pub(crate) fn stage(&self, stage: &str, end: &End) -> Duration {
+        let file = self.state(stage, end, "{}");
+        timed(&mut self.command(stage), &file)
+    }
+
+    /// What a runtime writes for a stage, in a file; with these annotations beside those that say who the container is.
+    pub(crate) fn state(&self, stage: &str, end: &End, annotations: &str) -> PathBuf {
         let mut state = json!({
             "ociVersion": "1.0.2-dev", "id": end.id, "status": "creating", "pid": end.namespace.pid(),
             "bundle": self.path("bundle"),
-            "annotations": {"io.netlatch.namespace": "shop", "io.netlatch.labels": end.labels},
+            "annotations": serde_json::from_str::<serde_json::Value>(annotations).expect("JSON"),
         });
+        state["annotations"]["io.netlatch.namespace"] = "shop".into();
+        state["annotations"]["io.netlatch.labels"] = end.labels.as_str().into();
         if stage == "poststop" {
             super::namespace::end(end.namespace.pid());
             state["status"] = "stopped".into();
@@ -79,7 +87,7 @@ impl Rig {
         }
         let file = self.path("state.json");
         fs::write(&file, state.to_string()).expect("a file");
-        timed(&mut self.command(stage), &file)
+        file
     }
 
     /// `netlatch plan` of a container: all of a start but the kernel's part. Its rules go to `rules`.

@@ -12,6 +12,7 @@ pub(crate) mod case;
 pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod containerd;
+pub(crate) mod counted;
 pub(crate) mod cri;
 pub(crate) mod dice;
 pub(crate) mod docker;

@@ -5,7 +5,7 @@ use super::{
 };
 use super::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use crate::error::{Cause, Failure};
-use crate::net::{AddrRange, Direction, Family, PortRange, Transport};
+use crate::net::{AddrRange, Direction, Family, PortRange, Transport, mask};
 use crate::nft::filter::{Denial, Entry, Filter, Layer, Otherwise};
 use crate::nft::layout::{MAX_BOXES, Peers, Ports, Protocol, Question, questions};
 use crate::nft::ruleset::{Chain, KeyType, Kind, Match, Rule, Set, Statement, Verdict};
@@ -101,11 +101,14 @@ impl Builder {
         };
         let everywhere = |question: &Question| is_family_free(question) && asked.iter().all(|q| q.contains(question));
         let both: Vec<Question> = asked[0].iter().filter(|q| everywhere(q)).cloned().collect();
-        let of_family = |(family, questions): (&Family, &Vec<Question>)| {
-            questions.iter().filter(|q| !both.contains(q)).map(|q| (Some(*family), q.clone())).collect::<Vec<_>>()
-        };
-        let apart: Vec<_> = self.families.iter().zip(&asked).flat_map(of_family).collect();
-        Ok(both.iter().map(|q| (None, q.clone())).chain(apart).collect())
+        let mut all: Vec<Asked> = both.into_iter().map(|question| (None, question)).collect();
+        let common = all.len();
+        for (family, questions) in self.families.iter().zip(asked) {
+            let apart = questions.into_iter().filter(|q| !all[..common].iter().any(|(_, common)| common == q));
+            let apart: Vec<Asked> = apart.map(|question| (Some(*family), question)).collect();
+            all.extend(apart);
+        }
+        Ok(all)
     }
 
     /// The matches of one rule, with the sets it needs.
@@ -136,6 +139,15 @@ impl Builder {
             (Peers::WithPorts(spans), Some(family)) if spans.len() == 2 => {
                 let ports = PortRange::new(spans[1].first as u16, spans[1].last as u16).unwrap_or(PortRange::ALL);
                 matches.extend([Match::Port(ports), Match::Address(side, family, spans[0])]);
+            }
+            (Peers::Blocks(length, spans), Some(family)) if spans.len() == 1 => {
+                let last = spans[0].first | !mask(family, length) & family.max();
+                matches.push(Match::Address(side, family, AddrRange { first: spans[0].first, last }));
+            }
+            (Peers::Blocks(length, spans), family) => {
+                let family = family.unwrap_or(Family::V4);
+                let name = self.set(stem, vec![KeyType::address(family)], spans);
+                matches.push(Match::BlockIn(side, family, length, name));
             }
             (Peers::Set(spans), family) => {
                 let family = family.unwrap_or(Family::V4);

@@ -5,7 +5,7 @@
 
 use super::expr::Expr;
 use super::uapi::*;
-use crate::net::{AddrRange, Family};
+use crate::net::{AddrRange, Family, mask};
 use crate::nft::ruleset::{Match, Rule, Side, State, Statement, TableFamily, Verdict};
 
 /// The expressions of a rule, in order, in a table of a family.
@@ -279,6 +279,13 @@ impl Lowering {
             Match::Address(side, family, range) => self.address(*side, *family, *range),
             Match::AddressIn(side, family, set) => {
                 self.load_address(*side, *family);
+                self.lookup(set);
+            }
+            Match::BlockIn(side, family, length, set) => {
+                self.load_address(*side, *family);
+                let bytes = usize::from(family.bits() / 8);
+                let mask = mask(*family, *length).to_be_bytes()[16 - bytes..].to_vec();
+                self.push(Expr::Mask { reg: NFT_REG_1, mask });
                 self.lookup(set);
             }
             Match::AddressProtocolPortIn(side, family, set) => {

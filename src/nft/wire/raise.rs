@@ -116,7 +116,12 @@ impl Raising {
             Expr::Lookup { set, sreg } => {
                 let key = self.key(*sreg);
                 self.implied(&key.1);
-                self.say(format!("{} @{set}", key.0));
+                match key.1.as_slice() {
+                    [Loaded { mask: Some(mask), kind, .. }] => {
+                        self.say(format!("{} & {} == @{set}", key.0, mask_text(*kind, mask)));
+                    }
+                    _ => self.say(format!("{} @{set}", key.0)),
+                }
             }
             Expr::Exthdr { kind, offset, len, dreg } => {
                 let (at, bits) = (u64::from(*offset) * 8, u64::from(*len) * 8);
@@ -305,6 +310,15 @@ fn masked(loaded: &Loaded) -> Option<String> {
     }
 }
 
+/// A mask as such, where no value beside it shows its length.
+fn mask_text(kind: Kind, mask: &[u8]) -> String {
+    match (kind, <[u8; 4]>::try_from(mask), <[u8; 16]>::try_from(mask)) {
+        (Kind::Ipv4, Ok(octets), _) => Ipv4Addr::from(octets).to_string(),
+        (Kind::Ipv6, _, Ok(octets)) => Ipv6Addr::from(octets).to_string(),
+        _ => number(mask, is_host(kind)),
+    }
+}
+
 const fn is_host(kind: Kind) -> bool {
     match kind {
         Kind::Host | Kind::Interface | Kind::State | Kind::AddressType => true,
@@ -440,6 +454,8 @@ mod tests {
             vec![v6("fe80::/10")],
             vec![v6("2001:db8::1/128"), Match::AddressIn(Destination, Family::V6, set())],
             vec![Match::AddressIn(Source, Family::V4, set())],
+            vec![Match::BlockIn(Source, Family::V4, 23, set())],
+            vec![Match::BlockIn(Destination, Family::V6, 48, set())],
             vec![Match::Protocol(6), Match::AddressPortIn(Destination, Family::V4, set())],
             vec![Match::AddressPortIn(Source, Family::V6, set())],
             vec![Match::AddressProtocolPortIn(Destination, Family::V4, set())],

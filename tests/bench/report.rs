@@ -1,0 +1,152 @@
+//! Samples that were taken in turns, and what is made of them: a table for people, and a picture.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+/// What a run of a program took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    /// From its start to its end, in microseconds.
+    pub(crate) us: f64,
+    /// What it and its children worked of that, in microseconds: what others on the machine do moves it less.
+    pub(crate) own: f64,
+    /// Minor page faults, those of its children with them.
+    pub(crate) faults: i64,
+    /// The most memory it had resident, in kB.
+    pub(crate) resident: i64,
+}
+
+/// Rows of one group. Each round adds one sample to every row, so that row and base share what the machine did.
+pub(crate) struct Group {
+    /// What it is called, also by its files.
+    pub(crate) name: String,
+    title: String,
+    base: usize,
+    rows: Vec<(String, Vec<Sample>)>,
+}
+
+/// The value below which a part of all lies.
+pub(crate) fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let at = ((sorted.len().saturating_sub(1)) as f64 * part).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+impl Group {
+    /// Ratios are to the row `base`.
+    pub(crate) fn new(name: &str, title: &str, base: usize, rows: impl IntoIterator<Item = String>) -> Group {
+        let rows = rows.into_iter().map(|row| (row, Vec::new())).collect();
+        Group { name: name.to_owned(), title: title.to_owned(), base, rows }
+    }
+
+    pub(crate) fn add(&mut self, row: usize, sample: Sample) {
+        self.rows[row].1.push(sample);
+    }
+
+    /// A Markdown table.
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!(
+            "### {}\n\n| | median ms | 10 % | 90 % | ratio | 10 % | 90 % | own work ms | ratio | faults | kB |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            self.title
+        );
+        for (row, (name, samples)) in self.rows.iter().enumerate().filter(|(_, (_, samples))| !samples.is_empty()) {
+            let times: Vec<f64> = samples.iter().map(|sample| sample.us / 1e3).collect();
+            let of = |part| quantile(&times, part);
+            let ratios = self.ratios(row, |sample| sample.us);
+            let own = quantile(&samples.iter().map(|sample| sample.own / 1e3).collect::<Vec<_>>(), 0.5);
+            let to_own = quantile(&self.ratios(row, |sample| sample.own), 0.5);
+            let faults = quantile(&samples.iter().map(|s| s.faults as f64).collect::<Vec<_>>(), 0.5);
+            let resident = samples.iter().map(|sample| sample.resident).max().unwrap_or(0);
+            let _ = writeln!(
+                text,
+                "| {name} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {own:.2} | {to_own:.2} | {faults:.0} | {resident} |",
+                of(0.5),
+                of(0.1),
+                of(0.9),
+                quantile(&ratios, 0.5),
+                quantile(&ratios, 0.1),
+                quantile(&ratios, 0.9)
+            );
+        }
+        text
+    }
+
+    /// Of each round: this row to the base.
+    fn ratios(&self, row: usize, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
+        self.rows[row].1.iter().zip(&self.rows[self.base].1).map(|(this, base)| of(this) / of(base)).collect()
+    }
+
+    /// Bars of the medians on a logarithmic scale, with a line from the tenth to the ninetieth of a hundred. No colour of it
+    /// needs a white page.
+    pub(crate) fn picture(&self) -> String {
+        let (left, width, high) = (330.0, 360.0, 22.0);
+        let rows: Vec<(usize, &str, [f64; 3])> = self
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, samples))| !samples.is_empty())
+            .map(|(row, (name, samples))| {
+                let times: Vec<f64> = samples.iter().map(|sample| sample.us / 1e3).collect();
+                (row, name.as_str(), [0.1, 0.5, 0.9].map(|part| quantile(&times, part)))
+            })
+            .collect();
+        let (least, most) = rows
+            .iter()
+            .fold((f64::MAX, 0.0_f64), |(least, most), (_, _, [low, _, late])| (least.min(*low), most.max(*late)));
+        let (from, to) = (least.log10().floor(), most.log10().ceil());
+        let x = |ms: f64| left + width * (ms.log10() - from) / (to - from).max(1.0);
+        let bottom = 40.0 + high * rows.len() as f64;
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 {:.0}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+             <style>text{{fill:#7d8590}}.grid{{stroke:#7d8590;stroke-opacity:.35}}.bar{{fill:#3b82f6}}.own{{fill:#e0791b}}\
+             .range{{stroke:#7d8590;stroke-width:2}}</style>\n<text x=\"8\" y=\"18\" font-size=\"14\">{}</text>\n",
+            bottom + 26.0,
+            escaped(&self.title)
+        );
+        for power in from as i32..=to as i32 {
+            let (ms, at) = (10_f64.powi(power), x(10_f64.powi(power)));
+            let _ = writeln!(
+                svg,
+                "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"30\" y2=\"{bottom:.0}\"/>\
+                 <text x=\"{at:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{ms} ms</text>",
+                bottom + 16.0
+            );
+        }
+        for (place, (row, name, [low, middle, late])) in rows.into_iter().enumerate() {
+            let top = 34.0 + high * place as f64;
+            let class = if row == self.base { "own" } else { "bar" };
+            let _ = writeln!(
+                svg,
+                "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
+                 <rect class=\"{class}\" x=\"{left}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.0}\"/>\
+                 <line class=\"range\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/>\
+                 <text x=\"{:.1}\" y=\"{:.1}\">{middle:.2}</text>",
+                left - 8.0,
+                top + 13.0,
+                escaped(name),
+                x(middle) - left,
+                high - 6.0,
+                x(low),
+                x(late),
+                top + 8.0,
+                top + 8.0,
+                x(late) + 6.0,
+                top + 13.0
+            );
+        }
+        svg + "</svg>\n"
+    }
+
+    /// Writes `NAME.svg` and prints the table.
+    pub(crate) fn publish(&self, dir: &Path) {
+        println!("{}", self.table());
+        fs::write(dir.join(&self.name).with_extension("svg"), self.picture()).expect("the picture is written");
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
