@@ -36,7 +36,7 @@ install_missing() {
     local packages policy
     packages=$(missing cc gcc nft nftables ip iproute2 unshare util-linux busybox busybox-static \
         runc runc crun crun podman podman /usr/lib/podman/netavark netavark iptables iptables \
-        slirp4netns slirp4netns newuidmap uidmap containerd containerd \
+        /lib/systemd/systemd-journald systemd slirp4netns slirp4netns newuidmap uidmap containerd containerd \
         /usr/lib/cni/bridge containernetworking-plugins curl curl conntrack conntrack strace strace \
         valgrind valgrind tar tar | sort -u | tr '\n' ' ')
     [ -n "${packages// /}" ] || return 0

@@ -38,7 +38,7 @@ fn refused(args: &[&str]) -> String {
 // --- Examples -------------------------------------------------------------------------------------------------------
 
 /// Those that nobody runs, with the reason that stands beside them in the document.
-const NOT_RUN: [(&str, &str, &str); 21] = [
+const NOT_RUN: [(&str, &str, &str); 29] = [
     ("README", "./scripts/demo.sh", "it builds for minutes, and is run by hand"),
     ("README", "./scripts/test.sh", "it is what runs the examples"),
     ("README", "cargo build --release", "it takes minutes, and the tests have a build"),
@@ -67,6 +67,7 @@ const NOT_RUN: [(&str, &str, &str); 21] = [
         "the form of a line",
     ),
     ("lists", "[!] [protocol/] peer [:ports]", "the form of an entry"),
+    ("logs", "journalctl -t netlatch -f", "there is no journal where the tests run"),
     ("packets", "sudo nsenter --net=/proc/<pid>/ns/net nft list ruleset", "needs a running container"),
     (
         "policies",
@@ -88,6 +89,29 @@ const NOT_RUN: [(&str, &str, &str); 21] = [
     ("recipe-cri-o", "sudo systemctl restart crio", "there is neither CRI-O nor systemd where the tests run"),
     ("recipe-cri-o", "sudo systemctl restart crio", "there is neither CRI-O nor systemd where the tests run"),
     ("recipe-cri-o", "sudo systemctl restart crio", "there is neither CRI-O nor systemd where the tests run"),
+    (
+        "timings",
+        "netlatch createRuntime --timings --config … --run-dir … < state.json",
+        "it takes a container that is being created",
+    ),
+    (
+        "understanding",
+        "3 s  denied: egress to 10.2.0.9, TCP port 5433: annotation: denied, no entry of the list allows it (annotation io.netlatch.egress)",
+        "it takes a container that runs",
+    ),
+    ("understanding", "netlatch inspect web", "it takes a container that runs"),
+    ("understanding", "netlatch inspect web --watch", "it takes a container that runs"),
+    ("understanding", "netlatch learn web", "it takes a container that runs"),
+    (
+        "understanding",
+        "podman run --annotation io.netlatch.egress='tcp/10.2.0.4/31:443 10.2.0.9:53 tcp/10.2.0.9:5432' ...",
+        "what it runs is left open",
+    ),
+    (
+        "understanding",
+        "podman run --annotation io.netlatch.egress=none --annotation io.netlatch.mode=audit ...",
+        "what it runs is left open",
+    ),
 ];
 
 #[test]
@@ -144,7 +168,8 @@ fn run(folder: &Path, commands: &str) -> Output {
     let programs = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", binary().parent().expect("a folder").display());
     let mut command = Command::new("sh");
     command.args(["-e", "-c", &format!("exec 2>&1\n{commands}")]).current_dir(folder);
-    command.env_clear().env("PATH", programs).stdin(Stdio::null()).output().expect("sh")
+    // Wide enough that no line is broken: guides are read at any width.
+    command.env_clear().env("PATH", programs).env("COLUMNS", "1000").stdin(Stdio::null()).output().expect("sh")
 }
 
 /// A configuration or manifests. What a pod says in annotations is what a container would.

@@ -96,7 +96,7 @@ fn what_was_learned_lets_the_same_through_and_nothing_else() {
         assert!(matches!(scene.send(probe), Outcome::Connected | Outcome::Sent | Outcome::Replied), "{probe}");
     }
     let (list, said) = scene.learn(&[]);
-    assert_eq!(list, "tcp/10.2.0.4/31:443, 10.2.0.9:53, tcp/10.2.0.9:5432, icmp/192.0.2.9, tcp/[2001:db8::7]:443");
+    assert_eq!(list, "tcp/10.2.0.4/31:443 10.2.0.9:53 tcp/10.2.0.9:5432 icmp/192.0.2.9 tcp/[2001:db8::7]:443");
     assert!(said.contains("left out: tcp/169.254.169.254:80: @metadata is always denied"), "{said}");
 
     scene.start(&[("egress", &list)]);
@@ -127,10 +127,10 @@ fn blocks_are_merged_where_somebody_asks_and_it_is_said_how_wide() {
     for probe in ["tcp 10.2.0.4:443", "tcp 10.2.0.77:443", "tcp 10.3.0.1:443"] {
         assert_eq!(scene.send(probe), Outcome::Connected);
     }
-    let exact = "tcp/10.2.0.4:443, tcp/10.2.0.77:443, tcp/10.3.0.1:443";
+    let exact = "tcp/10.2.0.4:443 tcp/10.2.0.77:443 tcp/10.3.0.1:443";
     assert_eq!(scene.learn(&[]).0, exact);
     let (list, said) = scene.learn(&["--merge", "24"]);
-    assert_eq!(list, "tcp/10.2.0.0/24:443, tcp/10.3.0.1:443");
+    assert_eq!(list, "tcp/10.2.0.0/24:443 tcp/10.3.0.1:443");
     assert!(said.contains("10.2.0.0/24 is 256 addresses, and 2 of them were seen"), "{said}");
 
     let output = scene.run(&["learn", &scene.id, "--json", "--merge", "24"]);

@@ -92,7 +92,8 @@ impl Lesson {
     /// The list, as it is written.
     pub(super) fn list(&self) -> String {
         let all: Vec<&str> = self.kept.iter().chain(&self.learned).map(String::as_str).collect();
-        if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+        // Not by commas: podman 4.3.1 ends an annotation of its command line there.
+        if all.is_empty() { "none".to_owned() } else { all.join(" ") }
     }
 
     fn place(
@@ -239,11 +240,11 @@ mod tests {
     fn what_was_seen_is_added_to_what_the_list_says() {
         let none = settings("", &[("egress", "none"), ("mode", "audit")]);
         let both = ["tcp/10.0.0.1:53", "udp/10.0.0.1:53", "icmp/10.0.0.1"];
-        assert_eq!(lesson(&none, &both, Merge::default()).list(), "10.0.0.1:53, icmp/10.0.0.1");
+        assert_eq!(lesson(&none, &both, Merge::default()).list(), "10.0.0.1:53 icmp/10.0.0.1");
         assert_eq!(lesson(&none, &[], Merge::default()).list(), "none");
         let some = settings("", &[("egress", "@internet:443, !203.0.113.0/24"), ("mode", "audit")]);
         let lesson = lesson(&some, &["tcp/10.0.0.1:80", "tcp/203.0.113.9:443"], Merge::default());
-        assert_eq!(lesson.list(), "@internet:443, !203.0.113.0/24, tcp/10.0.0.1:80");
+        assert_eq!(lesson.list(), "@internet:443 !203.0.113.0/24 tcp/10.0.0.1:80");
         assert_eq!(lesson.left_out.len(), 1);
         assert!(lesson.left_out[0].1.contains("\"!203.0.113.0/24\" denies it"), "{lesson:?}");
     }
@@ -256,7 +257,7 @@ mod tests {
         assert_eq!(first.list(), "tcp/169.254.169.255:80");
         assert_eq!(first.left_out[0].0, "tcp/169.254.169.254:80");
         let asked = lesson(&none, &seen, Merge { always_denied: true, ..Merge::default() });
-        assert_eq!(asked.list(), "tcp/169.254.169.255:80, tcp/169.254.169.254:80");
+        assert_eq!(asked.list(), "tcp/169.254.169.255:80 tcp/169.254.169.254:80");
         assert!(asked.still_denied.is_empty() && asked.left_out.is_empty());
         // The admin's word is not undone by an annotation.
         let admins = settings("always-denied: [metadata]\n", &[("egress", "none"), ("mode", "audit")]);
@@ -268,7 +269,7 @@ mod tests {
     fn what_the_admins_list_denies_stays_denied_and_is_said() {
         let both = settings("egress: 10.0.0.0/8\nmode: audit\n", &[("egress", "none")]);
         let lesson = lesson(&both, &["tcp/10.0.0.1:80", "tcp/192.0.2.1:80"], Merge::default());
-        assert_eq!(lesson.list(), "tcp/10.0.0.1:80, tcp/192.0.2.1:80");
+        assert_eq!(lesson.list(), "tcp/10.0.0.1:80 tcp/192.0.2.1:80");
         assert_eq!((lesson.still_denied.len(), lesson.admins), (1, None));
         let alone = settings("egress: 10.0.0.0/8\nmode: audit\n", &[]);
         let lesson = super::tests::lesson(&alone, &["tcp/192.0.2.1:80"], Merge::default());
