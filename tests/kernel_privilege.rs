@@ -211,7 +211,7 @@ fn as_the_hosts_root_nothing_below_the_containers_root_is_opened_and_nothing_is_
     trap(outside.path());
     scene.container.write_config(&json!({
         "ociVersion": "1.0.2",
-        "process": {"cwd": rootfs, "args": [rootfs.join("pipe")], "env": ["LD_PRELOAD=/rootfs/x.so", "PATH=/rootfs"],
+        "process": {"capabilities": {}, "cwd": rootfs, "args": [rootfs.join("pipe")], "env": ["LD_PRELOAD=/rootfs/x.so", "PATH=/rootfs"],
                     "apparmorProfile": rootfs.join("pipe")},
         "root": {"path": outside.path()},
         "mounts": [{"destination": "/x", "source": outside.path().join("pipe"), "options": ["bind"]}],

@@ -39,7 +39,7 @@ impl Rig {
         fs::write(rig.path("config.yaml"), config).expect("a file");
         let bundle = json!({
             "ociVersion": "1.0.2",
-            "process": {"cwd": "/", "args": ["/bin/true"], "user": {"uid": 0, "gid": 0}},
+            "process": {"cwd": "/", "args": ["/bin/true"], "user": {"uid": 0, "gid": 0}, "capabilities": {}},
             "root": {"path": "rootfs"},
             "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "network"}]},
         });

@@ -53,7 +53,7 @@ impl Container {
         };
         container.write_config(&json!({
             "ociVersion": "1.0.2",
-            "process": {"cwd": "/", "args": ["/prober"], "user": {"uid": 0, "gid": 0}},
+            "process": {"cwd": "/", "args": ["/prober"], "user": {"uid": 0, "gid": 0}, "capabilities": {}},
             "root": {"path": "rootfs"},
             "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "network"}]},
         }));
