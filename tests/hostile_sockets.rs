@@ -13,7 +13,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, sendto, setsockopt, socket,
     sockopt,
 };
-use support::game::{ALLOWED, Arena, FORBIDDEN, LIST, NAIVE, at, datagram, own, play};
+use support::game::{ALLOWED, FORBIDDEN, LIST, NAIVE, at, datagram, own, play};
 use support::link::{set, socket_of};
 use support::wire;
 use support::{probe, raw};
@@ -247,42 +247,4 @@ fn what_a_process_dresses_as_the_links_own_business_goes_to_the_list() {
         let index = arena.eth0.0;
         arena.with_net_raw(|| raw::header_included_by(index, *to, &packet))
     });
-}
-
-#[test]
-fn a_process_announces_the_containers_own_address_to_the_link_and_no_other() {
-    // Docker 28 does, before the process runs, and starts no container where it may not.
-    let (own_address, neighbour) = (own(FORBIDDEN[1].parse().unwrap()), "fd99::77".parse::<IpAddr>().unwrap());
-    let (all_nodes, far) = ("ff02::1".parse::<IpAddr>().unwrap(), "fd99::1".parse::<IpAddr>().unwrap());
-    let cases = [
-        ("its own", own_address, all_nodes, own_address, 0, true),
-        ("a neighbour's", own_address, all_nodes, neighbour, 0, false),
-        ("a neighbour's, from it", neighbour, all_nodes, neighbour, 0, false),
-        ("its own, from another", neighbour, all_nodes, own_address, 0, false),
-        ("its own, to one", own_address, far, own_address, 0, false),
-        ("its own, and more", own_address, all_nodes, own_address, 1, false),
-    ];
-    for locked in [false, true] {
-        let arena = Arena::naive(NAIVE);
-        if locked {
-            arena.world.ctr.run("nft", &["flush", "ruleset"], "");
-            arena.lock(&[("egress", LIST)]);
-        }
-        for (case, from, to, target, more, truthful) in cases {
-            let IpAddr::V6(about) = target else { unreachable!("IPv6") };
-            let stale = format!("neigh replace {target} lladdr 02:00:00:00:00:07 dev eth0 nud stale\n");
-            arena.world.far.ip_batch(&stale);
-            // Override, the target, and its link-layer address, as RFC 4861, 4.4 has them.
-            let option = [2, 1, 2, 0, 0, 0, 6, 0x66];
-            let rest =
-                [&[0x20, 0, 0, 0][..], &about.octets(), &option, &[14, 1, 0, 0, 0, 0, 0, 0].repeat(more)].concat();
-            let packet = wire::icmp(from, to, 255, 136, 0, &rest);
-            let sent = arena.with_net_raw(|| raw::header_included_by(arena.eth0.0, to, &packet));
-            arena.world.settle();
-            let known = arena.world.far.run("ip", &["neigh", "show", &target.to_string()], "");
-            let believed = known.contains("02:00:00:00:06:66");
-            assert_eq!(believed, truthful || !locked, "{case}, locked: {locked}, sender: {sent:?}: {known}");
-            assert_eq!(sent.is_ok(), believed, "{case}, locked: {locked}: {sent:?}");
-        }
-    }
 }

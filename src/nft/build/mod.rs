@@ -47,14 +47,12 @@
 mod guard;
 mod host_side;
 mod layers;
-mod neighbours;
 mod policies;
 
 pub use guard::{LATE_DEVICES, guard};
 pub use host_side::{HOST_TABLE, OWN, container_of, host_side, host_table};
 pub use layers::{cited, refuses};
 
-use self::neighbours::{NDISC_ROUTER_ADVERTISEMENT, icmpv6};
 use crate::error::{Cause, Failure};
 use crate::net::{AddrRange, Direction, Family, Transport};
 use crate::nft::filter::{Denial, Filter, Ipv6Traffic, PolicyLayer};
@@ -66,6 +64,14 @@ use crate::nft::ruleset::{
 const IPPROTO_ICMP: u8 = 1;
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_ICMPV6: u8 = 58;
+
+/// ICMPv6 types (include/uapi/linux/icmpv6.h, include/net/ndisc.h).
+const ICMPV6_MGM_QUERY: u8 = 130;
+const ICMPV6_MLD2_REPORT: u8 = 143;
+const NDISC_ROUTER_SOLICITATION: u8 = 133;
+const NDISC_ROUTER_ADVERTISEMENT: u8 = 134;
+const NDISC_NEIGHBOUR_SOLICITATION: u8 = 135;
+const NDISC_NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
 /// How many would-be denials `mode: audit` remembers per family and direction, and for how long.
 pub const AUDIT_SIZE: u32 = 4096;
@@ -227,8 +233,7 @@ impl Builder {
                 let icmpv6 = vec![Match::Protocol(IPPROTO_ICMPV6)];
                 let chain = format!("neighbours_{}", hook.name());
                 rules.push(rule(icmpv6, Verdict::Jump(chain.clone()), "neighbour discovery"));
-                let discovery = self.discovery_rules(filter, hook);
-                self.chains.push(Chain { name: chain, base: None, rules: discovery });
+                self.chains.push(Chain { name: chain, base: None, rules: neighbours(filter, hook) });
             }
             if hook == Hook::Output && enforces(filter, Direction::Egress) {
                 rules.push(counted(vec![Match::ForeignSource], Verdict::Drop, "not an address of the container"));
@@ -291,6 +296,36 @@ fn loopback(family: Family) -> AddrRange {
         Family::V4 => AddrRange { first: 0x7f00_0000, last: 0x7fff_ffff },
         Family::V6 => AddrRange { first: 1, last: 1 },
     }
+}
+
+fn icmpv6(kind: u8) -> Match {
+    Match::Icmpv6Type(kind, kind)
+}
+
+/// Neighbour discovery in its narrow form. Hop limit 255 proves of what comes in that it is from, and 1 that it ends on,
+/// this link (RFC 4861, 7.1; RFC 3810, 5). Of what goes out it proves nothing: a raw socket sets any type and any hop
+/// limit towards any address. So only what the kernel itself sends is exempt; a process's own goes to the layers.
+/// Routers may be asked only where their answers are let in.
+///
+/// Multicast listener reports belong to it: a switch that snoops sends a solicitation only where a report came from
+/// (RFC 4861, 7.2.1), so that without them neighbour discovery works for four minutes and then stops.
+fn neighbours(filter: &Filter, hook: Hook) -> Vec<Rule> {
+    let on_link = |first, last| vec![Match::Icmpv6Type(first, last), Match::HopLimit(255)];
+    let accept = |matches| rule(matches, Verdict::Accept, "neighbour discovery");
+    let out = hook == Hook::Output;
+    let (listener, router) = if out {
+        (ICMPV6_MLD2_REPORT, NDISC_ROUTER_SOLICITATION)
+    } else {
+        (ICMPV6_MGM_QUERY, NDISC_ROUTER_ADVERTISEMENT)
+    };
+    let processes = rule(vec![Match::UserSocket], Verdict::Return, "a process's own packet");
+    let mut rules: Vec<Rule> = out.then_some(processes).into_iter().collect();
+    rules.push(accept(on_link(NDISC_NEIGHBOUR_SOLICITATION, NDISC_NEIGHBOUR_ADVERTISEMENT)));
+    rules.push(accept(vec![icmpv6(listener), Match::HopLimit(1)]));
+    if filter.router_advertisements {
+        rules.push(accept(on_link(router, router)));
+    }
+    rules
 }
 
 /// A table with its companion, both under the comment that carries their digest.

@@ -6,11 +6,9 @@
 use super::flows::{Stage, Way};
 use super::{all_of, own};
 use crate::net::{AddrRange, Direction, Family};
-use crate::nft::build::neighbours::{
-    ICMPV6_MGM_QUERY, ICMPV6_MLD2_REPORT, NDISC_NEIGHBOUR_ADVERTISEMENT, NDISC_NEIGHBOUR_SOLICITATION,
-    NDISC_ROUTER_ADVERTISEMENT, NDISC_ROUTER_SOLICITATION,
-};
-use crate::nft::build::{Builder, counted, rule};
+use crate::nft::build::{Builder, ICMPV6_MGM_QUERY, ICMPV6_MLD2_REPORT, counted, rule};
+use crate::nft::build::{NDISC_NEIGHBOUR_ADVERTISEMENT, NDISC_NEIGHBOUR_SOLICITATION};
+use crate::nft::build::{NDISC_ROUTER_ADVERTISEMENT, NDISC_ROUTER_SOLICITATION};
 use crate::nft::filter::Filter;
 use crate::nft::ruleset::{Chain, Match, Rule, Side, Statement, Verdict};
 
