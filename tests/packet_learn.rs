@@ -113,7 +113,7 @@ fn what_was_learned_lets_the_same_through_and_nothing_else() {
     assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--denied"), "{output:?}");
     let (more, _) = scene.learn(&["--denied", "--always-denied"]);
-    assert!(more.starts_with(&format!("{list}, ")), "{more}");
+    assert!(more.starts_with(&format!("{list} ")), "{more}");
     scene.start(&[("egress", &more)]);
     for probe in ["tcp 10.2.0.6:443", "tcp 10.2.0.4:80", "tcp [2001:db8::8]:443", used[7]] {
         assert_eq!(scene.send(probe), Outcome::Connected, "{probe}");

@@ -1,7 +1,7 @@
 //! The log: one record for each stage, with what was done and how long it took, and warnings on the way.
 //!
-//! A record goes to the first of these that takes it: the journal ([`journal`]), which keeps its fields apart; the system's
-//! log socket ([`syslog`]); a bounded file of JSON lines in the state directory ([`file`](mod@file)). Each is tried and none is looked for
+//! A record goes to the first of these that takes it: the journal (`journal`), which keeps its fields apart; the system's
+//! log socket (`syslog`); a bounded file of JSON lines in the state directory (`file`). Each is tried and none is looked for
 //! first: that costs a call less, and nothing can change in between.
 //!
 //! It never waits and never fails: a log that cannot be written must not decide whether a container starts. Sockets are

@@ -273,7 +273,7 @@ mod tests {
         assert_eq!((lesson.still_denied.len(), lesson.admins), (1, None));
         let alone = settings("egress: 10.0.0.0/8\nmode: audit\n", &[]);
         let lesson = super::tests::lesson(&alone, &["tcp/192.0.2.1:80"], Merge::default());
-        assert_eq!((lesson.list().as_str(), lesson.admins.is_some()), ("10.0.0.0/8, tcp/192.0.2.1:80", true));
+        assert_eq!((lesson.list().as_str(), lesson.admins.is_some()), ("10.0.0.0/8 tcp/192.0.2.1:80", true));
     }
 
     #[test]
