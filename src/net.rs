@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::printable;
 
+mod written;
+
+pub use written::{Cited, Writing, Written};
+
 /// An IP family. Every rule exists for both or for neither (see the crate documentation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {

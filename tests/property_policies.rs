@@ -11,7 +11,7 @@ use netlatch::net::{
 };
 use netlatch::nft::build::build;
 use netlatch::nft::filter::{
-    Denial, Entry, Filter, Group, Ipv6Traffic, Layer, Otherwise, PolicyLayer, Ruling, Run, Tier,
+    Denial, Entry, Filter, Group, Ipv6Traffic, Layer, Otherwise, Peers, PolicyLayer, Ruling, Run, Tier,
 };
 use netlatch::nft::ruleset::{Kind, Table, Verdict};
 use proptest::prelude::*;
@@ -96,8 +96,7 @@ fn service() -> impl Strategy<Value = Service> {
 fn entry() -> impl Strategy<Value = Entry> {
     (any::<bool>(), ranges(V4), ranges(V6), service()).prop_map(|(deny, v4, v6, service)| Entry {
         deny,
-        v4,
-        v6,
+        peers: Peers::ranges(v4, v6),
         service,
         origin: "an entry".into(),
     })

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::net::{AddrRange, Family, PortRange, Service, bits_of};
     use crate::nft::build::build;
-    use crate::nft::filter::{Denial, Entry, Filter, Ipv6Traffic, Layer, Otherwise};
+    use crate::nft::filter::{Denial, Entry, Filter, Ipv6Traffic, Layer, Otherwise, Peers};
 
     const OWN: [&str; 2] = ["10.9.0.2", "fd99::2"];
 
@@ -125,7 +125,7 @@ mod tests {
         let range = AddrRange { first: bits_of(peer), last: bits_of(peer) };
         let of = |family| if Family::of(peer) == family { vec![range] } else { Vec::new() };
         let [v4, v6] = Family::BOTH.map(of);
-        let entry = Entry { deny: false, v4, v6, service, origin: String::new() };
+        let entry = Entry { deny: false, peers: Peers::ranges(v4, v6), service, origin: "".into() };
         Layer {
             name: "baseline",
             direction,

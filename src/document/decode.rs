@@ -242,6 +242,34 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// The strings of a list, each with its index and its line; what is no string is reported. Without a [`Place`] for each,
+    /// since a list may have 200,000 items.
+    pub fn strings(&self) -> Option<Vec<(usize, u32, &'a str)>> {
+        let Value::Seq(items) = &self.node.value else { return self.expected("a list") };
+        let mut strings = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let text = match &item.value {
+                Value::Str { text, plain } if !*plain || scalar::elsewhere(text).is_none() => Some(text.as_str()),
+                _ => self.below(item, Step::Item(index)).string(),
+            };
+            strings.extend(text.map(|text| (index, item.line, text)));
+        }
+        Some(strings)
+    }
+
+    /// An item of a list.
+    pub fn item(&self, index: usize) -> Option<Place<'a>> {
+        match &self.node.value {
+            Value::Seq(items) => items.get(index).map(|item| self.below(item, Step::Item(index))),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int { .. }
+            | Value::Float { .. }
+            | Value::Str { .. }
+            | Value::Map(_) => None,
+        }
+    }
+
     fn map(&self) -> Option<&'a [(Key, Node)]> {
         match &self.node.value {
             Value::Map(entries) => Some(entries),

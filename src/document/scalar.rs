@@ -22,6 +22,10 @@ enum Number {
 }
 
 fn number(text: &str) -> Option<Number> {
+    // Most texts are names and addresses, and are told from numbers by their first byte or a slash.
+    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.')) || text.contains('/') {
+        return None;
+    }
     let radix = |digits: &str, radix: u32| {
         let all = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
         all.then(|| i64::from_str_radix(digits, radix).map_or(Number::Float(f64::INFINITY), Number::Int))
@@ -110,6 +114,9 @@ pub(super) fn elsewhere(text: &str) -> Option<&'static str> {
 
 /// `2001-12-14`, alone or with a time behind it.
 fn is_date(text: &str) -> bool {
+    if text.as_bytes().get(4) != Some(&b'-') {
+        return false;
+    }
     let date = text.split(['T', 't', ' ']).next().unwrap_or_default();
     let mut parts = date.split('-');
     let mut digits = |lengths: std::ops::RangeInclusive<usize>| {

@@ -191,20 +191,20 @@ impl Container<'_> {
             LayerSource::Baseline => "baseline",
             LayerSource::Annotation => "annotation",
         };
-        let placed = |entry: &Entry| format!("{:?} ({})", entry.text, entry.origin);
+        let placed = |entry: &Entry<'_>| format!("{:?} ({})", entry.text(), entry.origin());
         match layer.list.deciding(packet, self.host) {
-            Some(entry) if !entry.deny => {
-                plain(name, true, format!("allowed by {}", placed(entry)), Some(entry.origin.clone()))
+            Some(entry) if !entry.deny() => {
+                plain(name, true, format!("allowed by {}", placed(&entry)), Some(entry.origin()))
             }
             Some(entry) => {
-                let why = format!("denied by {}", placed(entry));
-                audited(layer.mode, plain(name, false, why, Some(entry.origin.clone())))
+                let why = format!("denied by {}", placed(&entry));
+                audited(layer.mode, plain(name, false, why, Some(entry.origin())))
             }
             None => {
                 let why = format!("denied, no entry of the list allows it ({})", layer.origin);
                 let nearest = layer.list.nearest(packet, self.host).map(|entry| Near {
-                    rule: format!("{:?}", entry.text),
-                    origin: entry.origin.clone(),
+                    rule: format!("{:?}", entry.text()),
+                    origin: entry.origin(),
                     lacks: vec![format!(
                         "{} is not what it lets through to this peer",
                         super::print::spoken(packet.payload)

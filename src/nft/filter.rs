@@ -1,6 +1,8 @@
 //! What a namespace's filter must do, in the words of packets: the input of [`build`](super::build).
 
-use crate::net::{AddrRange, Direction, Family, Member, Service};
+use std::ops::Deref;
+
+use crate::net::{AddrRange, Cidr, Cited, Direction, Family, Member, Service};
 
 /// Everything the table of one namespace is to enforce.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,22 +84,58 @@ pub enum Denial {
 pub struct Entry {
     /// Whether it denies.
     pub deny: bool,
-    /// IPv4 peers, merged.
-    pub v4: Vec<AddrRange>,
-    /// IPv6 peers, merged.
-    pub v6: Vec<AddrRange>,
+    /// With whom.
+    pub peers: Peers,
     /// What is spoken.
     pub service: Service,
     /// What was written and where.
-    pub origin: String,
+    pub origin: Cited,
+}
+
+/// The addresses of an entry. Long lists are of blocks, and a list may have 200,000 entries: one takes as little as it can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// One block.
+    Block(Cidr),
+    /// Ranges of each of [`Family::BOTH`], merged.
+    Ranges(Box<[Vec<AddrRange>; 2]>),
+}
+
+impl Peers {
+    /// Ranges of IPv4 and IPv6, merged.
+    pub fn ranges(v4: Vec<AddrRange>, v6: Vec<AddrRange>) -> Peers {
+        Peers::Ranges(Box::new([v4, v6]))
+    }
 }
 
 impl Entry {
     /// The peers of one family.
-    pub fn ranges(&self, family: Family) -> &[AddrRange] {
-        match family {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
+    pub fn ranges(&self, family: Family) -> Ranges<'_> {
+        match (&self.peers, family) {
+            (Peers::Block(block), _) if block.family() == family => Ranges::One(block.range()),
+            (Peers::Block(_), _) => Ranges::Several(&[]),
+            (Peers::Ranges(ranges), Family::V4) => Ranges::Several(&ranges[0]),
+            (Peers::Ranges(ranges), Family::V6) => Ranges::Several(&ranges[1]),
+        }
+    }
+}
+
+/// Merged ranges, borrowed where they are kept as such.
+#[derive(Clone, Copy, Debug)]
+pub enum Ranges<'a> {
+    /// One that was a block.
+    One(AddrRange),
+    /// Any number.
+    Several(&'a [AddrRange]),
+}
+
+impl Deref for Ranges<'_> {
+    type Target = [AddrRange];
+
+    fn deref(&self) -> &[AddrRange] {
+        match self {
+            Ranges::One(range) => std::slice::from_ref(range),
+            Ranges::Several(ranges) => ranges,
         }
     }
 }

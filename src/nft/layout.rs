@@ -13,11 +13,11 @@
 //! TCP and UDP together keep one set, guarded by `meta l4proto @set`, rather than being written twice, unless there is
 //! only one rule to guard and no set behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::net::{AddrRange, Family, PortRange, Service, Transport, merge};
 use crate::nft::blocks::{Blocks, RULE_NS, SET_NS, blocks, cheapest_ns, tree_ns};
-use crate::nft::filter::Entry;
+use crate::nft::filter::{Entry, Ranges};
 
 /// Most boxes one layer may come to. Nested port ranges over many addresses multiply; an input past this limit is
 /// refused where it is built, before the kernel sees it.
@@ -32,8 +32,8 @@ pub(super) struct Question {
     pub(super) ports: Ports,
     /// Addresses.
     pub(super) peers: Peers,
-    /// The entries that led here, by index.
-    pub(super) entries: BTreeSet<usize>,
+    /// The entries that led here, by index, in order.
+    pub(super) entries: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,8 +64,8 @@ pub(super) enum Peers {
     Exact(Vec<AddrRange>),
 }
 
-/// An entry's index, ports and peers.
-type Item<'e> = (usize, PortRange, &'e [AddrRange]);
+/// An entry with its index and its ports.
+type Item<'e> = (u32, PortRange, &'e Entry);
 
 /// More than [`MAX_BOXES`] boxes.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,8 +78,8 @@ pub(super) fn questions(
     chosen: impl Fn(&Entry) -> bool,
 ) -> Result<Vec<Question>, TooManyBoxes> {
     let mut classes: BTreeMap<Protocol, Vec<Item<'_>>> = BTreeMap::new();
-    let (mut exact, mut exact_entries) = (Vec::new(), BTreeSet::new());
-    for (index, entry) in entries.iter().enumerate() {
+    let (mut exact, mut exact_entries) = (Vec::new(), Vec::new());
+    for (entry, index) in entries.iter().zip(0u32..) {
         let ranges = entry.ranges(family);
         if ranges.is_empty() || !chosen(entry) {
             continue;
@@ -89,7 +89,7 @@ pub(super) fn questions(
             Service::Icmp => (Protocol::Icmp, PortRange::ALL),
             Service::Ports { transports, ports } => {
                 if ports.first() == ports.last() && ranges.iter().all(|r| r.first == r.last) {
-                    exact_entries.insert(index);
+                    exact_entries.push(index);
                     for transport in transports {
                         exact.extend(ranges.iter().map(|r| [*r, number(*transport), span(ports)]));
                     }
@@ -98,7 +98,7 @@ pub(super) fn questions(
                 (Protocol::Transports(transports), ports)
             }
         };
-        classes.entry(protocol).or_default().push((index, ports, ranges));
+        classes.entry(protocol).or_default().push((index, ports, entry));
     }
     let mut questions = Vec::new();
     if !exact.is_empty() {
@@ -142,9 +142,9 @@ fn split(question: Question, entries: &[Entry], family: Family) -> Vec<Question>
         }
         Peers::Any | Peers::Blocks(..) | Peers::WithPorts(_) | Peers::Exact(_) => return vec![question],
     };
-    let meets = |index: &usize, range: AddrRange| {
-        let theirs = entries.get(*index).map_or(&[][..], |entry| entry.ranges(family));
-        theirs.iter().any(|other| other.first <= range.last && range.first <= other.last)
+    let meets = |index: &u32, range: AddrRange| {
+        let overlaps = |other: &AddrRange| other.first <= range.last && range.first <= other.last;
+        entries.get(*index as usize).is_some_and(|entry| entry.ranges(family).iter().any(overlaps))
     };
     let of = |range: &AddrRange| Question {
         peers: Peers::Set(vec![*range]),
@@ -166,16 +166,16 @@ fn of_class(
     questions: &mut Vec<Question>,
 ) -> Result<(), TooManyBoxes> {
     let whole = [AddrRange::everything(family)];
-    let everyone = |ranges: &[AddrRange]| *ranges == whole;
-    let indexes = |pick: &dyn Fn(PortRange, &[AddrRange]) -> bool| -> BTreeSet<usize> {
-        items.iter().filter(|(_, ports, ranges)| pick(*ports, ranges)).map(|(index, _, _)| *index).collect()
+    let everyone = |entry: &Entry| *entry.ranges(family) == whole;
+    let indexes = |pick: &dyn Fn(PortRange, &Entry) -> bool| -> Vec<u32> {
+        items.iter().filter(|(_, ports, entry)| pick(*ports, entry)).map(|(index, _, _)| *index).collect()
     };
 
     // Ports whatever the address, and addresses whatever the port.
     let open_ports: Vec<AddrRange> =
-        merge(items.iter().filter(|(_, _, ranges)| everyone(ranges)).map(|(_, ports, _)| span(*ports)).collect());
+        merge(items.iter().filter(|(_, _, entry)| everyone(entry)).map(|(_, ports, _)| span(*ports)).collect());
     if open_ports == [span(PortRange::ALL)] {
-        let entries = indexes(&|ports, ranges| ports == PortRange::ALL || everyone(ranges));
+        let entries = indexes(&|ports, entry| ports == PortRange::ALL || everyone(entry));
         questions.push(Question { protocol, ports: Ports::Any, peers: Peers::Any, entries });
         return Ok(());
     }
@@ -184,20 +184,22 @@ fn of_class(
             [one] => Ports::Range(port_range(*one)),
             _ => Ports::Set(open_ports),
         };
-        questions.push(Question { protocol, ports, peers: Peers::Any, entries: indexes(&|_, r| everyone(r)) });
+        questions.push(Question { protocol, ports, peers: Peers::Any, entries: indexes(&|_, entry| everyone(entry)) });
     }
-    let any_port: Vec<AddrRange> = merge(
-        items.iter().filter(|(_, ports, _)| *ports == PortRange::ALL).flat_map(|(_, _, r)| r.iter().copied()).collect(),
-    );
+    let mut any_port: Vec<AddrRange> = Vec::with_capacity(items.len());
+    for (_, _, entry) in items.iter().filter(|(_, ports, _)| *ports == PortRange::ALL) {
+        any_port.extend_from_slice(&entry.ranges(family));
+    }
+    let any_port = merge(any_port);
     if !any_port.is_empty() {
-        let peers = if everyone(&any_port) { Peers::Any } else { Peers::Set(any_port) };
+        let peers = if any_port == whole { Peers::Any } else { Peers::Set(any_port) };
         let entries = indexes(&|ports, _| ports == PortRange::ALL);
         questions.push(Question { protocol, ports: Ports::Any, peers, entries });
     }
 
     // What is left has both.
-    let both = |ports: PortRange, ranges: &[AddrRange]| ports != PortRange::ALL && !everyone(ranges);
-    let rest: Vec<_> = items.iter().filter(|(_, ports, ranges)| both(*ports, ranges)).copied().collect();
+    let both = |item: &&Item<'_>| item.1 != PortRange::ALL && !everyone(item.2);
+    let rest: Vec<_> = items.iter().filter(both).copied().collect();
     boxes(protocol, &rest, family, questions)
 }
 
@@ -215,7 +217,7 @@ fn boxes(
     if items.is_empty() {
         return Ok(());
     }
-    let slices = slices(items)?;
+    let slices = slices(items, family)?;
     let mut groups: BTreeMap<&[AddrRange], Vec<AddrRange>> = BTreeMap::new();
     for (ports, ranges) in &slices {
         groups.entry(ranges).or_default().push(*ports);
@@ -230,7 +232,7 @@ fn boxes(
             RULE_NS + address_set + port_set
         })
         .sum();
-    let entries: BTreeSet<usize> = items.iter().map(|(index, _, _)| *index).collect();
+    let entries: Vec<u32> = items.iter().map(|(index, _, _)| *index).collect();
     if groups.len() <= GROUP_LIMIT && grouped <= SET_NS + RULE_NS + count * PIPAPO_ELEMENT_NS {
         for (ranges, ports) in groups {
             // The pieces are sorted and apart: the first that ends at or behind an entry's start is the one to ask.
@@ -255,7 +257,7 @@ fn boxes(
 
 /// Cuts the ports where any entry's range begins or ends and gives each piece its merged addresses, so that no two
 /// boxes overlap; neighbouring pieces with the same addresses are joined again.
-fn slices(items: &[Item<'_>]) -> Result<Vec<(AddrRange, Vec<AddrRange>)>, TooManyBoxes> {
+fn slices(items: &[Item<'_>], family: Family) -> Result<Vec<(AddrRange, Vec<AddrRange>)>, TooManyBoxes> {
     let mut cuts: Vec<u32> =
         items.iter().flat_map(|(_, p, _)| [u32::from(p.first()), u32::from(p.last()) + 1]).collect();
     cuts.sort_unstable();
@@ -263,14 +265,14 @@ fn slices(items: &[Item<'_>]) -> Result<Vec<(AddrRange, Vec<AddrRange>)>, TooMan
     let mut by_first: Vec<_> = items.to_vec();
     by_first.sort_unstable_by_key(|(_, ports, _)| ports.first());
     let mut next = by_first.into_iter().peekable();
-    let mut active: Vec<(PortRange, &[AddrRange])> = Vec::new();
+    let mut active: Vec<(PortRange, Ranges<'_>)> = Vec::new();
     let mut slices: Vec<(AddrRange, Vec<AddrRange>)> = Vec::new();
     let mut work = 0usize;
     for cut in cuts.windows(2) {
         let (first, last) = (cut[0], cut[1] - 1);
         active.retain(|(ports, _)| u32::from(ports.last()) >= first);
-        while let Some((_, ports, ranges)) = next.next_if(|(_, ports, _)| u32::from(ports.first()) <= first) {
-            active.push((ports, ranges));
+        while let Some((_, ports, entry)) = next.next_if(|(_, ports, _)| u32::from(ports.first()) <= first) {
+            active.push((ports, entry.ranges(family)));
         }
         // Counted before merging, so that the time spent is bounded too, not only what comes of it.
         work += active.iter().map(|(_, ranges)| ranges.len()).sum::<usize>();

@@ -59,7 +59,7 @@ impl Table {
         std::iter::once(self).chain(self.guard.as_deref())
     }
 
-    /// Tells one plan from another: FNV-1a over everything but the comment, which carries it, and the elements of
+    /// Tells one plan from another: a hash in the manner of FNV-1a, by words, over everything but the comment, which carries it, and the elements of
     /// [`Kind::Members`] sets, which come and go under the same rules. Not a protection:
     /// whether the kernel still holds the plan is decided by reading it back. Another build may come to another
     /// number for the same table; then it is loaded once more.
@@ -72,6 +72,9 @@ impl Table {
     }
 }
 
+/// FNV-1a's multiplier, of 64 bits.
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
 struct Fnv(u64);
 
 impl Hasher for Fnv {
@@ -81,8 +84,23 @@ impl Hasher for Fnv {
 
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            self.write_u64(u64::from(*byte));
         }
+    }
+
+    // Addresses and lengths at once: byte by byte, 100,000 ranges would take as long as sorting them.
+    fn write_u64(&mut self, word: u64) {
+        // The high bits of a product reach the low ones of the next.
+        self.0 = (self.0.rotate_left(32) ^ word).wrapping_mul(FNV_PRIME);
+    }
+
+    fn write_u128(&mut self, word: u128) {
+        self.write_u64(word as u64);
+        self.write_u64((word >> 64) as u64);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::net::{AddrRange, Cidr, Direction, Family, Origin, Service, bits_of, merge, subtract};
-use crate::nft::filter::{Denial, Entry, Layer, Otherwise};
+use crate::net::{AddrRange, Cidr, Cited, Direction, Family, Origin, Service, bits_of, merge, subtract};
+use crate::nft::filter::{Denial, Entry, Layer, Otherwise, Peers};
 use crate::policy::group::{Group, metadata};
 use crate::policy::list::{List, Peer};
 
@@ -16,12 +16,14 @@ pub fn of_list(
     host: &[IpAddr],
     origin: &Origin,
 ) -> Layer {
-    let entries = list.entries().iter().map(|entry| Entry {
-        deny: entry.deny,
-        v4: entry.peer.ranges(Family::V4, host),
-        v6: entry.peer.ranges(Family::V6, host),
-        service: entry.service,
-        origin: format!("{}: {}", entry.origin, entry.text),
+    let entries = list.entries().map(|entry| Entry {
+        deny: entry.deny(),
+        peers: match entry.peer() {
+            Peer::Block(block) => Peers::Block(block),
+            peer => Peers::ranges(peer.ranges(Family::V4, host), peer.ranges(Family::V6, host)),
+        },
+        service: entry.service(),
+        origin: entry.cited(),
     });
     Layer {
         name,
@@ -60,12 +62,17 @@ pub fn always_denied(
     origin: &str,
 ) -> Option<Layer> {
     let is_whole = |service: Service| matches!(service, Service::Everything);
-    // All at once, for a list may have 200,000 entries.
     let entries = || lists.iter().flat_map(|list| list.entries());
+    let groups: Vec<Group> = groups.into_iter().collect();
+    let of_groups =
+        Family::BOTH.map(|family| merge(groups.iter().flat_map(|group| group.ranges(family, host)).collect()));
+    // A list may name 200,000 addresses, of which hardly any is in the groups.
+    let is_denied = |address: &IpAddr| contains(&of_groups[usize::from(address.is_ipv6())], *address);
     let whole: Vec<IpAddr> = entries()
-        .filter(|entry| is_whole(entry.service))
-        .flat_map(named)
+        .filter(|entry| is_whole(entry.service()))
+        .flat_map(|entry| named(&entry))
         .chain(opened_by_policies.iter().filter(|opening| is_whole(opening.service)).map(|opening| opening.address))
+        .filter(is_denied)
         .collect();
     let opened = Family::BOTH.map(|family| hosts(&whole, family));
     let mut denied = [Vec::new(), Vec::new()];
@@ -73,22 +80,23 @@ pub fn always_denied(
         let [v4, v6] = [0, 1].map(|i| subtract(&group.ranges(Family::BOTH[i], host), &opened[i]));
         denied[0].extend(&v4);
         denied[1].extend(&v6);
-        let entry = Entry { deny: true, v4, v6, service: Service::Everything, origin: format!("{origin}: {group}") };
-        (!entry.v4.is_empty() || !entry.v6.is_empty()).then_some(entry)
+        let any = !v4.is_empty() || !v6.is_empty();
+        let origin = Cited::from(format!("{origin}: {group}"));
+        any.then(|| Entry { deny: true, peers: Peers::ranges(v4, v6), service: Service::Everything, origin })
     };
     let denying: Vec<Entry> = groups.into_iter().filter_map(entry).collect();
     let denied = denied.map(merge);
-    let exception = |mut addresses: Vec<IpAddr>, service, origin: &dyn Fn() -> String| {
+    let exception = |mut addresses: Vec<IpAddr>, service, origin: &dyn Fn() -> Cited| {
         addresses.retain(|address| contains(&denied[usize::from(address.is_ipv6())], *address));
         let [v4, v6] = Family::BOTH.map(|family| hosts(&addresses, family));
-        (!addresses.is_empty()).then(|| Entry { deny: false, v4, v6, service, origin: origin() })
+        (!addresses.is_empty()).then(|| Entry { deny: false, peers: Peers::ranges(v4, v6), service, origin: origin() })
     };
     let of_lists = entries()
-        .filter(|entry| !is_whole(entry.service))
-        .filter_map(|entry| exception(named(entry), entry.service, &|| format!("{}: {}", entry.origin, entry.text)));
+        .filter(|entry| !is_whole(entry.service()))
+        .filter_map(|entry| exception(named(&entry).collect(), entry.service(), &|| entry.cited()));
     let of_policies = opened_by_policies.iter().filter(|opening| !is_whole(opening.service));
-    let of_policies =
-        of_policies.filter_map(|opening| exception(vec![opening.address], opening.service, &|| opening.origin.clone()));
+    let of_policies = of_policies
+        .filter_map(|opening| exception(vec![opening.address], opening.service, &|| opening.origin.as_str().into()));
     let exceptions = of_lists.chain(of_policies).collect();
     (!denying.is_empty()).then(|| Layer {
         name: "always",
@@ -115,13 +123,14 @@ fn contains(ranges: &[AddrRange], address: IpAddr) -> bool {
 }
 
 /// The addresses that an entry opens, as [`List::opens`] says: blocks of one, and the metadata services.
-fn named(entry: &crate::policy::list::Entry) -> Vec<IpAddr> {
-    match entry.peer {
-        _ if entry.deny => Vec::new(),
-        Peer::Block(block) if block.is_host() => vec![block.first()],
-        Peer::Group(Group::Metadata) => metadata().collect(),
-        Peer::Any | Peer::Block(_) | Peer::Group(Group::Internet | Group::Private | Group::Host) => Vec::new(),
-    }
+fn named(entry: &crate::policy::list::Entry<'_>) -> impl Iterator<Item = IpAddr> + use<> {
+    let (one, services) = match entry.peer() {
+        _ if entry.deny() => (None, false),
+        Peer::Block(block) if block.is_host() => (Some(block.first()), false),
+        Peer::Group(Group::Metadata) => (None, true),
+        Peer::Any | Peer::Block(_) | Peer::Group(Group::Internet | Group::Private | Group::Host) => (None, false),
+    };
+    one.into_iter().chain(services.then(metadata).into_iter().flatten())
 }
 
 #[cfg(test)]
@@ -139,9 +148,9 @@ mod tests {
         let list = List::parse(&text.join(","), &Origin::Builtin("test")).unwrap();
         let layer = always_denied([Group::Metadata], &[&list], &[], Denial::Reject, &[], "test").unwrap();
         let named = Cidr::host("169.254.169.254".parse().unwrap()).range();
-        assert!(!layer.entries[0].v4.contains(&named) && layer.exceptions.is_empty());
+        assert!(!layer.entries[0].ranges(Family::V4).contains(&named) && layer.exceptions.is_empty());
         let all = always_denied([Group::Metadata], &[], &[], Denial::Reject, &[], "test").unwrap();
-        assert_eq!(all.entries[0].v4.len(), layer.entries[0].v4.len() + 1);
+        assert_eq!(all.entries[0].ranges(Family::V4).len(), layer.entries[0].ranges(Family::V4).len() + 1);
         // With ports each is an exception, where it is denied at all.
         let text = text.join(":80,").replace("169.254.169.254", "169.254.169.254:80");
         let list = List::parse(&text, &Origin::Builtin("test")).unwrap();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::layers::Opening;
 use crate::error::{Cause, Failure, Finding};
 use crate::net::{AddrRange, Direction, Family, Member, Origin, Service, is_of_one_link};
-use crate::nft::filter::{Denial, Entry, Group, Otherwise, PolicyLayer, Ruling, Run, Tier};
+use crate::nft::filter::{Denial, Entry, Group, Otherwise, Peers, PolicyLayer, Ruling, Run, Tier};
 use crate::oci::Mode;
 use crate::policy::compile::{Block, GoverningRun, GoverningTier, MAX_PAIRS, Unsupported, govern};
 use crate::policy::lookup::World;
@@ -136,8 +136,12 @@ fn of_run(
         };
         all.opened.extend(run.blocks.iter().filter_map(opening));
     }
-    let entry =
-        |block: Block| Entry { deny: false, v4: block.v4, v6: block.v6, service: block.service, origin: block.origin };
+    let entry = |block: Block| Entry {
+        deny: false,
+        peers: Peers::ranges(block.v4, block.v6),
+        service: block.service,
+        origin: block.origin.into(),
+    };
     let groups = run.groups.into_iter().map(|(service, watched, origin)| {
         // Before they are asked, for asking is what takes the time.
         all.questions = all.questions.saturating_add(watched.questions(cluster.pods));
@@ -158,10 +162,9 @@ fn of_icmp(settings: &Settings) -> Option<Entry> {
     let everyone = |family| vec![AddrRange::everything(family)];
     (settings.policy_icmp.value == PolicyIcmp::Accept).then(|| Entry {
         deny: false,
-        v4: everyone(Family::V4),
-        v6: everyone(Family::V6),
+        peers: Peers::ranges(everyone(Family::V4), everyone(Family::V6)),
         service: Service::Icmp,
-        origin: settings.policy_icmp.origin.to_string(),
+        origin: settings.policy_icmp.origin.to_string().into(),
     })
 }
 

@@ -100,7 +100,7 @@ fn otherwise(tier: &Tier, denied: Denial) -> String {
 
 /// A line for each place a run's rules were written at: of peers that come and go with how many there are now.
 fn said(run: &Run) -> Vec<String> {
-    let mut lines: Vec<String> = run.entries.iter().map(|entry| entry.origin.clone()).collect();
+    let mut lines: Vec<String> = run.entries.iter().map(|entry| entry.origin.to_string()).collect();
     lines.dedup();
     lines.extend(run.groups.iter().map(|group| {
         let count = group.members.len();
@@ -192,11 +192,12 @@ impl Plan {
             Step::RaiseLoopback => json!({ "step": "raise-loopback", "link": "lo" }),
         };
         let layer = |layer: &Layer| {
-            let entry = |entry: &crate::nft::filter::Entry| json!({ "deny": entry.deny, "origin": entry.origin });
+            let entry =
+                |entry: &crate::nft::filter::Entry| json!({ "deny": entry.deny, "origin": entry.origin.to_string() });
             json!({
                 "direction": layer.direction.name(), "name": layer.name, "on-denied": denial(layer.denial),
                 "origin": layer.origin,
-                "opened": layer.exceptions.iter().map(|entry| entry.origin.as_str()).collect::<Vec<_>>(), "entries": layer.entries.iter().map(entry).collect::<Vec<_>>(),
+                "opened": layer.exceptions.iter().map(|entry| entry.origin.to_string()).collect::<Vec<_>>(), "entries": layer.entries.iter().map(entry).collect::<Vec<_>>(),
             })
         };
         let policies = |layer: &PolicyLayer| {

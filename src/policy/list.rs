@@ -12,8 +12,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::net::{AddrRange, Cidr, CidrError, Family, Origin, Packet, PortRange, Service, Transport};
+use crate::net::{
+    AddrRange, Cidr, CidrError, Cited, Family, Origin, Packet, PortRange, Service, Transport, Writing, Written,
+};
 use crate::policy::group::Group;
 use crate::printable;
 
@@ -51,31 +54,66 @@ impl Peer {
     }
 }
 
-/// One entry, with what was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// As written, for messages and for the comments that `nft list ruleset` shows.
-    pub text: String,
-    /// Whether it denies.
-    pub deny: bool,
-    /// Who.
-    pub peer: Peer,
-    /// What.
-    pub service: Service,
-    /// Where it was written.
-    pub origin: Origin,
+/// One entry of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    parsed: &'a Parsed,
+    item: &'a Item,
+    index: usize,
 }
 
-impl Entry {
+/// What an entry means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Item {
+    deny: bool,
+    peer: Peer,
+    service: Service,
+}
+
+impl<'a> Entry<'a> {
+    /// Whether it denies.
+    pub fn deny(&self) -> bool {
+        self.item.deny
+    }
+
+    /// Who.
+    pub fn peer(&self) -> Peer {
+        self.item.peer
+    }
+
+    /// What.
+    pub fn service(&self) -> Service {
+        self.item.service
+    }
+
+    /// As written, for messages and for the comments that `nft list ruleset` shows.
+    pub fn text(&self) -> &'a str {
+        self.parsed.written.text(self.index)
+    }
+
+    /// Where it was written.
+    pub fn origin(&self) -> Origin {
+        self.parsed.written.origin(self.index)
+    }
+
+    /// What was written and where.
+    pub fn cited(&self) -> Cited {
+        Cited::Entry(self.parsed.written.clone(), self.index as u32)
+    }
+
     fn matches(&self, packet: &Packet, host: &[IpAddr]) -> bool {
-        self.peer.contains(packet.peer, host) && self.service.contains(packet.payload)
+        self.item.peer.contains(packet.peer, host) && self.item.service.contains(packet.payload)
     }
 }
 
-/// A parsed list. Without entries it allows nothing: `none`.
+/// A parsed list. Without entries it allows nothing: `none`. Copies share what was parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List {
-    entries: Vec<Entry>,
+pub struct List(Option<Arc<Parsed>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Parsed {
+    items: Vec<Item>,
+    written: Written,
 }
 
 /// What is wrong with an entry.
@@ -83,8 +121,8 @@ pub struct List {
 pub struct Problem {
     /// The entry as written; empty where the whole list is meant.
     pub entry: String,
-    /// Where it was written.
-    pub origin: Origin,
+    /// Which entry, counted from 0; `None` where the whole list is meant.
+    pub index: Option<usize>,
     /// What is wrong.
     pub message: String,
 }
@@ -101,7 +139,7 @@ impl fmt::Display for Problem {
 
 impl List {
     /// The list that allows nothing.
-    pub const NONE: List = List { entries: Vec::new() };
+    pub const NONE: List = List(None);
 
     /// Parses a whole list written in one place.
     ///
@@ -109,87 +147,106 @@ impl List {
     /// Every problem of every entry.
     pub fn parse(text: &str, origin: &Origin) -> Result<List, Vec<Problem>> {
         let separator = |c: char| c == ',' || c.is_ascii_whitespace();
-        List::from_entries(text.split(separator).filter(|entry| !entry.is_empty()).map(|entry| (entry, origin.clone())))
+        let entries = text.split(separator).filter(|entry| !entry.is_empty());
+        // An entry is hardly shorter; what is reserved too much is never touched.
+        List::from_entries(entries.map(|entry| (entry, None)), (text.len() / 8).min(MAX_ENTRIES), origin)
     }
 
-    /// Parses a list whose entries were written apart, each in its own place.
+    /// Parses a list whose entries were written apart, each in its own line; all of them at `origin`.
     ///
     /// # Errors
-    /// Every problem of every entry; also an empty list (write `none`), `none` beside other entries, and a list
-    /// of denials only: it would allow nothing, which nobody means by `!192.0.2.0/24`.
-    pub fn from_entries<'a>(entries: impl IntoIterator<Item = (&'a str, Origin)>) -> Result<List, Vec<Problem>> {
-        let mut parsed = Vec::new();
+    /// As of [`List::parse`].
+    pub fn parse_apart<'a>(
+        entries: impl ExactSizeIterator<Item = (&'a str, u32)>,
+        origin: &Origin,
+    ) -> Result<List, Vec<Problem>> {
+        let count = entries.len().min(MAX_ENTRIES);
+        List::from_entries(entries.map(|(text, line)| (text, Some(line))), count, origin)
+    }
+
+    /// Besides problems of entries there are those of the list: an empty one (write `none`), `none` beside other entries, and
+    /// denials only: it would allow nothing, which nobody means by `!192.0.2.0/24`.
+    fn from_entries<'a>(
+        entries: impl Iterator<Item = (&'a str, Option<u32>)>,
+        about: usize,
+        origin: &Origin,
+    ) -> Result<List, Vec<Problem>> {
+        let mut items = Vec::with_capacity(about);
+        let mut writing = Writing::new(origin, about);
         let mut problems = Vec::new();
-        let mut none = None;
+        let (mut none, mut allows) = (None, false);
         let mut count = 0usize;
-        for (text, origin) in entries {
+        for (index, (text, line)) in entries.enumerate() {
             count += 1;
             if count > MAX_ENTRIES {
                 let message = format!("more than {MAX_ENTRIES} entries (MAX_ENTRIES)");
-                problems.push(Problem { entry: String::new(), origin, message });
+                problems.push(Problem { entry: String::new(), index: Some(index), message });
                 break;
             }
             if text == "none" {
-                none = Some(origin);
+                none = Some(index);
                 continue;
             }
             match parse_entry(text) {
                 Ok((deny, peer, service)) => {
-                    parsed.push(Entry { text: text.to_owned(), deny, peer, service, origin });
+                    allows |= !deny;
+                    items.push(Item { deny, peer, service });
+                    writing.push(text, line);
                 }
-                Err(message) => problems.push(Problem { entry: text.to_owned(), origin, message }),
+                Err(message) => problems.push(Problem { entry: text.to_owned(), index: Some(index), message }),
             }
         }
-        if let (Some(origin), true) = (&none, count > 1) {
+        if none.is_some() && count > 1 {
             let message = "\"none\" stands alone".to_owned();
-            problems.push(Problem { entry: "none".to_owned(), origin: origin.clone(), message });
+            problems.push(Problem { entry: "none".to_owned(), index: none, message });
         }
         if count == 0 {
             let message = "the list is empty; write \"none\" to allow nothing".to_owned();
-            problems.push(Problem { entry: String::new(), origin: Origin::Builtin("list"), message });
+            problems.push(Problem { entry: String::new(), index: None, message });
         }
-        if let Some(first) = parsed.first()
-            && problems.is_empty()
-            && parsed.iter().all(|entry| entry.deny)
-        {
+        let parsed = Parsed { items, written: writing.done() };
+        if problems.is_empty() && !allows && !parsed.items.is_empty() {
             let message = "denies only, so the list would allow nothing; write \"*\" beside it, or \"none\"".to_owned();
-            problems.push(Problem { entry: first.text.clone(), origin: first.origin.clone(), message });
+            problems.push(Problem { entry: parsed.written.text(0).to_owned(), index: Some(0), message });
         }
-        if problems.is_empty() { Ok(List { entries: parsed }) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(if parsed.items.is_empty() { List::NONE } else { List(Some(Arc::new(parsed))) })
     }
 
     /// The entries, as written.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry<'_>> + Clone {
+        Entries { parsed: self.0.as_deref(), next: 0 }
     }
 
     /// **The specification**: whether the list lets the first packet of a flow pass. `host` are the host's
     /// addresses, for `@host`.
     pub fn allows(&self, packet: &Packet, host: &[IpAddr]) -> bool {
-        let mut matching = self.entries.iter().filter(|entry| entry.matches(packet, host)).peekable();
-        matching.peek().is_some() && matching.all(|entry| !entry.deny)
+        let mut matching = self.entries().filter(|entry| entry.matches(packet, host)).peekable();
+        matching.peek().is_some() && matching.all(|entry| !entry.deny())
     }
 
     /// The entry that decides about a packet, a denying one before all others; `None` where none matches, which denies.
-    pub fn deciding(&self, packet: &Packet, host: &[IpAddr]) -> Option<&Entry> {
-        let matching = || self.entries.iter().filter(|entry| entry.matches(packet, host));
-        matching().find(|entry| entry.deny).or_else(|| matching().next())
+    pub fn deciding(&self, packet: &Packet, host: &[IpAddr]) -> Option<Entry<'_>> {
+        let matching = || self.entries().filter(|entry| entry.matches(packet, host));
+        matching().find(Entry::deny).or_else(|| matching().next())
     }
 
     /// The entries that let something else through to or from the packet's peer, in order.
-    pub fn nearest(&self, packet: &Packet, host: &[IpAddr]) -> impl Iterator<Item = &Entry> {
-        let of_peer = |entry: &&Entry| !entry.deny && entry.peer.contains(packet.peer, host);
-        self.entries.iter().filter(of_peer).filter(|entry| !entry.service.contains(packet.payload))
+    pub fn nearest(&self, packet: &Packet, host: &[IpAddr]) -> impl Iterator<Item = Entry<'_>> {
+        let of_peer = |entry: &Entry<'_>| !entry.deny() && entry.peer().contains(packet.peer, host);
+        self.entries().filter(of_peer).filter(|entry| !entry.service().contains(packet.payload))
     }
 
     /// Whether an allowing entry for what the packet carries names exactly its peer: the address itself, or `@metadata`
     /// where it belongs to it. Such an entry opens what is always denied, and of an address nothing but what it says; a wider
     /// block never does.
     pub fn opens(&self, packet: &Packet) -> bool {
-        self.entries.iter().any(|entry| {
-            !entry.deny
-                && entry.service.contains(packet.payload)
-                && match entry.peer {
+        self.entries().any(|entry| {
+            !entry.deny()
+                && entry.service().contains(packet.payload)
+                && match entry.peer() {
                     Peer::Block(block) => block == Cidr::host(packet.peer),
                     Peer::Group(Group::Metadata) => Group::Metadata.contains(packet.peer, &[]),
                     Peer::Any | Peer::Group(Group::Internet | Group::Private | Group::Host) => false,
@@ -199,9 +256,33 @@ impl List {
 
     /// Whether an entry of the list means the host's own addresses.
     pub fn mentions_host(&self) -> bool {
-        self.entries.iter().any(|entry| entry.peer == Peer::Group(Group::Host))
+        self.entries().any(|entry| entry.peer() == Peer::Group(Group::Host))
     }
 }
+
+#[derive(Clone)]
+struct Entries<'a> {
+    parsed: Option<&'a Parsed>,
+    next: usize,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let (parsed, index) = (self.parsed?, self.next);
+        let item = parsed.items.get(index)?;
+        self.next += 1;
+        Some(Entry { parsed, item, index })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.parsed.map_or(0, |parsed| parsed.items.len() - self.next);
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Entries<'_> {}
 
 /// What a port without a protocol means.
 pub(super) const TCP_UDP: &[Transport] = &[Transport::Tcp, Transport::Udp];

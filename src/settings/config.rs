@@ -1,11 +1,11 @@
 //! The configuration file: what the admin wants for every container of this host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::document::{self, Fields, MAX_FINDINGS, Place, Report, Value, shown};
 use crate::error::{Cause, Failure, Finding};
-use crate::net::Origin;
+
 use crate::oci::{Annotation, Mode, OnDenied, Sourced};
 use crate::policy::group::Group;
 use crate::policy::list::{List, Problem};
@@ -249,20 +249,19 @@ fn list(fields: &mut Fields<'_>, name: &'static str) -> Option<Sourced<List>> {
 }
 
 fn entries(place: &Place<'_>) -> Option<Sourced<List>> {
-    let items = place.items()?;
-    let written = items.len();
-    let entries: Vec<_> = items.filter_map(|item| Some((item.string()?, item))).collect();
+    let written = place.items()?.len();
+    let entries = place.strings()?;
     // An item that is no string is reported; a list without it is not the list that was meant.
     let whole = entries.len() == written;
     if !whole && entries.is_empty() {
         return None;
     }
-    match List::from_entries(entries.iter().map(|(text, item)| (*text, item.origin()))) {
+    match List::parse_apart(entries.iter().map(|(_, line, text)| (*text, *line)), &place.origin()) {
         Ok(list) => whole.then(|| Sourced::new(list, place.origin())),
         Err(problems) => {
-            let items: BTreeMap<Origin, &Place<'_>> = entries.iter().map(|(_, item)| (item.origin(), item)).collect();
             for problem in problems {
-                items.get(&problem.origin).copied().unwrap_or(place).refuse(problem.to_string());
+                let item = problem.index.and_then(|index| place.item(entries.get(index)?.0));
+                item.as_ref().unwrap_or(place).refuse(problem.to_string());
             }
             None
         }
@@ -354,7 +353,7 @@ policies: /srv/policies
         );
         let egress = config.egress.unwrap();
         assert_eq!(egress.value.entries().len(), 3);
-        assert_eq!(egress.value.entries()[2].origin.to_string(), "c.yaml:5 egress[2]");
+        assert_eq!(egress.value.entries().nth(2).unwrap().origin().to_string(), "c.yaml:5 egress[2]");
         assert_eq!(egress.origin.to_string(), "c.yaml:3 egress");
         assert_eq!(config.ingress.unwrap().value, List::NONE);
         assert_eq!(config.ipv6.unwrap().value, Ipv6::LoopbackOnly);

@@ -1,7 +1,9 @@
 //! Policy layers in short: what tests of tables, packets and laws build theirs from.
 
 use netlatch::net::{Direction, Family, Member, PortRange, Service, Transport, merge};
-use netlatch::nft::filter::{Denial, Entry, Filter, Group, Ipv6Traffic, Otherwise, PolicyLayer, Ruling, Run, Tier};
+use netlatch::nft::filter::{
+    Denial, Entry, Filter, Group, Ipv6Traffic, Otherwise, Peers, PolicyLayer, Ruling, Run, Tier,
+};
 
 /// A member: `10.0.0.1`, `10.0.0.1 tcp/80`.
 pub(crate) fn member(text: &str) -> Member {
@@ -40,7 +42,7 @@ pub(crate) fn entry(service: Service, blocks: &[&str]) -> Entry {
         merge(blocks.filter(|block| block.family() == family).map(|block| block.range()).collect())
     };
     let origin = format!("policy of {}", blocks.join(" "));
-    Entry { deny: false, v4: of(Family::V4), v6: of(Family::V6), service, origin }
+    Entry { deny: false, peers: Peers::ranges(of(Family::V4), of(Family::V6)), service, origin: origin.into() }
 }
 
 pub(crate) fn run(ruling: Ruling, entries: Vec<Entry>, groups: Vec<Group>) -> Run {

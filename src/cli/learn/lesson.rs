@@ -54,7 +54,7 @@ impl Lesson {
             return Ok(None);
         };
         let mut lesson = Lesson {
-            kept: layer.list.entries().iter().map(|entry| entry.text.clone()).collect(),
+            kept: layer.list.entries().map(|entry| entry.text().to_owned()).collect(),
             learned: Vec::new(),
             admins: (layer.source == LayerSource::Baseline).then(|| layer.origin.to_string()),
             widened: Vec::new(),
@@ -123,8 +123,8 @@ impl Lesson {
         if group.is_none() && layer.list.allows(packet, host) {
             return Place::Allowed;
         }
-        if let Some(denying) = layer.list.deciding(packet, host).filter(|entry| entry.deny) {
-            return leave(format!("the list's own {:?} denies it, whatever else allows it", denying.text));
+        if let Some(denying) = layer.list.deciding(packet, host).filter(crate::policy::list::Entry::deny) {
+            return leave(format!("the list's own {:?} denies it, whatever else allows it", denying.text()));
         }
         let spoken = match packet.payload {
             Payload::Transport { protocol, port } => Some(Spoken::Port(protocol, port)),

@@ -301,13 +301,14 @@ pub fn cited(filter: &Filter) -> Result<BTreeMap<String, Vec<String>>, Failure> 
     let builder = Builder::new(filter.families());
     let mut cited = BTreeMap::new();
     let mut add = |entries: &[Entry], chosen: &dyn Fn(&Entry) -> bool, origin: &str| -> Result<(), Failure> {
-        let mut together: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        let mut together: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
         for (_, question) in builder.asked(entries, chosen, origin)? {
             if question.entries.len() > 1 {
                 together.entry(comment(&cite(entries, origin, &question))).or_default().extend(&question.entries);
             }
         }
-        let origins = |all: BTreeSet<usize>| all.into_iter().filter_map(|at| Some(entries.get(at)?.origin.clone()));
+        let origin = |at: u32| Some(entries.get(at as usize)?.origin.to_string());
+        let origins = |all: BTreeSet<u32>| all.into_iter().filter_map(origin);
         cited.extend(together.into_iter().map(|(comment, all)| (comment, origins(all).collect())));
         Ok(())
     };
@@ -376,10 +377,10 @@ fn is_family_free(question: &Question) -> bool {
 
 /// What the rule's comment says: the first entries that led to it, or else `origin`.
 pub(super) fn cite(entries: &[Entry], origin: &str, question: &Question) -> String {
-    let mut origins = question.entries.iter().filter_map(|index| entries.get(*index)).map(|e| e.origin.as_str());
-    let first = origins.next().unwrap_or(origin);
+    let first = question.entries.first().and_then(|index| entries.get(*index as usize));
+    let first = first.map_or_else(|| origin.to_owned(), |entry| entry.origin.to_string());
     match question.entries.len() {
-        0 | 1 => first.to_owned(),
+        0 | 1 => first,
         n => format!("{first} (+{} more)", n - 1),
     }
 }

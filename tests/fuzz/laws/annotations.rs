@@ -55,7 +55,7 @@ fn pairs(text: &str) -> BTreeMap<String, String> {
 
 /// A list that is written from its entries is the same list.
 pub(crate) fn assert_same_again(list: &List, origin: &Origin) {
-    let texts: Vec<&str> = list.entries().iter().map(|entry| entry.text.as_str()).collect();
+    let texts: Vec<&str> = list.entries().map(|entry| entry.text()).collect();
     let text = if texts.is_empty() { "none".to_owned() } else { texts.join(" ") };
     assert_eq!(List::parse(&text, origin).as_ref(), Ok(list));
 }

@@ -13,7 +13,7 @@ pub(crate) fn holds(bytes: &[u8]) {
         Ok(parsed) => {
             assert_eq!(Some(&parsed), config.as_ref());
             for list in [&parsed.egress, &parsed.ingress].into_iter().flatten() {
-                let texts: Vec<&str> = list.value.entries().iter().map(|entry| entry.text.as_str()).collect();
+                let texts: Vec<&str> = list.value.entries().map(|entry| entry.text()).collect();
                 assert!(!texts.iter().any(|text| text.contains(['\n', ' ', ','])), "{texts:?}");
             }
             match Settings::decide(Some(parsed), Requests::default()) {

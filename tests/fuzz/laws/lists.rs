@@ -35,7 +35,7 @@ pub(crate) fn holds(bytes: &[u8]) {
         for packet in packets(&list, direction, &host) {
             let passes = table.decide(&packet).outcome.passes();
             assert_eq!(passes, list.allows(&packet, &host), "{packet:?}\n{table}");
-            assert_eq!(passes, list.deciding(&packet, &host).is_some_and(|entry| !entry.deny));
+            assert_eq!(passes, list.deciding(&packet, &host).is_some_and(|entry| !entry.deny()));
         }
     }
 }
@@ -56,15 +56,15 @@ fn table(list: &List, direction: Direction, host: &[IpAddr], origin: &Origin) ->
 /// Packets from and to the edges of what the first entries name.
 fn packets(list: &List, direction: Direction, host: &[IpAddr]) -> Vec<Packet> {
     let (mut addresses, mut payloads) = (Vec::new(), vec![Payload::Icmp { kind: 8 }, Payload::Other(47)]);
-    for entry in list.entries().iter().take(ASKED) {
+    for entry in list.entries().take(ASKED) {
         for family in Family::BOTH {
-            let ranges = entry.peer.ranges(family, host);
+            let ranges = entry.peer().ranges(family, host);
             for range in ranges.first().into_iter().chain(ranges.last()) {
                 let edges = [range.first, range.last, range.first.saturating_sub(1), range.last.saturating_add(1)];
                 addresses.extend(edges.map(|bits| family.address(bits.min(family.max()))));
             }
         }
-        if let Service::Ports { ports, .. } = entry.service {
+        if let Service::Ports { ports, .. } = entry.service() {
             let edges = [ports.first(), ports.last(), ports.first().saturating_sub(1), ports.last().saturating_add(1)];
             payloads.extend(
                 edges.into_iter().flat_map(|port| Transport::ALL.map(|protocol| Payload::Transport { protocol, port })),
