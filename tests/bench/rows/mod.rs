@@ -136,7 +136,8 @@ pub(crate) fn host() -> tempfile::TempDir {
     fs::create_dir(dir.path().join("bundle")).expect("a directory");
     let bundle = serde_json::json!({
         "ociVersion": "1.0.2",
-        "process": {"cwd": "/", "args": ["/bin/true"], "user": {"uid": 0, "gid": 0}},
+        "process": {"cwd": "/", "args": ["/bin/true"], "user": {"uid": 0, "gid": 0},
+                    "capabilities": {"bounding": ["CAP_NET_RAW"], "permitted": ["CAP_NET_RAW"], "effective": ["CAP_NET_RAW"]}},
         "root": {"path": "rootfs"},
         "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "network"}]},
     });
