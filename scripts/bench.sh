@@ -5,6 +5,8 @@
 #   ./scripts/bench.sh                 everything
 #   ./scripts/bench.sh peers load      only these. Beside other programs: peers load; and what policies cost: start among cidrs
 #                                      policies reach reload
+#   ./scripts/bench.sh many [WORK...]  many starts at once, with containers of lists nobody ten all mix, and after a reboot. Also
+#                                      PARALLEL=1,4,16,64 RUNNING=0,100,1000 and STARTS=128 of each
 #   ./scripts/bench.sh versions        two builds of the hook: VERSIONS=OLD:NEW
 #   ./scripts/bench.sh growth [NAME]   how the time for hostile input grows with its size; needs no root
 #   ROUNDS=20 ...                      fewer samples than 50
@@ -13,7 +15,7 @@
 #   NO_INSTALL=1 ...                   peers that are not installed are left out
 #
 # Needs root, nft, ip and unshare; installs missing peers (Debian, Ubuntu). Works in network namespaces of its own, up to a
-# thousand of them. Pictures of `peers` and `load` go to target/figures/.
+# thousand of them. Pictures of `peers`, `load` and `many` go to target/figures/.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -42,11 +44,18 @@ fi
 
 target=$(rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p')
 [ -n "${NETLATCH:-}" ] || cargo build --quiet --release --bin netlatch
-cargo build --quiet --example bench-policy --example bench-peers --example bench-floor --example bench-empty
+cargo build --quiet --example bench-policy --example bench-peers --example bench-many --example bench-floor --example bench-empty
 examples=target/$target/debug/examples
 netlatch=${NETLATCH:-target/$target/release/netlatch}
 
 echo "$(date -u +%F), Linux $(uname -r), $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)"
+# Run directories are on a tmpfs, as /run is on a host.
+many() { TMPDIR=$(findmnt -no TARGET -t tmpfs -T /dev/shm || echo "${TMPDIR:-/tmp}") "$examples/bench-many" "$netlatch" "$examples/bench-empty" target/figures "$@"; }
+if [ "${1:-}" = many ]; then
+    shift
+    many "$@"
+    exit
+fi
 beside=() policies=()
 for group in "$@"; do
     case $group in
@@ -60,3 +69,4 @@ fi
 if [ $# -eq 0 ] || [ ${#policies[@]} -gt 0 ]; then
     "$examples/bench-policy" "$netlatch" "$examples/bench-empty" "${policies[@]}"
 fi
+[ $# -gt 0 ] || many

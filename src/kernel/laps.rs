@@ -28,6 +28,9 @@ struct Laps {
 }
 
 thread_local! {
+    /// When the lock was taken that is held now, and how long it was held before.
+    static LOCKED: Cell<Option<Instant>> = const { Cell::new(None) };
+    static HELD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
     static ON: Cell<bool> = const { Cell::new(false) };
     static LAPS: RefCell<Option<Laps>> = const { RefCell::new(None) };
@@ -55,6 +58,21 @@ pub fn lap(name: &'static str) {
     }
 }
 
+/// The registry's lock is held from here on. How long others had to wait for this start is told apart from the phases, since
+/// it begins and ends within them.
+pub fn locked() {
+    if ON.get() {
+        LOCKED.set(Some(Instant::now()));
+    }
+}
+
+/// And from here on not any more.
+pub fn unlocked() {
+    if let Some(since) = LOCKED.take() {
+        HELD.set(HELD.get() + since.elapsed());
+    }
+}
+
 #[cold]
 fn ended(name: &'static str) {
     let (now, worked, faults) = (Instant::now(), own(), faults());
@@ -66,7 +84,8 @@ fn ended(name: &'static str) {
     });
 }
 
-/// The laps that were kept, a line each: microseconds, those of own work, minor page faults, name; and their sum. `None` where none were.
+/// The laps that were kept, a line each: microseconds, those of own work, minor page faults, name; their sum; and how long the
+/// registry's lock was held, where it was. `None` where none were.
 pub fn table() -> Option<String> {
     LAPS.with_borrow(|laps| {
         let laps = &laps.as_ref()?.laps;
@@ -82,9 +101,16 @@ pub fn table() -> Option<String> {
             // Writing to a string does not fail.
             let _ = writeln!(table, "{us:>8.1}  {own:>8.1}  {:>6}  {}", lap.faults, lap.name);
         }
+        let held = HELD.get();
+        if !held.is_zero() {
+            let _ = writeln!(table, "{:>8.1}  {:>8}  {:>6}  {UNDER_LOCK}", held.as_nanos() as f64 / 1e3, "", "");
+        }
         Some(table)
     })
 }
+
+/// What the line is called that tells how long the lock was held.
+pub const UNDER_LOCK: &str = "of them under the lock";
 
 fn own() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
@@ -108,5 +134,14 @@ mod tests {
         let table = table().unwrap();
         let names: Vec<&str> = table.lines().skip(1).map(|line| line.rsplit("  ").next().unwrap_or_default()).collect();
         assert_eq!(names, ["start up", "behind", "all"], "{table}");
+        locked();
+        std::thread::sleep(Duration::from_millis(2));
+        unlocked();
+        // What comes behind is not counted.
+        unlocked();
+        let table = super::table().unwrap();
+        let line = table.lines().last().unwrap();
+        let us = line.strip_suffix(UNDER_LOCK).unwrap().trim();
+        assert!(us.parse::<f64>().unwrap() >= 2000.0, "{line}");
     }
 }

@@ -39,6 +39,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::error::{Cause, Failure, errno_of};
 use crate::kernel::checkpoint;
+use crate::kernel::laps::{self, lap};
 use crate::kernel::process::Deadline;
 
 /// The default directory.
@@ -73,6 +74,12 @@ pub fn boot_ms() -> u64 {
         .map_or(0, |time| time.tv_sec() as u64 * 1000 + time.tv_nsec() as u64 / 1_000_000)
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        laps::unlocked();
+    }
+}
+
 impl Registry {
     /// The registry in `dir`, which need not exist yet.
     pub fn at(dir: &Path) -> Registry {
@@ -93,10 +100,13 @@ impl Registry {
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN);
         let mut file = options.open(self.dir.join("lock")).map_err(|error| failed(self.cause(&error)))?;
         let (mut retry, longest) = LOCK_RETRY;
+        lap("ask for the lock");
         loop {
             // Never a blocking flock: only poll's deadline is kept whatever signals are blocked.
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(held) => {
+                    lap("wait for the lock");
+                    laps::locked();
                     checkpoint::step("locked")?;
                     return Ok(Lock { _held: held });
                 }
