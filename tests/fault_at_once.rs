@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::Namespace;
 use support::cluster::in_parallel;
 use support::container::{Container, Dialect};
-use support::fault::{Host, container, pod_of, refusal, rules, running, text};
+use support::fault::{Host, container, pod_of, refusal, rules, running, text, was_killed};
 use support::live::{FRONT_LABELS, SHOP, WEB_LABELS, WEB_TAKES_FRONT};
 
 const HANG: Duration = DEADLINE.saturating_add(Duration::from_secs(2));
@@ -221,6 +221,76 @@ fn a_stop_during_the_start_of_its_id_leaves_no_half_of_it() {
         host.must("poststop", &pod.ended(Dialect::Runc));
         assert_eq!(rules(&web), alone, "{point}");
     }
+    host.is_untouched();
+}
+
+/// The members of a table's sets, as nft lists them.
+fn members(namespace: &Namespace) -> String {
+    let sets = rules(namespace).into_iter().filter(|object| object.get("set").is_some());
+    sets.map(|set| format!("{:?}", set["set"]["elem"])).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn who_comes_and_who_goes_before_a_start_has_the_lock_is_in_its_rules_and_out_of_them() {
+    let host = Host::new("", &[SHOP, WEB_TAKES_FRONT]);
+    let ends: Vec<Namespace> = (1..=5).map(|number| host.pod(number)).collect();
+    let pod = |number: usize, name: &str, labels: &str| pod_of(name, labels, &ends[number - 1]);
+    let fronts = [2, 3, 5].map(|number| pod(number, &format!("front-{number}"), FRONT_LABELS));
+    // Somebody has to follow for there to be a roster.
+    host.must("createRuntime", &pod(1, "web-1", WEB_LABELS).state(Dialect::Runc));
+    host.must("createRuntime", &fronts[0].state(Dialect::Runc));
+    host.must("createRuntime", &fronts[1].state(Dialect::Runc));
+    let web = pod(4, "web-4", WEB_LABELS);
+    let start = held(&host, &web.state(Dialect::Runc), "ahead", || {
+        let loaded = members(&ends[3]);
+        assert!(loaded.contains("10.1.0.2") && loaded.contains("10.1.0.3"), "it has its rules: {loaded}");
+        host.must("poststop", &fronts[0].ended(Dialect::Runc));
+        host.must("createRuntime", &fronts[2].state(Dialect::Runc));
+        // Not recorded yet, it is nobody's business.
+        assert_eq!(members(&ends[3]), loaded);
+    });
+    assert!(start.status.success(), "{}", text(&start));
+    let there = members(&ends[3]);
+    assert!(there.contains("10.1.0.3") && there.contains("10.1.0.5") && !there.contains("10.1.0.2"), "{there}");
+    assert_eq!(there, members(&ends[0]), "as who has been there all along");
+    host.must("poststart", &running(&web));
+    // From here on it is told of others like everybody else.
+    host.must("poststop", &fronts[1].ended(Dialect::Runc));
+    assert_eq!(members(&ends[3]), members(&ends[0]));
+    assert!(!members(&ends[3]).contains("10.1.0.3"));
+    host.is_untouched();
+}
+
+#[test]
+fn a_start_is_in_the_rules_of_who_came_while_it_had_no_lock() {
+    let host = Host::new("", &[SHOP, WEB_TAKES_FRONT]);
+    let ends: Vec<Namespace> = (1..=3).map(|number| host.pod(number)).collect();
+    host.must("createRuntime", &pod_of("web-1", WEB_LABELS, &ends[0]).state(Dialect::Runc));
+    let (front, web) = (pod_of("front-2", FRONT_LABELS, &ends[1]), pod_of("web-3", WEB_LABELS, &ends[2]));
+    let start = held(&host, &front.state(Dialect::Runc), "ahead", || {
+        host.must("createRuntime", &web.state(Dialect::Runc));
+        assert!(!members(&ends[2]).contains("10.1.0.2"));
+    });
+    assert!(start.status.success(), "{}", text(&start));
+    for end in [0, 2] {
+        assert!(members(&ends[end]).contains("10.1.0.2"), "{end}: {}", members(&ends[end]));
+    }
+    host.is_untouched();
+}
+
+#[test]
+fn who_dies_between_loading_its_rules_and_the_lock_is_recorded_by_nobody_and_leaves_its_namespace_filtered() {
+    let host = Host::new("", &[SHOP, WEB_TAKES_FRONT]);
+    let ends: Vec<Namespace> = (1..=2).map(|number| host.pod(number)).collect();
+    host.must("createRuntime", &pod_of("web-1", WEB_LABELS, &ends[0]).state(Dialect::Runc));
+    let (files, web) = (host.files(), pod_of("web-2", WEB_LABELS, &ends[1]));
+    let killed = host.run("createRuntime", &web.state(Dialect::Runc), "kill ahead 1");
+    assert!(was_killed(&killed), "{}", text(&killed));
+    assert_eq!(host.files(), files);
+    assert_eq!(format!("{:?}", rules(&ends[1])), format!("{:?}", rules(&ends[0])));
+    // The runtime starts it again, with other rules there than none.
+    host.must("createRuntime", &web.state(Dialect::Runc));
+    host.must("poststart", &running(&web));
     host.is_untouched();
 }
 

@@ -1,17 +1,19 @@
 //! The stages of a container that has peers: where there are policies, or containers that follow who comes and goes.
 //!
-//! The registry's lock is held from the first look at who runs until every set that follows is changed ([`Peers`]).
+//! The registry's lock is held from the look at who runs that counts until every set that follows is changed ([`Peers`]). A start
+//! has its rules before that, where it can ([`Ahead`]).
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::ahead::Ahead;
 use super::hook::{Joined, anchor, complete, join, present, record};
 use super::host_side::{Side, Standing, withdraw};
 use super::load::{self, ConfigFile, Inputs};
 use super::peers::{Peers, has_any};
 use super::told::Told;
 use crate::error::{Cause, Failure};
-use crate::kernel::apply::{Present, Site};
+use crate::kernel::apply::{Present, Report, Site};
 use crate::kernel::capability;
 use crate::kernel::checkpoint;
 use crate::kernel::files::Trust;
@@ -20,9 +22,9 @@ use crate::kernel::netns::{Inside, NamespaceId, Own, cookie};
 use crate::kernel::proc::Procfs;
 use crate::kernel::process::Deadline;
 use crate::kernel::tables::Tables;
-use crate::live::{self, Elsewhere};
+use crate::live;
 use crate::plan::{Cluster, Facts, Plan};
-use crate::registry::{Arrival, Record, Registry, Subject, started};
+use crate::registry::{Arrival, Glance, Record, Registry, Roster, Subject, boot_ms, started};
 
 /// What a stage works with once the container's namespace is joined.
 pub(super) struct Stay<'a> {
@@ -35,41 +37,41 @@ pub(super) struct Stay<'a> {
 
 /// createRuntime: the container is among the peers of those that run before it runs itself.
 pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Option<Side>) -> Result<Told, Failure> {
-    let Stay { inputs, registry, facts, own, deadline } = *stay;
-    let Met { mut peers, inside, addresses } = meet(stay, inside)?;
-    let (inventory, netns) = (&inputs.manifests.inventory, inside.id());
+    let Stay { inputs, facts, own, deadline, .. } = *stay;
+    capability::keep_only(&capability::WHILE_VISITING)?;
+    let addresses = global_addresses(&inside, deadline)?;
+    let netns = inside.id();
     let mut record = record(inputs, None, facts, &inside)?;
     record.addresses.clone_from(&addresses);
-    let own_addresses = addresses.clone();
     record.started = inputs.state.pid.and_then(started);
     record.cookie = cookie(&inside)?;
-    let identity = inputs.identity()?;
-    peers.join(&record.id, (netns, record.cookie), &identity)?;
     let mut arrival = Arrival {
         netns,
         cookie: record.cookie,
         id: record.id.clone(),
         anchor: anchor(&record)?,
-        addresses,
-        identity,
+        addresses: addresses.clone(),
+        identity: inputs.identity()?,
         table: None,
         watch: None,
     };
+    let ahead = if side.is_none() { Ahead::go(stay, &procfs, &inside, &arrival)? } else { None };
+    let Met { mut peers, inside } = meet(stay, inside, &addresses, ahead.as_ref().map(Ahead::glance))?;
+    record.recorded_ms = boot_ms();
+    peers.join(&record.id, (netns, record.cookie), &arrival.identity)?;
     peers.enter(arrival.clone());
     checkpoint::step("entered")?;
 
-    let elsewhere = inventory.peers();
-    let (plan, kept, standing, told) = {
-        let plan = plan(stay, &peers, netns, &elsewhere)?;
-        let raise = |side: Side| side.raise(&plan, inputs.state.pid, &inside, &peers.lock, deadline);
-        let standing = side.map(raise).transpose()?;
-        let mut tables = Tables::open(&inside, *deadline)?;
-        let present = present(&plan, inputs, &mut tables, &inside, registry)?;
-        let kept = present == Present::Kept;
-        let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
-        let told = Told::protected(&plan, &report);
-        (plan, kept, standing, told)
+    let raise = |plan: &Plan, side: Side| side.raise(plan, inputs.state.pid, &inside, &peers.lock, deadline);
+    let Brought { plan, kept, report, standing } = match ahead {
+        Some(ahead) => ahead.catch_up(stay, &procfs, &inside, &peers)?,
+        None => {
+            let plan = plan(stay, &peers.roster, netns)?;
+            let standing = side.map(|side| raise(&plan, side)).transpose()?;
+            Brought { standing, ..bring_about(stay, &procfs, &inside, plan)? }
+        }
     };
+    let told = Told::protected(&plan, &report);
     if !kept {
         arrival.table = plan.table().map(|table| table.comment.clone());
         arrival.watch = (!plan.watch.is_empty()).then(|| plan.watch.clone());
@@ -90,26 +92,48 @@ pub(super) fn protect(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Opt
     if let Some(standing) = standing {
         standing.keep();
     }
-    Ok(told.among(&own_addresses, &changed))
+    Ok(told.among(&addresses, &changed))
+}
+
+/// What was brought about in a container's namespace.
+pub(super) struct Brought {
+    pub(super) plan: Plan,
+    /// Whether a neighbour's rules were left there.
+    pub(super) kept: bool,
+    pub(super) report: Report,
+    /// What stands at the host's side.
+    pub(super) standing: Option<Standing>,
+}
+
+/// Carries a plan out, whatever is there.
+pub(super) fn bring_about(stay: &Stay<'_>, procfs: &Procfs, inside: &Inside, plan: Plan) -> Result<Brought, Failure> {
+    let Stay { inputs, registry, deadline, .. } = *stay;
+    let mut tables = Tables::open(inside, *deadline)?;
+    let present = present(&plan, inputs, &mut tables, inside, registry)?;
+    let kept = present == Present::Kept;
+    let report = Site { inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
+    Ok(Brought { plan, kept, report, standing: None })
 }
 
 /// A container that has met its peers.
 struct Met<'r> {
     peers: Peers<'r>,
     inside: Inside,
-    /// Its addresses, as they are now.
-    addresses: Vec<IpAddr>,
 }
 
-fn meet<'r>(stay: &Stay<'r>, inside: Inside) -> Result<Met<'r>, Failure> {
+/// Meets them. Who has any of the container's `addresses` is looked at closely.
+fn meet<'r>(
+    stay: &Stay<'r>,
+    inside: Inside,
+    addresses: &[IpAddr],
+    glance: Option<&Glance>,
+) -> Result<Met<'r>, Failure> {
     let Stay { inputs, registry, deadline, .. } = *stay;
-    capability::keep_only(&capability::WHILE_VISITING)?;
-    let addresses = global_addresses(&inside, deadline)?;
     let netns = inside.id();
-    let closely = |subject: &Subject| subject.netns == netns || has_any(subject, &addresses);
-    let mut peers = Peers::meet(registry, &inputs.manifests.inventory, closely, None, deadline)?;
+    let closely = |subject: &Subject| subject.netns == netns || has_any(subject, addresses);
+    let mut peers = Peers::meet(registry, glance, &inputs.manifests.inventory, closely, None, deadline)?;
     let inside = asked_around(stay, &mut peers, inside)?;
-    Ok(Met { peers, inside, addresses })
+    Ok(Met { peers, inside })
 }
 
 /// Where the roster was made just now, the addresses of those who run are asked for before anything is planned with them:
@@ -131,14 +155,15 @@ fn asked_around(stay: &Stay<'_>, peers: &mut Peers<'_>, inside: Inside) -> Resul
 }
 
 /// The plan of a container that has been entered among its peers.
-fn plan(stay: &Stay<'_>, peers: &Peers<'_>, netns: NamespaceId, elsewhere: &[Elsewhere<'_>]) -> Result<Plan, Failure> {
+pub(super) fn plan(stay: &Stay<'_>, roster: &Roster, netns: NamespaceId) -> Result<Plan, Failure> {
     let Stay { inputs, facts, .. } = *stay;
     let inventory = &inputs.manifests.inventory;
     let entered = || Failure::new("protect the container", Cause::Internal("it is not in the roster".to_owned()));
-    let subject = peers.roster.find(netns).ok_or_else(entered)?;
-    let pods = live::holders(&peers.roster, elsewhere);
+    let subject = roster.find(netns).ok_or_else(entered)?;
+    let elsewhere = inventory.peers();
+    let pods = live::holders(roster, &elsewhere);
     // Only services ask the specification.
-    let world = live::world(&peers.roster, inventory);
+    let world = live::world(roster, inventory);
     let cluster = Cluster {
         policies: &inputs.manifests.policies,
         identity: &subject.identity,
@@ -153,19 +178,20 @@ fn plan(stay: &Stay<'_>, peers: &Peers<'_>, netns: NamespaceId, elsewhere: &[Els
 /// poststart: addresses that came since (docker, user namespaces) are made known.
 pub(super) fn verify(stay: &Stay<'_>, procfs: Procfs, inside: Inside, side: Option<Side>) -> Result<Told, Failure> {
     let Stay { inputs, registry, own, deadline, .. } = *stay;
-    let Met { mut peers, inside, addresses } = meet(stay, inside)?;
-    let (inventory, netns) = (&inputs.manifests.inventory, inside.id());
+    capability::keep_only(&capability::WHILE_VISITING)?;
+    let addresses = global_addresses(&inside, deadline)?;
+    let netns = inside.id();
+    let Met { mut peers, inside } = meet(stay, inside, &addresses, None)?;
     let Some(mut record) = registry.record(&inputs.state.id) else {
         let problem = "it was not recorded at createRuntime; create the container anew".to_owned();
         return Err(Failure::new("verify the container's protection", Cause::ReadBack(problem)));
     };
     peers.found_at(netns, &addresses);
-    let elsewhere = inventory.peers();
-    let plan = plan(stay, &peers, netns, &elsewhere)?;
+    let plan = plan(stay, &peers.roster, netns)?;
     if let Some(side) = side {
         side.verify(&plan, Some(&record), &inside, deadline)?;
     }
-    let (mut tables, told) = complete(inputs, registry, procfs, &plan, &inside, Some(&record), deadline)?;
+    let (mut tables, told) = complete(inputs, registry, &procfs, &plan, &inside, Some(&record), deadline)?;
     if let (Some(table), Some(tables)) = (plan.table(), tables.as_mut()) {
         tables.reconcile(table)?;
     }
@@ -211,7 +237,7 @@ pub(super) fn forget(
     let manifests = load::policies_under(config, Trust::Guarded);
     let partial = manifests.as_ref().err().map(ToString::to_string);
     let manifests = manifests.unwrap_or_default();
-    let mut peers = Peers::meet(registry, &manifests.inventory, |_| false, Some(id), deadline)?;
+    let mut peers = Peers::meet(registry, None, &manifests.inventory, |_| false, Some(id), deadline)?;
     if let Some(problem) = partial {
         log::warn!("container {id}: forgotten without a look at the policies: {problem}");
         peers.partial = true;

@@ -191,7 +191,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     let present = present(&plan, inputs, &mut tables, &inside, registry)?;
     lap("look at what is there");
     checkpoint::step("decided")?;
-    let report = Site { inside: &inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
+    let report = Site { inside: &inside, tables, procfs: &procfs, present, deadline: *deadline }.apply(&plan)?;
     let mut record = record(inputs, plan.table(), &facts, &inside)?;
     record.outside = standing.as_ref().and_then(Standing::outside).cloned();
     let without_peers = registry.put_alone(&record)?;
@@ -234,14 +234,14 @@ fn verify(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<T
     if let Some(side) = side {
         side.verify(&plan, before.as_ref(), &inside, deadline)?;
     }
-    complete(inputs, registry, procfs, &plan, &inside, before.as_ref(), deadline).map(|(_, told)| told)
+    complete(inputs, registry, &procfs, &plan, &inside, before.as_ref(), deadline).map(|(_, told)| told)
 }
 
 /// Verifies what createRuntime did and completes it. The tables are returned where they are this container's.
 pub(super) fn complete<'i>(
     inputs: &Inputs,
     registry: &Registry,
-    procfs: Procfs,
+    procfs: &'i Procfs,
     plan: &Plan,
     inside: &'i Inside,
     before: Option<&Record>,

@@ -1,5 +1,6 @@
 //! The commands. [`run`] is the whole program but for the process's own ends; [`hook`] is the screenful to read first.
 
+mod ahead;
 mod among;
 mod args;
 mod check;

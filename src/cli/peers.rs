@@ -11,6 +11,7 @@ use std::rc::Rc;
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::conntrack::forget_peer;
+use crate::kernel::laps::lap;
 use crate::kernel::link::global_addresses;
 use crate::kernel::netns::{Inside, NamespaceId, Own, cookie};
 use crate::kernel::process::Deadline;
@@ -22,7 +23,7 @@ use crate::policy::lookup::World;
 use crate::policy::parse::Manifests;
 use crate::policy::watch::{Holders, Identity, Watch};
 use crate::policy::world::Inventory;
-use crate::registry::{Arrival, Container, Lock, Record, Registry, Roster, Subject, boot_ms};
+use crate::registry::{Arrival, Container, Glance, Lock, Record, Registry, Roster, Subject, boot_ms};
 
 /// How many subjects are looked at closely each time, whoever they are: 15 µs each.
 const CLOSELY_EACH_TIME: u64 = 4;
@@ -42,6 +43,8 @@ pub(super) struct Peers<'r> {
     pub(super) owed: Vec<IpAddr>,
     /// Whether addresses have to be asked for: the roster was made from records, and not all have them.
     pub(super) rebuilt: bool,
+    /// Whether they are who was glanced at before the lock was there, and all of them live.
+    pub(super) glanced: bool,
     /// Whether not all who count are known: what is changed now has to be looked at again.
     pub(super) partial: bool,
     /// The record of who has been entered. It is written when the roster names it already, so that whoever finds the
@@ -54,16 +57,18 @@ pub(super) struct Peers<'r> {
 
 impl<'r> Peers<'r> {
     /// Takes the lock and reads who there is. Those that ended without a word are left out from here on, and those that
-    /// `closely` names are looked at closely. `leaving` says so itself.
+    /// `closely` names are looked at closely. `leaving` says so itself. What was glanced at is not read again where it still holds.
     pub(super) fn meet(
         registry: &'r Registry,
+        glance: Option<&Glance>,
         inventory: &Inventory,
         closely: impl Fn(&Subject) -> bool,
         leaving: Option<&str>,
         deadline: &Deadline,
     ) -> Result<Peers<'r>, Failure> {
         let lock = registry.lock(deadline)?;
-        let mut loaded = registry.roster(&lock, |namespace| inventory.namespace_labels(namespace))?;
+        let mut loaded = registry.roster_since(&lock, glance, |namespace| inventory.namespace_labels(namespace))?;
+        lap("read the roster");
         let moving = std::mem::take(&mut loaded.roster.moving);
         let owes = !loaded.finished || loaded.roster.subjects.iter().any(|subject| subject.behind);
         let owed = if owes { moving } else { Vec::new() };
@@ -80,6 +85,7 @@ impl<'r> Peers<'r> {
             log::warn!("container {}: it ended without a poststop; its addresses are withdrawn", container.id);
         }
         registry.forget_dead(&lock, reaped.containers.iter().map(Container::held));
+        lap("see who lives");
         Ok(Peers {
             registry,
             lock,
@@ -88,6 +94,7 @@ impl<'r> Peers<'r> {
             unsettled: !loaded.finished,
             owed,
             rebuilt: loaded.rebuilt,
+            glanced: loaded.glanced && reaped.containers.is_empty(),
             partial: false,
             recording: None,
             deadline: *deadline,
@@ -184,11 +191,13 @@ impl<'r> Peers<'r> {
             moving.extend(self.owed.iter().copied());
             self.owed = moving.into_iter().collect();
             self.roster.moving.clone_from(&self.owed);
+            lap("find who follows");
             let unfinished = self.registry.begin(&self.lock, &self.roster)?;
             if let Some(record) = self.recording.take() {
                 self.registry.put(&record)?;
                 checkpoint::step("recorded")?;
             }
+            lap("write roster and record");
             let mut visits = Vec::new();
             if !anew.is_empty() {
                 let pods = live::holders(&self.roster, elsewhere);
@@ -216,6 +225,7 @@ impl<'r> Peers<'r> {
             }
             let names = visits.iter().filter_map(|(index, _)| self.roster.subjects[*index].containers.first());
             visited.extend(names.map(|container| container.id.to_string()));
+            lap("tell those who follow");
             self.before = self.roster.clone();
             note(self.registry, &self.lock, &mut self.roster, visits);
             if self.before == self.roster {

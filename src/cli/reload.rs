@@ -127,7 +127,7 @@ fn reload(config: Option<PathBuf>, run_dir: &Path, changed: &mut Vec<String>) ->
         registry.none_damaged(&damaged)?;
         return print("no container runs under netlatch\n").map(|()| Outcome::Done);
     }
-    let mut peers = Peers::meet(&registry, &manifests.inventory, |_| true, None, &deadline)?;
+    let mut peers = Peers::meet(&registry, None, &manifests.inventory, |_| true, None, &deadline)?;
     peers.ask_addresses(&own, None);
     for subject in &mut peers.roster.subjects {
         let labels = |of: &Identity| manifests.inventory.namespace_labels(&of.namespace);

@@ -44,7 +44,7 @@ pub struct Site<'i> {
     /// Its rules.
     pub tables: Tables<'i>,
     /// Its sysctls.
-    pub procfs: Procfs,
+    pub procfs: &'i Procfs,
     /// What to do with the table that is there.
     pub present: Present,
     /// When all of it must be done.

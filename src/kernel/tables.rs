@@ -222,6 +222,18 @@ impl<'i> Tables<'i> {
         self.alter(&deltas, "change the members of sets")
     }
 
+    /// Makes the members of sets those of `is`, where they are those of `was`: the two
+    /// [differ in nothing else](Table::differs_in_members_alone). As with [`Tables::update`] the kernel's word is taken for it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn catch_up(&mut self, was: &Table, is: &Table) -> Result<(), Failure> {
+        let (was, is) = (Held::members(was), Held::members(is));
+        let pairs = was.open_sets().zip(is.open_sets());
+        let deltas: Vec<Delta> = pairs.filter_map(|(was, is)| Delta::between(was, is)).collect();
+        self.alter(&deltas, "bring the members of sets up to date")
+    }
+
     /// The socket alone, to be closed later: see [`Tables::update`] on what closing may wait for.
     pub fn into_socket(self) -> Socket {
         self.socket

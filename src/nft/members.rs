@@ -108,6 +108,27 @@ mod tests {
     }
 
     #[test]
+    fn tables_that_differ_in_members_alone_are_told_from_others() {
+        use crate::nft::ruleset::{Table, TableFamily};
+        let table = |address: &str| {
+            let mut table = Table::empty(TableFamily::Inet);
+            table.sets = sets("ingress_network_1", &Family::BOTH, false, &[member(address, None)]).unwrap();
+            table
+        };
+        let (one, two) = (table("10.0.0.1"), table("10.0.0.2"));
+        assert!(one != two && one.differs_in_members_alone(&two));
+        let fixed = |mut table: Table| {
+            table.sets.iter_mut().for_each(|set| set.kind = Kind::Hash);
+            table
+        };
+        assert!(!one.differs_in_members_alone(&fixed(two.clone())));
+        assert!(!fixed(one.clone()).differs_in_members_alone(&fixed(two.clone())), "there they are part of the rules");
+        assert!(!one.differs_in_members_alone(&Table { comment: "another plan".into(), ..two.clone() }));
+        assert!(!one.differs_in_members_alone(&Table { guard: Some(Box::new(one.clone())), ..two.clone() }));
+        assert!(!one.differs_in_members_alone(&Table { sets: two.sets[..1].to_vec(), ..two }));
+    }
+
+    #[test]
     fn elements_are_sorted_and_nobody_is_in_twice() {
         let members = [member("10.0.0.2", None), member("10.0.0.1", None), member("10.0.0.2", None)];
         let spans = spans(&members, Family::V4, false).unwrap();

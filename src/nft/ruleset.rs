@@ -54,6 +54,18 @@ impl Table {
         Table { name: TABLE.to_owned(), family, comment, sets, chains, guard: None }
     }
 
+    /// Whether another is the same but for the members of sets that come and go.
+    pub fn differs_in_members_alone(&self, other: &Table) -> bool {
+        let alike = |(this, that): (&Set, &Set)| {
+            let same = (&this.name, &this.key, this.kind) == (&that.name, &that.key, that.kind);
+            same && (this.kind == Kind::Members || this.spans == that.spans)
+        };
+        (&self.name, self.family, &self.comment) == (&other.name, other.family, &other.comment)
+            && self.sets.len() == other.sets.len()
+            && self.sets.iter().zip(&other.sets).all(alike)
+            && (&self.chains, &self.guard) == (&other.chains, &other.guard)
+    }
+
     /// The table and its companion, in the order in which they are loaded.
     pub fn parts(&self) -> impl Iterator<Item = &Table> {
         std::iter::once(self).chain(self.guard.as_deref())

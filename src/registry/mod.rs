@@ -24,7 +24,7 @@ pub use alive::{Anchor, started};
 pub use faults::{Fault, MAX_ERRORS};
 pub use owner::Owner;
 pub use record::{Outside, Record, Records};
-pub use roster::{Arrival, Container, Loaded, Reaped, Roster, Subject, Unfinished};
+pub use roster::{Arrival, Container, Glance, Loaded, Reaped, Roster, Subject, Unfinished};
 pub use shared::Shared;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -70,8 +70,13 @@ pub struct Lock {
 
 /// Milliseconds since boot, suspended time included.
 pub fn boot_ms() -> u64 {
+    boot_ns() / 1_000_000
+}
+
+/// Nanoseconds since boot, suspended time included.
+fn boot_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_or(0, |time| time.tv_sec() as u64 * 1000 + time.tv_nsec() as u64 / 1_000_000)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
 impl Drop for Lock {

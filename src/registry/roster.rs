@@ -20,8 +20,8 @@ use nix::errno::Errno;
 
 use super::alive::{Anchor, inhabitants};
 use super::shared::Shared;
-use super::stored::{self, State};
-use super::{Lock, PLAIN, Record, Registry, read_limited};
+use super::stored::{self, Stamp, State};
+use super::{Lock, PLAIN, Record, Registry, boot_ns, read_limited};
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
@@ -112,6 +112,16 @@ pub struct Loaded {
     pub finished: bool,
     /// Whether it was made from the records just now. It is then not finished.
     pub rebuilt: bool,
+    /// Whether it is the one that was glanced at.
+    pub glanced: bool,
+}
+
+/// A roster that was read without the lock: who was there a moment ago. For plans that are looked at again under the lock.
+#[derive(Debug)]
+pub struct Glance {
+    /// Who was there.
+    pub roster: Roster,
+    stamp: Stamp,
 }
 
 impl Container {
@@ -340,12 +350,42 @@ impl Registry {
     /// # Errors
     /// [`Cause::RunDir`] where it can neither be read nor created.
     pub fn roster(&self, lock: &Lock, labels_of: impl Fn(&str) -> Labels) -> Result<Loaded, Failure> {
+        self.roster_since(lock, None, labels_of)
+    }
+
+    /// The roster without the lock; `None` where there is none that can be used, one that is being written included.
+    pub fn glance(&self) -> Option<Glance> {
+        self.check().ok()?;
+        let bytes = read_limited(&self.dir.join("roster")).ok()?;
+        let (stamp, _) = Stamp::of(&bytes)?;
+        let (roster, _) = stored::decode(bytes).ok()?;
+        Some(Glance { roster, stamp })
+    }
+
+    /// [`Registry::roster`] behind a glance: one that was not written anew since is not read again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn roster_since(
+        &self,
+        lock: &Lock,
+        glance: Option<&Glance>,
+        labels_of: impl Fn(&str) -> Labels,
+    ) -> Result<Loaded, Failure> {
         let failed = |error| Failure::new("read the roster", self.cause(&error));
         self.check().map_err(|cause| Failure::new("read the roster", cause))?;
+        if let Some(Glance { roster, stamp }) = glance
+            && let Some((is, state)) = self.roster_stamp()
+            && is == *stamp
+        {
+            let (roster, finished) = (roster.clone(), state == State::Finished);
+            return Ok(Loaded { roster, finished, rebuilt: false, glanced: true });
+        }
         let problem = match read_limited(&self.dir.join("roster")) {
             Ok(bytes) => match stored::decode(bytes) {
                 Ok((roster, state)) => {
-                    return Ok(Loaded { roster, finished: state == State::Finished, rebuilt: false });
+                    let finished = state == State::Finished;
+                    return Ok(Loaded { roster, finished, rebuilt: false, glanced: false });
                 }
                 Err(problem) => problem,
             },
@@ -359,7 +399,7 @@ impl Registry {
         };
         let roster = self.rebuild(lock, labels_of)?;
         log::info!("the roster was made from the records ({problem}): {} namespaces", roster.subjects.len());
-        Ok(Loaded { roster, finished: false, rebuilt: true })
+        Ok(Loaded { roster, finished: false, rebuilt: true, glanced: false })
     }
 
     /// Writes the roster as it will be, before any set is changed. The records of those in it who run come first: out of them
@@ -373,7 +413,7 @@ impl Registry {
     /// [`Cause::RunDir`].
     pub fn begin<'l>(&self, lock: &'l Lock, roster: &Roster) -> Result<Unfinished<'l>, Failure> {
         const DOING: &str = "write the roster";
-        let bytes = stored::encode(roster, State::Unfinished);
+        let bytes = stored::encode(roster, State::Unfinished, boot_ns());
         let bytes = bytes.map_err(|problem| Failure::new(DOING, Cause::Internal(problem.to_string())))?;
         self.check().map_err(|cause| Failure::new(DOING, cause))?;
         let written = self.roster_file().and_then(|file| {
@@ -403,6 +443,17 @@ impl Registry {
             }
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// What is in the roster's place, by its first bytes. It is whole where these are those of a whole one: who writes begins
+    /// with them, and what was cut off behind them has another length.
+    fn roster_stamp(&self) -> Option<(Stamp, State)> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).custom_flags(PLAIN).open(self.dir.join("roster")).ok()?;
+        let meta = file.metadata().ok().filter(fs::Metadata::is_file)?;
+        let mut header = [0; stored::HEADER];
+        file.read_exact_at(&mut header, 0).ok()?;
+        Stamp::of(&header).filter(|(stamp, _)| stamp.file_length() == Some(meta.len()))
     }
 
     fn roster_file(&self) -> std::io::Result<File> {

@@ -7,7 +7,8 @@
 //! 13  -            3 bytes, zero
 //! 16  length       u64, of what follows the header
 //! 24  checksum     u64, of the same
-//! 32  content      how many there are, identities, tables, watches, subjects, addresses that move
+//! 32  written      u64, nanoseconds since boot; under the lock no two are written at once
+//! 40  content      how many there are, identities, tables, watches, subjects, addresses that move
 //! ```
 //!
 //! Identities, tables and watches are postcard behind their length, each written as it was read unless it is new.
@@ -31,10 +32,30 @@ use crate::policy::watch::{Identity, Watch};
 const MAGIC: [u8; 8] = *b"nlroster";
 /// To be raised with every change of what is stored, also in the types of `policy` that it holds: read as something else
 /// it would be a picture of nobody. The test of the stored bytes below tells of such a change.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Where the state is.
 pub(super) const STATE_AT: u64 = 12;
-const HEADER: usize = 32;
+pub(super) const HEADER: usize = 40;
+
+/// What tells one written roster from all others: its header, but for the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp([u8; HEADER]);
+
+impl Stamp {
+    /// That of a file, with its state; `None` where it has none that is known, or another version's.
+    pub(super) fn of(header: &[u8]) -> Option<(Stamp, State)> {
+        let mut header: [u8; HEADER] = header.get(..HEADER)?.try_into().ok()?;
+        let byte = std::mem::take(&mut header[STATE_AT as usize]);
+        let state = [State::Unfinished, State::Finished].into_iter().find(|known| known.byte() == byte)?;
+        (header[..8] == MAGIC && header[8..12] == VERSION.to_le_bytes()).then_some((Stamp(header), state))
+    }
+
+    /// How long its file is.
+    pub(super) fn file_length(&self) -> Option<u64> {
+        let length = self.0[16..24].iter().rev().fold(0, |so_far, byte| so_far << 8 | u64::from(*byte));
+        length.checked_add(HEADER as u64)
+    }
+}
 
 /// Whether the sets follow what the roster says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +79,8 @@ impl State {
 /// Stands for no place in a list.
 const NOWHERE: u32 = u32::MAX;
 
-/// The file's bytes.
-pub(super) fn encode(roster: &Roster, state: State) -> Result<Vec<u8>, postcard::Error> {
+/// The file's bytes, when they are `written`.
+pub(super) fn encode(roster: &Roster, state: State, written: u64) -> Result<Vec<u8>, postcard::Error> {
     let subjects = &roster.subjects;
     let containers = subjects.iter().flat_map(|subject| &subject.containers);
     let identities = Shared::distinct(containers.map(|container| &container.identity));
@@ -82,6 +103,7 @@ pub(super) fn encode(roster: &Roster, state: State) -> Result<Vec<u8>, postcard:
     header[STATE_AT as usize] = state.byte();
     header[16..24].copy_from_slice(&(content.len() as u64).to_le_bytes());
     header[24..32].copy_from_slice(&checksum(content).to_le_bytes());
+    header[32..40].copy_from_slice(&written.to_le_bytes());
     Ok(bytes)
 }
 
@@ -343,28 +365,28 @@ mod tests {
     #[test]
     fn what_is_stored_comes_back_and_is_shared_again() {
         for state in [State::Unfinished, State::Finished] {
-            let bytes = encode(&roster(), state).unwrap();
+            let bytes = encode(&roster(), state, 7).unwrap();
             let (read, found) = decode(bytes.clone()).unwrap();
             assert_eq!((&read, found), (&roster(), state));
-            assert_eq!(encode(&read, state).unwrap(), bytes);
+            assert_eq!(encode(&read, state, 7).unwrap(), bytes);
             assert!(read.subjects[0].identity.is(&read.subjects[1].identity));
             assert!(read.subjects[0].identity.is(&read.subjects[2].containers[0].identity));
             assert_eq!(read.watches().len(), 1);
         }
-        let (empty, _) = decode(encode(&Roster::default(), State::Finished).unwrap()).unwrap();
+        let (empty, _) = decode(encode(&Roster::default(), State::Finished, 7).unwrap()).unwrap();
         assert_eq!(empty, Roster::default());
     }
 
     #[test]
     fn what_is_stored_changes_only_with_the_version() {
         // When this fails, raise VERSION, and then write here what it is now.
-        let bytes = encode(&roster(), State::Finished).unwrap();
-        assert_eq!((VERSION, bytes.len(), checksum(&bytes[HEADER..])), (3, 1029, 6_887_903_444_739_549_389));
+        let bytes = encode(&roster(), State::Finished, 7).unwrap();
+        assert_eq!((VERSION, bytes.len(), checksum(&bytes[HEADER..])), (4, 1037, 6_887_903_444_739_549_389));
     }
 
     #[test]
     fn what_cannot_be_used_is_told_from_what_can() {
-        let good = encode(&roster(), State::Finished).unwrap();
+        let good = encode(&roster(), State::Finished, 7).unwrap();
         let with = |at: usize, byte: u8| {
             let mut bytes = good.clone();
             bytes[at] = byte;
@@ -382,7 +404,7 @@ mod tests {
 
     #[test]
     fn places_that_are_none_are_refused() {
-        let good = encode(&roster(), State::Finished).unwrap();
+        let good = encode(&roster(), State::Finished, 7).unwrap();
         let with = |at: usize, byte: u8| {
             let mut bytes = good.clone();
             bytes[at] = byte;
@@ -403,7 +425,7 @@ mod tests {
             let of = |count, state| {
                 let mut roster = roster();
                 roster.subjects.truncate(count);
-                (encode(&roster, state).unwrap(), roster)
+                (encode(&roster, state, 7).unwrap(), roster)
             };
             let ((old, before), (new, after)) = (of(before, State::Finished), of(after, State::Unfinished));
             let cut = cut % new.len();

@@ -320,3 +320,44 @@ fn the_record_of_an_earlier_version_is_read() {
     let record: Record = serde_json::from_str(old).unwrap();
     assert_eq!((record.started, record.addresses, record.watch), (None, Vec::new(), None));
 }
+
+#[test]
+fn what_was_glanced_at_holds_until_it_is_written_anew() {
+    let place = place();
+    assert!(place.registry.glance().is_none(), "there is no roster");
+    let lock = place.lock();
+    let since = |glance: &Glance| place.registry.roster_since(&lock, Some(glance), |_| Labels::new()).unwrap();
+    let write = |roster: &Roster| place.registry.begin(&lock, roster).unwrap();
+    place.registry.roster(&lock, |_| Labels::new()).unwrap();
+    assert!(place.registry.glance().is_none(), "it is empty");
+    let mut roster = Roster::default();
+    roster.enter(at(1, living("a")));
+    let unfinished = write(&roster);
+    let glance = place.registry.glance().unwrap();
+    assert_eq!(glance.roster, roster);
+    let same = since(&glance);
+    assert!(same.glanced && !same.finished);
+    // Only that its sets were done is another.
+    unfinished.finish().unwrap();
+    let same = since(&glance);
+    assert!(same.glanced && same.finished);
+    assert!(Rc::ptr_eq(&same.roster.subjects[0], &glance.roster.subjects[0]), "it was not read");
+    // Written again it counts as new, were it the same to a byte.
+    write(&roster).finish().unwrap();
+    let again = since(&glance);
+    assert!(!again.glanced && again.roster == roster);
+    // Somebody else of the same length.
+    let glance = place.registry.glance().unwrap();
+    roster.remove("a");
+    roster.enter(at(2, living("b")));
+    write(&roster).finish().unwrap();
+    let another = since(&glance);
+    assert!(!another.glanced && another.roster == roster && glance.roster != roster);
+    // What was cut off behind a good header is not taken for the whole.
+    let glance = place.registry.glance().unwrap();
+    let file = OpenOptions::new().write(true).open(place.file()).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    let rebuilt = since(&glance);
+    assert!(rebuilt.rebuilt && !rebuilt.glanced);
+    assert!(place.registry.glance().is_none());
+}
