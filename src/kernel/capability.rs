@@ -10,7 +10,8 @@
 //! Not supported is a runtime that an unprivileged user starts outside any user namespace (`runc run` as uid 1000): its
 //! hook holds nothing over the namespace it would have to change and ends with the names of what it lacks.
 
-use caps::{CapSet, Capability, CapsHashSet};
+use caps::Capability;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::error::{Cause, Failure};
 
@@ -52,41 +53,31 @@ pub const AFTER_JOIN: [Capability; 1] = [Capability::CAP_NET_ADMIN];
 
 /// An error that names each of `needed` that is not effective. `doing` follows the word "cannot".
 pub fn require(needed: &[Capability], doing: &str) -> Result<(), Failure> {
-    let mut missing = String::new();
-    for capability in needed {
-        if !holds(CapSet::Effective, *capability, doing)? {
-            let and = if missing.is_empty() { "" } else { " and " };
-            missing = format!("{missing}{and}{capability}");
-        }
-    }
-    if missing.is_empty() { Ok(()) } else { Err(Failure::new(doing, Cause::CapabilityMissing(missing))) }
+    let held = held(doing)?.effective;
+    let missing: Vec<String> =
+        needed.iter().filter(|capability| !held.contains(one(**capability))).map(Capability::to_string).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Failure::new(doing, Cause::CapabilityMissing(missing.join(" and ")))) }
 }
 
 /// Drops, on this thread, every capability that is not in `kept`, and reads back that they are gone.
 ///
 /// What remains is effective and permitted; nothing stays inheritable or ambient, since this program never executes
 /// another. A capability in `kept` that was not held is not an error and is not gained.
+///
+/// All sets are read, written and read back as one, in three system calls: the `caps` crate takes one for each set and
+/// for each question, and is asked for names alone.
 pub fn keep_only(kept: &[Capability]) -> Result<(), Failure> {
     const DOING: &str = "drop capabilities";
-    let mut keep = CapsHashSet::new();
-    for capability in kept {
-        if holds(CapSet::Permitted, *capability, DOING)? {
-            keep.insert(*capability);
-        }
-    }
+    let wanted = kept.iter().fold(CapabilitySet::empty(), |set, capability| set | one(*capability));
+    let keep = wanted & held(DOING)?.permitted;
+    let left = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
 
-    // capset only ever shrinks a set here, which the kernel grants to all. Effective goes first: a permitted set that
-    // is smaller than the effective one is refused. The ambient set follows: the kernel keeps it within permitted and
-    // inheritable (`cap_capset`).
-    caps::set(None, CapSet::Effective, &keep)
-        .and_then(|()| caps::set(None, CapSet::Permitted, &keep))
-        .and_then(|()| caps::clear(None, CapSet::Inheritable))
-        .map_err(|_| Failure::new(DOING, refused("capset")))?;
+    // A set only ever shrinks here, which the kernel grants to all. The ambient set follows: the kernel keeps it within
+    // permitted and inheritable (`cap_capset`).
+    set_capabilities(None, left).map_err(|_| Failure::new(DOING, refused("capset")))?;
 
-    // Effective cannot exceed permitted, and inheritable counts at exec only. Reading one whole set takes 4 µs.
-    let permitted = caps::read(None, CapSet::Permitted).map_err(|_| Failure::new(DOING, refused("capget")))?;
-    if permitted != keep {
-        let problem = "capset reported success and the set read back differs";
+    if held(DOING)? != left {
+        let problem = "capset reported success and the sets read back differ";
         return Err(Failure::new(DOING, Cause::Internal(problem.into())));
     }
     Ok(())
@@ -94,15 +85,18 @@ pub fn keep_only(kept: &[Capability]) -> Result<(), Failure> {
 
 /// Whether `capability` is missing from the effective set of this thread, or cannot be told. Only to word a message.
 pub(crate) fn lacks(capability: Capability) -> bool {
-    !caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+    capabilities(None).map_or(true, |held| !held.effective.contains(one(capability)))
 }
 
-fn holds(set: CapSet, capability: Capability, doing: &str) -> Result<bool, Failure> {
-    caps::has_cap(None, set, capability).map_err(|_| Failure::new(doing, refused("capget")))
+fn held(doing: &str) -> Result<CapabilitySets, Failure> {
+    capabilities(None).map_err(|_| Failure::new(doing, refused("capget")))
 }
 
-/// The crate's own errors hold strerror text, which must not reach a message. A seccomp filter aside, neither call can
-/// be refused.
+fn one(capability: Capability) -> CapabilitySet {
+    CapabilitySet::from_bits_retain(capability.bitmask())
+}
+
+/// A seccomp filter aside, neither call can be refused.
 fn refused(call: &str) -> Cause {
     Cause::Confined(format!("{call} was refused"))
 }
