@@ -108,6 +108,18 @@ pub fn updates(
     updates
 }
 
+/// What changes in the sets of one whose rules were made from the picture before, and follow `watch`: members that come and go.
+/// As in [`updates`], of which this is the part of somebody who is not entered with a watch yet; services are not looked at.
+pub fn caught_up(before: &Roster, after: &Roster, elsewhere: &[Elsewhere<'_>], watch: &Watch) -> Vec<Change> {
+    let moved = moved(before, after);
+    if moved.is_empty() {
+        return Vec::new();
+    }
+    let (old, new) = (holders_of(before, elsewhere, &moved), holders_of(after, elsewhere, &moved));
+    let addresses: Vec<IpAddr> = moved.into_iter().collect();
+    update(watch, &watch.differences(&addresses, &old, &new)).map_or_else(Vec::new, |update| update.changes)
+}
+
 /// What changes in the sets of virtual addresses, where pods that stand behind one by their labels come or go. The policies
 /// are those of now: a container whose rules are older has an answer of their age until `netlatch reload`.
 ///

@@ -14,13 +14,16 @@ use crate::kernel::laps::lap;
 use crate::kernel::netns::Inside;
 use crate::kernel::proc::Procfs;
 use crate::kernel::tables::Tables;
+use crate::live;
 use crate::oci::NetworkNamespace;
 use crate::plan::Plan;
-use crate::registry::{Arrival, Glance};
+use crate::registry::{Arrival, Glance, Roster};
 
 /// A container that has its rules, and who ran when they were planned.
 pub(super) struct Ahead {
     glance: Glance,
+    /// The same with the container entered.
+    entered: Roster,
     plan: Plan,
     report: Report,
 }
@@ -46,15 +49,15 @@ impl Ahead {
         if tables.comment()?.is_some() {
             return Ok(None);
         }
-        let mut roster = glance.roster.clone();
-        roster.enter(arrival.clone());
+        let mut entered = glance.roster().clone();
+        entered.enter(arrival.clone());
         lap("glance at who runs");
-        let plan = plan(stay, &roster, inside.id())?;
+        let plan = plan(stay, &entered, inside.id())?;
         lap("plan");
         let present = Present::Replaceable(None);
         let report = Site { inside, tables, procfs, present, deadline: *deadline }.apply(&plan)?;
         checkpoint::step("ahead")?;
-        Ok(Some(Ahead { glance, plan, report }))
+        Ok(Some(Ahead { glance, entered, plan, report }))
     }
 
     /// Who ran when the rules were planned.
@@ -73,12 +76,31 @@ impl Ahead {
         inside: &Inside,
         peers: &Peers<'_>,
     ) -> Result<Brought, Failure> {
-        let Ahead { plan: was, report, .. } = self;
+        let Ahead { entered, plan: was, report, .. } = self;
         let done = |plan| Brought { plan, kept: false, report, standing: None };
         if peers.glanced {
             return Ok(done(was));
         }
-        let plan = plan(stay, &peers.roster, inside.id())?;
+        let (netns, inventory) = (inside.id(), &stay.inputs.manifests.inventory);
+        // Of who it is itself, and of services, more may follow than who is in which set.
+        let mut changes = None;
+        if !inventory.has_services() && entered.find(netns) == peers.roster.find(netns) {
+            changes = Some(live::caught_up(&entered, &peers.roster, &inventory.peers(), &was.watch));
+            lap("find who came and went");
+        }
+        if changes.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(done(was));
+        }
+        if let (Some(changes), Some(table)) = (changes, was.table()) {
+            let mut tables = Tables::open(inside, *stay.deadline)?;
+            // Whatever else has come there is looked at as if nothing had been done.
+            if tables.comment()?.as_ref() == Some(&table.comment) {
+                tables.update(&changes)?;
+                lap("catch up");
+                return Ok(done(was));
+            }
+        }
+        let plan = plan(stay, &peers.roster, netns)?;
         lap("plan again");
         if plan.steps == was.steps {
             return Ok(done(plan));

@@ -20,7 +20,7 @@ use nix::errno::Errno;
 
 use super::alive::{Anchor, inhabitants};
 use super::shared::Shared;
-use super::stored::{self, Stamp, State};
+use super::stored::{self, Decoded, Stamp, State};
 use super::{Lock, PLAIN, Record, Registry, boot_ns, read_limited};
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
@@ -119,9 +119,15 @@ pub struct Loaded {
 /// A roster that was read without the lock: who was there a moment ago. For plans that are looked at again under the lock.
 #[derive(Debug)]
 pub struct Glance {
-    /// Who was there.
-    pub roster: Roster,
+    read: Decoded,
     stamp: Stamp,
+}
+
+impl Glance {
+    /// Who was there.
+    pub fn roster(&self) -> &Roster {
+        &self.read.roster
+    }
 }
 
 impl Container {
@@ -358,11 +364,12 @@ impl Registry {
         self.check().ok()?;
         let bytes = read_limited(&self.dir.join("roster")).ok()?;
         let (stamp, _) = Stamp::of(&bytes)?;
-        let (roster, _) = stored::decode(bytes).ok()?;
-        Some(Glance { roster, stamp })
+        let (read, _) = stored::decode(bytes, None).ok()?;
+        Some(Glance { read, stamp })
     }
 
-    /// [`Registry::roster`] behind a glance: one that was not written anew since is not read again.
+    /// [`Registry::roster`] behind a glance: one that was not written anew since is not read again, and of one that was those who
+    /// are as they were are shared with it.
     ///
     /// # Errors
     /// As there.
@@ -374,16 +381,16 @@ impl Registry {
     ) -> Result<Loaded, Failure> {
         let failed = |error| Failure::new("read the roster", self.cause(&error));
         self.check().map_err(|cause| Failure::new("read the roster", cause))?;
-        if let Some(Glance { roster, stamp }) = glance
+        if let Some(Glance { read, stamp }) = glance
             && let Some((is, state)) = self.roster_stamp()
             && is == *stamp
         {
-            let (roster, finished) = (roster.clone(), state == State::Finished);
+            let (roster, finished) = (read.roster.clone(), state == State::Finished);
             return Ok(Loaded { roster, finished, rebuilt: false, glanced: true });
         }
         let problem = match read_limited(&self.dir.join("roster")) {
-            Ok(bytes) => match stored::decode(bytes) {
-                Ok((roster, state)) => {
+            Ok(bytes) => match stored::decode(bytes, glance.map(|glance| &glance.read)) {
+                Ok((Decoded { roster, .. }, state)) => {
                     let finished = state == State::Finished;
                     return Ok(Loaded { roster, finished, rebuilt: false, glanced: false });
                 }
