@@ -472,7 +472,7 @@ mod tests {
         // The first is gone, and the last is in its place: bytes of another place mean another.
         let mut now = roster();
         now.subjects.swap_remove(0);
-        assert_eq!(shared(&now)[0], false);
+        assert!(!shared(&now)[0]);
         // The same bytes of a subject, but the identity at that place is another's.
         let mut now = roster();
         let other = Shared::new(Identity { namespace: "other".into(), ..Identity::default() });
