@@ -66,12 +66,12 @@ fn lo_has_its_ipv6_address_exactly_when_ipv6_is_on() {
             let inside = fresh(ipv6);
             let mut links = Links::open(&inside).unwrap();
             let before = links.loopback(&deadline()).unwrap();
-            assert_eq!(before, Loopback { up: false, v4: false, v6: false });
+            assert_eq!(before, Loopback { up: false, v4: false, v6: false, ipv6 });
 
             let after = links.raise_loopback(&deadline()).unwrap();
             assert_eq!(links.loopback(&deadline()).unwrap(), after);
-            assert_eq!(after, Loopback { up: true, v4: true, v6: ipv6 });
-            link::check_loopback(&after, ipv6).unwrap();
+            assert_eq!(after, Loopback { up: true, v4: true, v6: ipv6, ipv6 });
+            link::check_loopback(&after).unwrap();
             let shown = ip(&["-o", "address", "show", "lo"]);
             assert!(shown.contains("inet 127.0.0.1/8 "), "{shown}");
             assert_eq!(shown.contains("inet6 ::1/128 "), ipv6, "{shown}");

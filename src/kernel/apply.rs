@@ -5,15 +5,13 @@ use nix::errno::Errno;
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::laps::lap;
-use crate::kernel::link::{Links, check_loopback};
+use crate::kernel::link::check_loopback;
 use crate::kernel::netns::Inside;
 use crate::kernel::proc::{Procfs, Report as SysctlReport, Written};
 use crate::kernel::process::Deadline;
 use crate::kernel::tables::{Installed, Tables};
-use crate::net::Family;
 use crate::plan::{Plan, Step};
-use crate::sysctl::ipv6::{DISABLE_IPV6, Write};
-use crate::sysctl::key::Key;
+use crate::sysctl::ipv6::Write;
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,8 +70,8 @@ impl Site<'_> {
                 (Step::Sysctls(_), Present::Kept) => {}
                 (Step::Sysctls(writes), Present::Replaceable(_)) => report.sysctls = self.sysctls(writes)?,
                 (Step::RaiseLoopback, _) => {
-                    let found = Links::open(self.inside)?.raise_loopback(&self.deadline)?;
-                    check_loopback(&found, self.ipv6_on_lo()?)?;
+                    let found = self.tables.links()?.raise_loopback(&self.deadline)?;
+                    check_loopback(&found)?;
                 }
             }
             lap(name(step));
@@ -99,8 +97,8 @@ impl Site<'_> {
                 (Step::ReplaceTable(_) | Step::Sysctls(_), Present::Kept) | (Step::NoTable, _) => {}
                 (Step::Sysctls(writes), Present::Replaceable(_)) => report.sysctls = self.sysctls(writes)?,
                 (Step::RaiseLoopback, _) => {
-                    let found = Links::open(self.inside)?.loopback(&self.deadline)?;
-                    check_loopback(&found, self.ipv6_on_lo()?)?;
+                    let found = self.tables.links()?.loopback(&self.deadline)?;
+                    check_loopback(&found)?;
                 }
             }
             checkpoint::step(name(step))?;
@@ -113,13 +111,6 @@ impl Site<'_> {
         let mut reports = self.procfs.apply(self.inside, writes)?;
         reports.retain(|report| matches!(report.written, Written::Changed { .. }));
         Ok(reports)
-    }
-
-    /// Whether lo has IPv6: never `conf/all`, which says nothing of any interface.
-    fn ipv6_on_lo(&self) -> Result<bool, Failure> {
-        let key = Key::conf(Family::V6, "lo", DISABLE_IPV6)
-            .map_err(|error| Failure::new("look at lo", Cause::Internal(error.to_string())))?;
-        Ok(self.procfs.read(self.inside, &key)?.is_some_and(|value| value.trim() == "0"))
     }
 }
 

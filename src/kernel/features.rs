@@ -267,9 +267,7 @@ fn write_sysctl(procfs: &Procfs, inside: &Inside) -> Result<(), Failure> {
 }
 
 fn raise_loopback(inside: &Inside, deadline: Deadline) -> Result<(), Failure> {
-    let found = Links::open(inside)?.raise_loopback(&deadline)?;
-    // Whether lo has IPv6 is no matter here: both are fine.
-    check_loopback(&found, found.v6)
+    check_loopback(&Links::open(inside)?.raise_loopback(&deadline)?)
 }
 
 /// Joins the namespace that this process is in, as the hook joins a container's.

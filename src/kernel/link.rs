@@ -10,6 +10,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NlasIterator, pa
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkMessage};
+use nix::errno::Errno;
 
 use crate::error::{Cause, Failure};
 use crate::kernel::netns::Inside;
@@ -22,8 +23,13 @@ use crate::nft::wire::uapi::LOOPBACK_IFINDEX;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET6_CONF: u16 = 2;
+const AF_INET6: u16 = 10;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+/// Which of the values of `IFLA_INET6_CONF` is `disable_ipv6` (include/uapi/linux/ipv6.h).
+const DEVCONF_DISABLE_IPV6: usize = 26;
 
 /// Most links of a namespace that are looked at. Each may be given sysctls of its own.
 pub const MAX_LINKS: usize = 10_000;
@@ -44,6 +50,9 @@ pub struct Loopback {
     pub v4: bool,
     /// It has ::1/128.
     pub v6: bool,
+    /// IPv6 is on for it: the kernel has IPv6, and its `disable_ipv6` is 0. Never `conf/all`, which says nothing of any
+    /// interface. Read with the link: the way to the file below /proc/sys takes longer the more namespaces there are.
+    pub ipv6: bool,
 }
 
 /// A link of a namespace.
@@ -79,12 +88,12 @@ pub struct Address {
 
 /// An error that names each difference between `lo` as it is and as it must be: up, with 127.0.0.1/8, and with ::1/128
 /// precisely when IPv6 is on for it.
-pub fn check_loopback(found: &Loopback, ipv6_on_lo: bool) -> Result<(), Failure> {
+pub fn check_loopback(found: &Loopback) -> Result<(), Failure> {
     let differences = [
         (!found.up, "lo is down"),
         (!found.v4, "lo has no 127.0.0.1/8"),
-        (ipv6_on_lo && !found.v6, "lo has no ::1/128 although IPv6 is on for it"),
-        (!ipv6_on_lo && found.v6, "lo has ::1/128 although IPv6 is off for it"),
+        (found.ipv6 && !found.v6, "lo has no ::1/128 although IPv6 is on for it"),
+        (!found.ipv6 && found.v6, "lo has ::1/128 although IPv6 is off for it"),
     ];
     let problems: Vec<&str> = differences.iter().filter(|(differs, _)| *differs).map(|(_, words)| *words).collect();
     if problems.is_empty() {
@@ -200,9 +209,10 @@ impl Route {
     /// Sends `requests` and makes of their replies a picture of `lo`.
     fn loopback(&mut self, requests: &[Request], deadline: &Deadline, doing: &str) -> Result<Loopback, Failure> {
         self.dump(requests, deadline, doing, || {
-            (Loopback { up: false, v4: false, v6: false }, |found: &mut Loopback, reply: Reply<'_>| {
+            (Loopback { up: false, v4: false, v6: false, ipv6: false }, |found: &mut Loopback, reply: Reply<'_>| {
                 if reply.kind == RTM_NEWLINK {
                     found.up = loopback_flags(reply.payload)?.contains(LinkFlags::Up);
+                    found.ipv6 = has_ipv6_on(reply.payload)?;
                 } else if let Some(address) = parse_address(reply.kind, reply.payload)?
                     && address.index == LOOPBACK_IFINDEX
                 {
@@ -243,6 +253,32 @@ fn loopback_flags(payload: &[u8]) -> Result<LinkFlags, Cause> {
     }
     Ok(header.flags)
 }
+
+/// Whether the payload of an `RTM_NEWLINK` says that IPv6 is on for its link: no word of IPv6 is no IPv6.
+fn has_ipv6_on(payload: &[u8]) -> Result<bool, Cause> {
+    let Some(families) = attribute(&payload[LINK_HEADER..], IFLA_AF_SPEC)? else { return Ok(false) };
+    let Some(inet6) = attribute(families, AF_INET6)? else { return Ok(false) };
+    let Some(conf) = attribute(inet6, IFLA_INET6_CONF)? else { return Ok(false) };
+    let disabled = conf.chunks_exact(4).nth(DEVCONF_DISABLE_IPV6).ok_or(TOO_SHORT)?;
+    Ok(disabled == [0; 4])
+}
+
+/// `NLA_HDRLEN`.
+const ATTRIBUTE_HEADER: usize = 4;
+
+/// The value of the first attribute of a kind.
+fn attribute(attributes: &[u8], kind: u16) -> Result<Option<&[u8]>, Cause> {
+    for found in NlasIterator::new(attributes) {
+        let found = found.map_err(unreadable)?;
+        if found.kind() == kind {
+            let end = usize::from(found.length());
+            return found.into_inner().get(ATTRIBUTE_HEADER..end).map(Some).ok_or(TOO_SHORT);
+        }
+    }
+    Ok(None)
+}
+
+const TOO_SHORT: Cause = Cause::Netlink { call: "reading a netlink reply", errno: Errno::EPROTO };
 
 /// `sizeof(struct ifaddrmsg)`.
 const ADDRESS_HEADER: usize = 8;
@@ -319,16 +355,16 @@ mod tests {
 
     #[test]
     fn ipv6_on_lo_is_required_exactly_when_it_is_on() {
-        let found = |up, v4, v6| Loopback { up, v4, v6 };
-        assert_eq!(check_loopback(&found(true, true, true), true), Ok(()));
-        assert_eq!(check_loopback(&found(true, true, false), false), Ok(()));
-        for (lo, ipv6, problem) in [
-            (found(true, true, false), true, "lo has no ::1/128 although IPv6 is on for it"),
-            (found(true, true, true), false, "lo has ::1/128 although IPv6 is off for it"),
-            (found(true, false, true), true, "lo has no 127.0.0.1/8"),
-            (found(false, false, false), false, "lo is down and lo has no 127.0.0.1/8"),
+        let found = |up, v4, v6, ipv6| Loopback { up, v4, v6, ipv6 };
+        assert_eq!(check_loopback(&found(true, true, true, true)), Ok(()));
+        assert_eq!(check_loopback(&found(true, true, false, false)), Ok(()));
+        for (lo, problem) in [
+            (found(true, true, false, true), "lo has no ::1/128 although IPv6 is on for it"),
+            (found(true, true, true, false), "lo has ::1/128 although IPv6 is off for it"),
+            (found(true, false, true, true), "lo has no 127.0.0.1/8"),
+            (found(false, false, false, false), "lo is down and lo has no 127.0.0.1/8"),
         ] {
-            let failure = check_loopback(&lo, ipv6).unwrap_err();
+            let failure = check_loopback(&lo).unwrap_err();
             assert_eq!(failure.cause, Cause::ReadBack(problem.into()));
         }
     }
@@ -370,6 +406,7 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(payload in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = parse_link(&payload);
             let _ = loopback_flags(&payload);
+            let _ = payload.get(LINK_HEADER..).map(|_| has_ipv6_on(&payload));
             let _ = parse_address(RTM_NEWADDR, &payload);
         }
     }

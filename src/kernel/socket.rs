@@ -15,8 +15,11 @@ use crate::kernel::process::Deadline;
 use crate::netlink::Messages;
 
 /// A buffer of this length, in bytes, takes any dump reply: `netlink_dump` never allocates a message longer than the
-/// buffer that was last received into, and starts with less than 8 KiB (`NLMSG_GOODSIZE`).
-pub const BUFFER: usize = 8192;
+/// buffer that was last received into, and starts with less than 4 KiB (`NLMSG_GOODSIZE`) where pages are that large.
+///
+/// The kernel puts 320 bytes of its own behind a message (`skb_shared_info`) and takes both from one piece of a power of
+/// two: asked with 8,192, it would allocate 16 KiB for each part of each dump.
+pub const BUFFER: usize = 8192 - 320;
 
 // recvmsg(2); netlink-sys takes the plain numbers, and both are the same on every Linux.
 const MSG_TRUNC: i32 = 0x20;

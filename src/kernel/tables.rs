@@ -67,6 +67,8 @@ pub struct Tables<'i> {
     deadline: Deadline,
     /// `None` for [`HostTables`].
     inside: Option<&'i Inside>,
+    /// Opened when it is first needed.
+    links: Option<Links<'i>>,
 }
 
 /// The tables of the host's own namespace: the one exception to "the host's is never touched". They can only be of family
@@ -164,7 +166,7 @@ impl<'i> Tables<'i> {
         let socket = Socket::open(NETLINK_NETFILTER)?;
         socket.explain_errors()?;
         // Past the sequence numbers of any batch, so that no answer is taken for another's.
-        Ok(Tables { socket, buffer: vec![0; BUFFER], sequence: 0x4000_0000, deadline, inside })
+        Ok(Tables { socket, buffer: vec![0; BUFFER], sequence: 0x4000_0000, deadline, inside, links: None })
     }
 
     /// Puts `table` in place of whatever carries its name, and reads it back.
@@ -281,7 +283,7 @@ impl<'i> Tables<'i> {
         const DOING: &str = "guard an interface that came later";
         let Some(guard) = &table.guard else { return Ok(Vec::new()) };
         let held = self.chains(TableFamily::Netdev)?;
-        let mut expected = Held::expected(guard, &self.links()?);
+        let mut expected = Held::expected(guard, &self.interfaces()?);
         expected.keep_present_devices();
         let is_late = |device: &&str| !held.devices().any(|known| known == *device);
         let late: Vec<String> = expected.devices().filter(is_late).map(str::to_owned).collect();
@@ -326,16 +328,35 @@ impl<'i> Tables<'i> {
     }
 
     /// What the kernel is to hold of each part of `table`.
-    fn expected(&self, table: &Table) -> Result<Vec<Held>, Failure> {
+    fn expected(&mut self, table: &Table) -> Result<Vec<Held>, Failure> {
         let mut bases = table.parts().flat_map(|part| &part.chains).filter_map(|chain| chain.base.as_ref());
-        let links = if bases.any(|base| base.every_device) { self.links()? } else { Vec::new() };
+        let links = if bases.any(|base| base.every_device) { self.interfaces()? } else { Vec::new() };
         Ok(table.parts().map(|part| Held::expected(part, &links)).collect())
     }
 
-    /// The names of the interfaces that are here.
-    fn links(&self) -> Result<Vec<String>, Failure> {
-        let Some(inside) = self.inside else { return Ok(Vec::new()) };
-        Ok(Links::open(inside)?.links(&self.deadline)?.into_iter().map(|link| link.name).collect())
+    /// The namespace's links: one socket, opened by the first who asks, for the rules and for what is done beside them.
+    ///
+    /// # Errors
+    /// [`Cause::Netlink`]; [`Cause::Internal`] at the host's side, whose links are nobody's business here.
+    pub fn links(&mut self) -> Result<&mut Links<'i>, Failure> {
+        let links = match (self.links.take(), self.inside) {
+            (Some(links), _) => links,
+            (None, Some(inside)) => Links::open(inside)?,
+            (None, None) => {
+                let problem = "the host's links are asked for".to_owned();
+                return Err(Failure::new("list the links", Cause::Internal(problem)));
+            }
+        };
+        Ok(self.links.insert(links))
+    }
+
+    /// The names of the interfaces that are here; none at the host's side.
+    fn interfaces(&mut self) -> Result<Vec<String>, Failure> {
+        if self.inside.is_none() {
+            return Ok(Vec::new());
+        }
+        let deadline = self.deadline;
+        Ok(self.links()?.links(&deadline)?.into_iter().map(|link| link.name).collect())
     }
 
     fn chains(&mut self, family: TableFamily) -> Result<Held, Failure> {

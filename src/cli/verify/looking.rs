@@ -18,7 +18,6 @@ use crate::kernel::proc::Procfs;
 use crate::kernel::process::Deadline;
 use crate::kernel::tables::{Differences, HostTables, Tables};
 use crate::live;
-use crate::net::Family;
 use crate::nft::ruleset::Table;
 use crate::oci::Requests;
 use crate::plan::{Facts, Rules, rules, stands_outside, sysctl_writes};
@@ -26,8 +25,6 @@ use crate::policy::parse::Manifests;
 use crate::registry::{Outside, Record, Registry, Roster, Subject};
 use crate::settings::{Config, Settings};
 use crate::sysctl::devconf::{Devconf, Source};
-use crate::sysctl::ipv6::DISABLE_IPV6;
-use crate::sysctl::key::Key;
 
 /// What everything is looked at with.
 pub(super) struct Looking {
@@ -176,10 +173,7 @@ impl Looking {
 
     fn loopback(&self, inside: &Inside) -> Result<Option<String>, Failure> {
         let found = Links::open(inside)?.loopback(&self.deadline)?;
-        let key = Key::conf(Family::V6, "lo", DISABLE_IPV6)
-            .map_err(|error| Failure::new("look at lo", Cause::Internal(error.to_string())))?;
-        let ipv6 = self.procfs.read(inside, &key)?.is_some_and(|value| value.trim() == "0");
-        Ok(check_loopback(&found, ipv6).err().map(|failure| failure.cause.to_string()))
+        Ok(check_loopback(&found).err().map(|failure| failure.cause.to_string()))
     }
 
     /// A container that runs and that there is no record of. `for_all` is the hook file that is meant for every container of
