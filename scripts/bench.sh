@@ -3,7 +3,7 @@
 # by time.
 #
 #   ./scripts/bench.sh                 everything
-#   ./scripts/bench.sh peers load      only these. Beside other programs: peers load; and what policies cost: start among cidrs
+#   ./scripts/bench.sh peers load      only these. Beside other programs: peers load packets; and what policies cost: start among cidrs
 #                                      policies reach reload
 #   ./scripts/bench.sh many [WORK...]  many starts at once, with containers of lists nobody ten all mix, and after a reboot. Also
 #                                      PARALLEL=1,4,16,64 RUNNING=0,100,1000 and STARTS=128 of each
@@ -15,7 +15,8 @@
 #   NO_INSTALL=1 ...                   peers that are not installed are left out
 #
 # Needs root, nft, ip and unshare; installs missing peers (Debian, Ubuntu). Works in network namespaces of its own, up to a
-# thousand of them. Pictures of `peers`, `load` and `many` go to target/figures/.
+# thousand of them. Pictures go to target/figures/, with the samples
+# themselves.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -34,7 +35,8 @@ done
 
 if [ -z "${NO_INSTALL:-}" ] && command -v apt-get >/dev/null; then
     packages=
-    for peer in nft:nftables iptables:iptables ipset:ipset /usr/lib/cni/bridge:containernetworking-plugins; do
+    for peer in nft:nftables iptables:iptables ipset:ipset /usr/lib/cni/bridge:containernetworking-plugins \
+        /usr/lib/podman/netavark:netavark; do
         command -v "${peer%:*}" >/dev/null || packages="$packages ${peer#*:}"
     done
     # shellcheck disable=SC2086
@@ -59,7 +61,7 @@ fi
 beside=() policies=()
 for group in "$@"; do
     case $group in
-    peers | load | versions) beside+=("$group") ;;
+    peers | load | packets | versions) beside+=("$group") ;;
     *) policies+=("$group") ;;
     esac
 done

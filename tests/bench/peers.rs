@@ -1,4 +1,4 @@
-//! The hook beside what somebody would take instead, each doing its part of the same: groups `peers` and `load`.
+//! The hook beside what somebody would take instead, each doing its part of the same: groups `peers`, `load` and `packets`.
 //!
 //! Run by scripts/bench.sh. Every run has a network namespace of its own, made before its time begins; the runs of a round
 //! follow each other in another order each time. A peer that is not installed is named and left out.
@@ -45,8 +45,12 @@ fn main() {
     };
     std::fs::create_dir_all(&bench.pictures).expect("a directory");
     type Measurement = fn(&Bench);
-    let groups: [(&str, Measurement); 3] =
-        [("peers", rows::start::measure), ("load", rows::load::measure), ("versions", rows::start::versions)];
+    let groups: [(&str, Measurement); 4] = [
+        ("peers", rows::start::measure),
+        ("load", rows::load::measure),
+        ("packets", rows::packets::measure),
+        ("versions", rows::start::versions),
+    ];
     for (name, measure) in groups {
         if only.is_empty() || only.iter().any(|wanted| wanted == name) {
             measure(&bench);

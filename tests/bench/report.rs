@@ -13,8 +13,8 @@ pub(crate) struct Sample {
     pub(crate) own: f64,
     /// Minor page faults, those of its children with them.
     pub(crate) faults: i64,
-    /// The most memory it had resident, in kB.
-    pub(crate) resident: i64,
+    /// The most memory it had resident, in kB; `None` where that was no more than the bench has, which hides it.
+    pub(crate) resident: Option<i64>,
 }
 
 /// Rows of one group. Each round adds one sample to every row, so that row and base share what the machine did.
@@ -59,7 +59,8 @@ impl Group {
             let own = quantile(&samples.iter().map(|sample| sample.own / 1e3).collect::<Vec<_>>(), 0.5);
             let to_own = quantile(&self.ratios(row, |sample| sample.own), 0.5);
             let faults = quantile(&samples.iter().map(|s| s.faults as f64).collect::<Vec<_>>(), 0.5);
-            let resident = samples.iter().map(|sample| sample.resident).max().unwrap_or(0);
+            let resident = samples.iter().filter_map(|sample| sample.resident).max();
+            let resident = resident.map_or_else(|| "?".to_owned(), |kb| kb.to_string());
             let _ = writeln!(
                 text,
                 "| {name} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {own:.2} | {to_own:.2} | {faults:.0} | {resident} |",
@@ -140,9 +141,23 @@ impl Group {
         svg + "</svg>\n"
     }
 
-    /// Writes `NAME.svg` and prints the table.
+    /// Every sample, for programs: one a line, in the order of the rounds.
+    fn samples(&self) -> String {
+        let mut text = "row,round,us,own_us,faults,resident_kb\n".to_owned();
+        for (name, samples) in &self.rows {
+            for (round, Sample { us, own, faults, resident }) in samples.iter().enumerate() {
+                let resident = resident.map_or_else(String::new, |kb| kb.to_string());
+                let _ =
+                    writeln!(text, "\"{}\",{round},{us:.1},{own:.1},{faults},{resident}", name.replace('"', "\"\""));
+            }
+        }
+        text
+    }
+
+    /// Writes `NAME.svg` and `NAME.csv`, and prints the table.
     pub(crate) fn publish(&self, dir: &Path) {
         println!("{}", self.table());
+        fs::write(dir.join(&self.name).with_extension("csv"), self.samples()).expect("the samples are written");
         fs::write(dir.join(&self.name).with_extension("svg"), self.picture()).expect("the picture is written");
     }
 }

@@ -1,6 +1,7 @@
 //! What is run, and how it is timed.
 
 pub(crate) mod load;
+pub(crate) mod packets;
 pub(crate) mod start;
 
 use std::fs::{self, File};
@@ -9,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use nix::libc;
+use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::namespace::Namespace;
 use crate::report::{Group, Sample};
@@ -72,7 +74,7 @@ fn sampled(run: Run, namespace: &Namespace) -> Sample {
 /// Runs it as a runtime runs a hook: no environment but what was set, input from a file.
 // `waited` waits for it, by wait4(2).
 #[allow(clippy::zombie_processes)]
-fn timed(run: Run) -> Sample {
+pub(crate) fn timed(run: Run) -> Sample {
     let Run { mut command, input, .. } = run;
     command.stdin(File::open(input).expect("the input opens")).stdout(Stdio::null()).stderr(Stdio::piped());
     let begun = Instant::now();
@@ -96,6 +98,8 @@ fn waited(child: &Child) -> (i32, Sample) {
         assert_eq!(libc::wait4(pid, &mut status, 0, usage.as_mut_ptr()), pid, "it ends");
         usage.assume_init()
     };
+    // A child begins in this process's memory, so that as much as that is the least it can be told of (`setmax_mm_hiwater_rss`).
+    let ours = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |own| own.max_rss());
     // The kernel divides what a process worked into two by samples; their sum is exact (`cputime_adjust`).
     let us = |time: libc::timeval| time.tv_sec as f64 * 1e6 + time.tv_usec as f64;
     (
@@ -104,7 +108,7 @@ fn waited(child: &Child) -> (i32, Sample) {
             us: 0.0,
             own: us(usage.ru_utime) + us(usage.ru_stime),
             faults: usage.ru_minflt,
-            resident: usage.ru_maxrss,
+            resident: (usage.ru_maxrss > ours).then_some(usage.ru_maxrss),
         },
     )
 }

@@ -150,6 +150,7 @@ pub(crate) fn measure(bench: &Bench) {
             }),
         });
     }
+    rows.extend(netavark(dir));
     let mut group = Group::new(
         "peers",
         "A start with a list of ten entries, from exec to exit",
@@ -200,16 +201,49 @@ fn cni(name: &str) -> Option<std::path::PathBuf> {
     Some(program)
 }
 
+/// podman's: a bridge in the host's namespace, a link to it, an address and masquerading.
+fn netavark(dir: &Path) -> Option<Row<'static>> {
+    let program = Path::new("/usr/lib/podman/netavark");
+    if !program.exists() {
+        println!("not measured: {} is not installed", program.display());
+        return None;
+    }
+    let dir = dir.to_owned();
+    let run = move |n: &crate::namespace::Namespace| {
+        let [.., third, fourth] = n.pid().to_be_bytes();
+        let network = json!({
+            "name": "podman", "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9", "driver": "bridge",
+            "network_interface": "podman0", "subnets": [{"subnet": "10.88.0.0/16", "gateway": "10.88.0.1"}],
+            "ipv6_enabled": false, "internal": false, "dns_enabled": false, "ipam_options": {"driver": "host-local"},
+        });
+        let asked = json!({
+            "container_id": format!("c{}", n.pid()), "container_name": "bench",
+            "networks": {"podman": {"interface_name": "eth0", "static_ips": [format!("10.88.{third}.{fourth}")]}},
+            "network_info": {"podman": network},
+        });
+        let input = dir.join(format!("netavark-{}", n.pid()));
+        fs::write(&input, asked.to_string()).expect("a file");
+        let mut command = Command::new(program);
+        command.arg("setup").arg(n.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        Run { command, inside: false, input }
+    };
+    Some(Row { name: "netavark setup, a bridge".to_owned(), run: Box::new(run) })
+}
+
 fn bare(mut command: Command, inside: bool, input: &Path) -> Run {
     command.env_clear();
     Run { command, inside, input: input.to_owned() }
 }
 
-/// The rules of that container, as `nft -f` loads them.
+/// The rules of that container, as `nft -f` loads them into a namespace without any: without the lines that take away what was
+/// there before, for which it would wait for an RCU grace period.
 pub(super) fn rules(bench: &Bench, dir: &Path, state: &Path) -> String {
     let mut plan = Command::new(&bench.netlatch);
     plan.arg("plan").arg("--config").arg(dir.join("config.yaml")).arg("--state").arg(state).args(["--format", "nft"]);
     let output = plan.output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8")
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let takes_away =
+        |line: &&str| line.starts_with("delete table ") || line.starts_with("table ") && !line.ends_with('{');
+    text.lines().filter(|line| !takes_away(line)).flat_map(|line| [line, "\n"]).collect()
 }
