@@ -8,7 +8,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use netlatch::kernel::process::DEADLINE;
+use netlatch::kernel::netns::NamespaceId;
+use netlatch::kernel::process::{DEADLINE, Deadline};
+use netlatch::policy::model::Labels;
+use netlatch::policy::watch::Identity;
+use netlatch::registry::{Anchor, Arrival, Registry};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, chown, mkfifo};
@@ -238,7 +242,7 @@ fn a_roster_that_cannot_be_read_is_made_anew_or_said_to_be_in_the_way() {
     let roster = scene.run_dir().join("roster");
     let whole = fs::read(&roster).unwrap();
     let mut future = whole.clone();
-    future[8..12].copy_from_slice(&3_u32.to_le_bytes());
+    future[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
     let mut cases = broken(&whole);
     cases.push(("a later version's", Box::new(move |path| fs::write(path, &future).unwrap())));
     for (case, change) in cases {
@@ -392,4 +396,54 @@ fn what_is_written_is_roots_alone() {
         let meta = fs::metadata(scene.run_dir().join(&file)).unwrap();
         assert_eq!((meta.mode() & 0o7777, meta.uid()), (0o600, 0), "{file}");
     }
+}
+
+#[test]
+fn of_many_that_ended_without_a_word_every_stage_finds_some_and_nobody_is_forgotten() {
+    const DEAD: u64 = 500;
+    let scene = Scene::new(true);
+    let registry = Registry::at(&scene.run_dir());
+    let load = || {
+        let lock = registry.lock(&Deadline::after(DEADLINE)).unwrap();
+        (registry.roster(&lock, |_| Labels::new()).unwrap(), lock)
+    };
+    let (mut loaded, lock) = load();
+    let living = loaded.roster.subjects.len();
+    for n in 0..DEAD {
+        loaded.roster.enter(Arrival {
+            netns: NamespaceId { dev: 4, ino: 1_000_000_000 + n },
+            cookie: Some(1 << 60 | n),
+            id: format!("dead-{n}"),
+            // No process has a number that is higher than PID_MAX_LIMIT.
+            anchor: Anchor::Process { pid: 4_194_305, started: 1 },
+            addresses: vec![std::net::Ipv4Addr::from_bits(0x0ac8_0000 + n as u32).into()],
+            identity: Identity { namespace: "elsewhere".into(), ..Identity::default() },
+            table: None,
+            watch: None,
+        });
+    }
+    registry.begin(&lock, &loaded.roster, &mut loaded.stored).unwrap().finish().unwrap();
+    drop((loaded, lock));
+    let mut next = scene.next();
+    let mut left = vec![DEAD as usize];
+    while *left.last().unwrap() > 0 {
+        let (stage, state) = match left.len() % 2 {
+            1 => {
+                next = scene.next();
+                ("createRuntime", next.0.state(Dialect::Runc))
+            }
+            _ => ("poststop", next.0.ended(Dialect::Runc)),
+        };
+        let output = scene.host.run(stage, &state, "");
+        assert!(output.status.success(), "{}", text(&output));
+        let (loaded, _lock) = load();
+        assert!(loaded.finished && !loaded.rebuilt);
+        left.push(loaded.roster.subjects.len() - living - left.len() % 2);
+        let found = left[left.len() - 2] - left[left.len() - 1];
+        // Those who live are looked at in turn, too.
+        assert!((120..=128).contains(&found) || *left.last().unwrap() == 0, "{left:?}");
+        assert!(left.len() < 8, "{left:?}");
+    }
+    assert_eq!(rules(&scene.web.1), scene.before);
+    scene.goes_on("many dead");
 }

@@ -17,7 +17,7 @@ use netlatch::kernel::link::global_addresses;
 use netlatch::kernel::netns::{Own, Place, Target, cookie, enter, unshared, visit};
 use netlatch::kernel::process::{DEADLINE, Deadline};
 use netlatch::policy::watch::Identity;
-use netlatch::registry::{Anchor, Arrival, Loaded, Record, Registry, boot_ms, started};
+use netlatch::registry::{Anchor, Arrival, Loaded, Look, Record, Registry, Stored, boot_ms, started};
 use support::Namespace;
 use tempfile::TempDir;
 
@@ -200,10 +200,10 @@ fn a_namespace_without_a_process_lives_as_long_as_its_path() {
         let record = Record { pid: None, started: None, netns_path: Some(path), ..record("c", namespace.pid()) };
         registry.put(&record).unwrap();
         let mut roster = load(&registry).roster;
-        assert!(roster.reap(|_| true).containers.is_empty());
+        assert!(roster.reap(|_, _| Look::Closely).containers.is_empty());
         assert!(roster.subjects[0].visit(&own).unwrap().is_some());
         drop(namespace);
-        assert_eq!(roster.reap(|_| false).subjects.len(), 1);
+        assert_eq!(roster.reap(|_, _| Look::Cheaply).subjects.len(), 1);
     });
 }
 
@@ -317,17 +317,17 @@ fn record(id: &str, pid: i32) -> Record {
 fn start(registry: &Registry, id: &str, pid: i32) {
     let lock = registry.lock(&Deadline::after(Duration::from_secs(60))).unwrap();
     registry.put(&record(id, pid)).unwrap();
-    let mut roster = registry.roster(&lock, |_| BTreeMap::new()).unwrap().roster;
+    let Loaded { mut roster, mut stored, .. } = registry.roster(&lock, |_| BTreeMap::new()).unwrap();
     roster.enter(arrival(id, pid));
-    registry.begin(&lock, &roster).unwrap().finish().unwrap();
+    registry.begin(&lock, &roster, &mut stored).unwrap().finish().unwrap();
 }
 
 fn stop(registry: &Registry, id: &str) {
     let lock = registry.lock(&Deadline::after(Duration::from_secs(60))).unwrap();
     registry.forget(id).unwrap();
-    let mut roster = registry.roster(&lock, |_| BTreeMap::new()).unwrap().roster;
+    let Loaded { mut roster, mut stored, .. } = registry.roster(&lock, |_| BTreeMap::new()).unwrap();
     roster.remove(id);
-    registry.begin(&lock, &roster).unwrap().finish().unwrap();
+    registry.begin(&lock, &roster, &mut stored).unwrap().finish().unwrap();
 }
 
 fn ids(loaded: &Loaded) -> Vec<String> {
@@ -381,9 +381,9 @@ fn nobody_is_lost_while_the_roster_comes_into_being() {
             });
             thread::sleep(Duration::from_micros(300 * (round % 7)));
             let lock = registry.lock(&deadline()).unwrap();
-            let loaded = registry.roster(&lock, |_| BTreeMap::new()).unwrap();
+            let mut loaded = registry.roster(&lock, |_| BTreeMap::new()).unwrap();
             assert!(loaded.rebuilt);
-            registry.begin(&lock, &loaded.roster).unwrap().finish().unwrap();
+            registry.begin(&lock, &loaded.roster, &mut loaded.stored).unwrap().finish().unwrap();
             drop(lock);
             built.store(true, Ordering::SeqCst);
             starter.join().unwrap()
@@ -401,9 +401,9 @@ fn a_start_that_is_killed_leaves_the_lock_free_and_the_roster_unfinished() {
     if let Some(dir) = std::env::var_os(RUN_DIR) {
         let registry = Registry::at(Path::new(&dir));
         let lock = registry.lock(&deadline()).unwrap();
-        let mut roster = registry.roster(&lock, |_| BTreeMap::new()).unwrap().roster;
+        let Loaded { mut roster, mut stored, .. } = registry.roster(&lock, |_| BTreeMap::new()).unwrap();
         roster.enter(arrival("second", std::process::id() as i32));
-        let _unfinished = registry.begin(&lock, &roster).unwrap();
+        let _unfinished = registry.begin(&lock, &roster, &mut stored).unwrap();
         std::fs::write(Path::new(&dir).join("begun"), "").unwrap();
         loop {
             thread::sleep(Duration::from_secs(60));
@@ -422,7 +422,7 @@ fn a_start_that_is_killed_leaves_the_lock_free_and_the_roster_unfinished() {
     let mut loaded = load(&registry);
     assert!(!loaded.finished && !loaded.rebuilt);
     assert_eq!(ids(&loaded), ["first", "second"]);
-    let reaped = loaded.roster.reap(|_| false);
+    let reaped = loaded.roster.reap(|_, _| Look::Cheaply);
     assert_eq!(reaped.containers.len(), 1);
     assert_eq!(ids(&loaded), ["first"]);
 }
@@ -488,7 +488,7 @@ fn what_a_thousand_containers_cost() {
             arrival.watch = Some(Watch { ipv6: true, services: false, groups: (0..4).map(group).collect() });
             roster.enter(arrival);
         }
-        registry.begin(&lock, &roster).unwrap().finish().unwrap();
+        registry.begin(&lock, &roster, &mut Stored::default()).unwrap().finish().unwrap();
         let size = std::fs::metadata(dir.path().join("run/roster")).unwrap().len();
         let mut times: [Vec<Duration>; 5] = Default::default();
         for _ in 0..200 {
@@ -499,13 +499,13 @@ fn what_a_thousand_containers_cost() {
             };
             let mut loaded = registry.roster(&lock, |_| BTreeMap::new()).unwrap();
             lap(0);
-            std::hint::black_box(loaded.roster.reap(|_| false));
+            std::hint::black_box(loaded.roster.reap(|_, _| Look::Cheaply));
             lap(1);
             let mut newcomer = arrival("newcomer", pid);
             newcomer.identity.labels = [("app".to_owned(), "app-7".to_owned())].into();
             std::hint::black_box(loaded.roster.enter(newcomer));
             lap(2);
-            let unfinished = registry.begin(&lock, &loaded.roster).unwrap();
+            let unfinished = registry.begin(&lock, &loaded.roster, &mut loaded.stored).unwrap();
             lap(3);
             unfinished.finish().unwrap();
             lap(4);

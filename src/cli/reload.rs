@@ -173,7 +173,7 @@ fn reload(config: Option<PathBuf>, run_dir: &Path, changed: &mut Vec<String>) ->
         peers.roster.moving.clone_from(&peers.owed);
     }
     peers.roster.share();
-    let unfinished = registry.begin(&peers.lock, &peers.roster)?;
+    let unfinished = registry.begin(&peers.lock, &peers.roster, &mut peers.stored)?;
     let unfit = unfit(&registry, &wanted, &peers.roster, &planned);
     let (mut failed, mut behind) = (None, Vec::new());
     for planned in &planned {
@@ -210,7 +210,7 @@ fn reload(config: Option<PathBuf>, run_dir: &Path, changed: &mut Vec<String>) ->
         for index in behind {
             Rc::make_mut(&mut peers.roster.subjects[index]).behind = true;
         }
-        registry.begin(&peers.lock, &peers.roster)?.finish()?;
+        registry.begin(&peers.lock, &peers.roster, &mut peers.stored)?.finish()?;
         return ended_with(problems(failed));
     }
     unfinished.finish()?;

@@ -24,8 +24,9 @@ pub use alive::{Anchor, started};
 pub use faults::{Fault, MAX_ERRORS};
 pub use owner::Owner;
 pub use record::{Outside, Record, Records};
-pub use roster::{Arrival, Container, Glance, Loaded, Reaped, Roster, Subject, Unfinished};
+pub use roster::{Arrival, Container, Glance, Loaded, Look, Reaped, Roster, Subject, Unfinished};
 pub use shared::Shared;
+pub use stored::Stored;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};

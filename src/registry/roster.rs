@@ -1,7 +1,8 @@
 //! The roster: every running container that can be somebody's peer, by network namespace, in one file.
 //!
 //! A start has to know all who run: whom its own rules let in, and whose sets it belongs in. A record for each would be
-//! a thousand files to read; this is one, read and written at every start and stop while the lock is held.
+//! a thousand files to read; this is one. It is read before the lock is asked for, and under the lock only what came since;
+//! what is written is what changed.
 //!
 //! # What a crash leaves
 //!
@@ -20,8 +21,8 @@ use nix::errno::Errno;
 
 use super::alive::{Anchor, inhabitants};
 use super::shared::Shared;
-use super::stored::{self, Decoded, Stamp, State};
-use super::{Lock, PLAIN, Record, Registry, boot_ns, read_limited};
+use super::stored::{HEADER, STATE_AT, State, Stored, Writing};
+use super::{Lock, PLAIN, Record, Registry, read_limited};
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
@@ -82,6 +83,17 @@ pub struct Arrival {
     pub watch: Option<Watch>,
 }
 
+/// How a subject is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Not at all.
+    Away,
+    /// In the cheap way, which overlooks a process whose number was given to another ([`Anchor::may_hold`]).
+    Cheaply,
+    /// As it has to be who is let in, or has an address that a newcomer has ([`Anchor::holds`]).
+    Closely,
+}
+
 /// Who was found dead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reaped {
@@ -114,19 +126,18 @@ pub struct Loaded {
     pub rebuilt: bool,
     /// Whether it is the one that was glanced at.
     pub glanced: bool,
+    /// What the file holds, for who writes it next.
+    pub stored: Stored,
 }
 
 /// A roster that was read without the lock: who was there a moment ago. For plans that are looked at again under the lock.
 #[derive(Debug)]
-pub struct Glance {
-    read: Decoded,
-    stamp: Stamp,
-}
+pub struct Glance(Stored);
 
 impl Glance {
     /// Who was there.
     pub fn roster(&self) -> &Roster {
-        &self.read.roster
+        &self.0.roster
     }
 }
 
@@ -274,31 +285,41 @@ impl Roster {
         Some(Rc::unwrap_or_clone(self.subjects.swap_remove(index)))
     }
 
-    /// Removes who has ended. All are asked in the cheap way, which overlooks a process whose number was given to another;
-    /// those that `closely` names are looked at: who is to be let in, who is to be visited, who has an address that a
-    /// newcomer has.
-    pub fn reap(&mut self, closely: impl Fn(&Subject) -> bool) -> Reaped {
+    /// Removes who has ended, as far as `look` has them looked at: by the place of a subject, and the subject.
+    ///
+    /// Whose place becomes free is filled from behind: others stay where they are.
+    pub fn reap(&mut self, look: impl Fn(usize, &Subject) -> Look) -> Reaped {
         let mut reaped = Reaped::default();
-        self.subjects.retain_mut(|subject| {
-            let (closely, netns) = (closely(subject), subject.netns);
-            let lives = |container: &Container| {
-                if closely { container.anchor.holds(netns) } else { container.anchor.may_hold(netns) }
+        // From behind: who fills a place has been asked.
+        for place in (0..self.subjects.len()).rev() {
+            let subject = &self.subjects[place];
+            let (look, netns) = (look(place, subject), subject.netns);
+            let lives = |container: &Container| match look {
+                Look::Away => true,
+                Look::Cheaply => container.anchor.may_hold(netns),
+                Look::Closely => container.anchor.holds(netns),
             };
-            let (living, dead): (Vec<_>, Vec<_>) = subject.containers.iter().partition(|container| lives(container));
-            if dead.is_empty() {
-                return true;
+            let each: Vec<bool> = match &subject.containers[..] {
+                [only] if lives(only) => continue,
+                all => all.iter().map(lives).collect(),
+            };
+            if each.iter().all(|lives| *lives) {
+                continue;
             }
-            reaped.containers.extend(dead.into_iter().cloned());
+            let of = |living| {
+                let containers = subject.containers.iter().zip(&each).filter(move |(_, lives)| **lives == living);
+                containers.map(|(container, _)| container.clone()).collect::<Vec<_>>()
+            };
+            let (living, dead) = (of(true), of(false));
+            reaped.containers.extend(dead);
             if living.is_empty() {
-                reaped.subjects.push(Subject::clone(subject));
-                return false;
+                reaped.subjects.push(Rc::unwrap_or_clone(self.subjects.swap_remove(place)));
+                continue;
             }
-            let living = living.into_iter().cloned().collect();
-            let subject = Rc::make_mut(subject);
+            let subject = Rc::make_mut(&mut self.subjects[place]);
             subject.containers = living;
             subject.name();
-            true
-        });
+        }
         reaped
     }
 }
@@ -333,7 +354,7 @@ impl Unfinished<'_> {
     pub fn finish(self) -> Result<(), Failure> {
         checkpoint::step("finish")?;
         self.file
-            .write_all_at(&[State::Finished.byte()], stored::STATE_AT)
+            .write_all_at(&[State::Finished.byte()], STATE_AT)
             .map_err(|error| Failure::new("finish the roster", self.registry.cause(&error)))
     }
 }
@@ -359,17 +380,15 @@ impl Registry {
         self.roster_since(lock, None, labels_of)
     }
 
-    /// The roster without the lock; `None` where there is none that can be used, one that is being written included.
+    /// The roster without the lock; `None` where there is none that can be used.
     pub fn glance(&self) -> Option<Glance> {
         self.check().ok()?;
-        let bytes = read_limited(&self.dir.join("roster")).ok()?;
-        let (stamp, _) = Stamp::of(&bytes)?;
-        let (read, _) = stored::decode(bytes, None).ok()?;
-        Some(Glance { read, stamp })
+        // Two tries more, where somebody writes it whole just now.
+        (0..3).find_map(|_| Stored::read(&read_limited(&self.dir.join("roster")).ok()?).ok()).map(Glance)
     }
 
-    /// [`Registry::roster`] behind a glance: one that was not written anew since is not read again, and of one that was those who
-    /// are as they were are shared with it.
+    /// [`Registry::roster`] behind a glance: of it only what came since is read, and those who are as they were are shared with
+    /// it.
     ///
     /// # Errors
     /// As there.
@@ -381,19 +400,20 @@ impl Registry {
     ) -> Result<Loaded, Failure> {
         let failed = |error| Failure::new("read the roster", self.cause(&error));
         self.check().map_err(|cause| Failure::new("read the roster", cause))?;
-        if let Some(Glance { read, stamp }) = glance
-            && let Some((is, state)) = self.roster_stamp()
-            && is == *stamp
-        {
-            let (roster, finished) = (read.roster.clone(), state == State::Finished);
-            return Ok(Loaded { roster, finished, rebuilt: false, glanced: true });
+        let loaded = |stored: Stored| Loaded {
+            roster: stored.roster.clone(),
+            finished: stored.is_finished(),
+            rebuilt: false,
+            glanced: glance.is_some_and(|glance| stored.is(&glance.0)),
+            stored,
+        };
+        if let Some(stored) = glance.and_then(|glance| self.stored_since(glance)) {
+            return Ok(loaded(stored));
         }
         let problem = match read_limited(&self.dir.join("roster")) {
-            Ok(bytes) => match stored::decode(bytes, glance.map(|glance| &glance.read)) {
-                Ok((Decoded { roster, .. }, state)) => {
-                    let finished = state == State::Finished;
-                    return Ok(Loaded { roster, finished, rebuilt: false, glanced: false });
-                }
+            Ok(bytes) => match Stored::read(&bytes) {
+                Ok(stored) if stored.is_all_of(bytes.len() as u64) => return Ok(loaded(stored)),
+                Ok(_) => "it is torn or damaged",
                 Err(problem) => problem,
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -406,35 +426,49 @@ impl Registry {
         };
         let roster = self.rebuild(lock, labels_of)?;
         log::info!("the roster was made from the records ({problem}): {} namespaces", roster.subjects.len());
-        Ok(Loaded { roster, finished: false, rebuilt: true, glanced: false })
+        Ok(Loaded { roster, finished: false, rebuilt: true, glanced: false, stored: Stored::default() })
     }
 
     /// Writes the roster as it will be, before any set is changed. The records of those in it who run come first: out of them
     /// it is made again should this be interrupted. Of who is about to start the record comes after: interrupted, that
     /// start has failed.
     ///
-    /// It is written over what is there, in one call. Interrupted, it does not fit its checksum, which is as good as
-    /// unfinished; a file renamed into place would be whole but older, at the price of another file.
+    /// It is written over what is there, or behind it: `stored` is what is there, and holds what was written from then on.
+    /// Interrupted, it does not fit its checksum or its length, which is as good as unfinished; a file renamed into place would be
+    /// whole but older, at the price of another file.
     ///
     /// # Errors
-    /// [`Cause::RunDir`].
-    pub fn begin<'l>(&self, lock: &'l Lock, roster: &Roster) -> Result<Unfinished<'l>, Failure> {
+    /// [`Cause::RunDir`]. What `stored` holds is nothing then, and who writes next writes all.
+    pub fn begin<'l>(&self, lock: &'l Lock, roster: &Roster, stored: &mut Stored) -> Result<Unfinished<'l>, Failure> {
         const DOING: &str = "write the roster";
-        let bytes = stored::encode(roster, State::Unfinished, boot_ns());
-        let bytes = bytes.map_err(|problem| Failure::new(DOING, Cause::Internal(problem.to_string())))?;
+        let mut next = std::mem::take(stored);
+        let writing = next.change_to(roster);
+        let writing = writing.map_err(|problem| Failure::new(DOING, Cause::Internal(problem.to_string())))?;
         self.check().map_err(|cause| Failure::new(DOING, cause))?;
         let written = self.roster_file().and_then(|file| {
             checkpoint::reach("roster-open")?;
-            file.write_all_at(&bytes, 0)?;
-            checkpoint::reach("roster-written")?;
-            let length = bytes.len() as u64;
-            if file.metadata()?.len() != length {
-                file.set_len(length)?;
+            match writing {
+                Writing::Whole(bytes) => {
+                    file.write_all_at(&bytes, 0)?;
+                    checkpoint::reach("roster-written")?;
+                    let length = bytes.len() as u64;
+                    if file.metadata()?.len() != length {
+                        file.set_len(length)?;
+                    }
+                }
+                Writing::Behind(place, more, header) => {
+                    file.write_all_at(&more, place)?;
+                    checkpoint::reach("roster-written")?;
+                    file.write_all_at(&header, 0)?;
+                }
             }
             Ok(file)
         });
         match written {
-            Ok(file) => Ok(Unfinished { file, registry: self.clone(), _lock: lock }),
+            Ok(file) => {
+                *stored = next;
+                Ok(Unfinished { file, registry: self.clone(), _lock: lock })
+            }
             Err(error) => Err(Failure::new(DOING, self.cause(&error))),
         }
     }
@@ -452,15 +486,14 @@ impl Registry {
         }
     }
 
-    /// What is in the roster's place, by its first bytes. It is whole where these are those of a whole one: who writes begins
-    /// with them, and what was cut off behind them has another length.
-    fn roster_stamp(&self) -> Option<(Stamp, State)> {
+    /// What is in the roster's place, behind a glance at it; `None` where all of it has to be read.
+    fn stored_since(&self, Glance(earlier): &Glance) -> Option<Stored> {
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(PLAIN).open(self.dir.join("roster")).ok()?;
         let meta = file.metadata().ok().filter(fs::Metadata::is_file)?;
-        let mut header = [0; stored::HEADER];
-        file.read_exact_at(&mut header, 0).ok()?;
-        Stamp::of(&header).filter(|(stamp, _)| stamp.file_length() == Some(meta.len()))
+        let mut first = [0; HEADER];
+        file.read_exact_at(&mut first, 0).ok()?;
+        earlier.continued(&first, meta.len(), |place, bytes| file.read_exact_at(bytes, place))
     }
 
     fn roster_file(&self) -> std::io::Result<File> {

@@ -4,35 +4,24 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::rc::Rc;
 
 /// A value that replicas share: cloning it is cheap, and it is stored once.
 pub struct Shared<T>(Rc<Slot<T>>);
 
 struct Slot<T> {
-    /// Its place in the list that is being written. Says nothing in between.
+    /// Whether [`Shared::distinct`] has come by. Says nothing in between.
+    seen: Cell<bool>,
+    /// Where it may be in a list, for who looks for it there.
     place: Cell<u32>,
     value: T,
-    /// The file it was read from, and where it stands there: it is written as it was read.
-    read_from: Option<(Rc<Vec<u8>>, Range<usize>)>,
 }
 
 impl<T> Shared<T> {
     /// Shares `value` with nobody yet.
     pub fn new(value: T) -> Shared<T> {
-        Shared(Rc::new(Slot { place: Cell::new(0), value, read_from: None }))
-    }
-
-    /// A value as it was read: it stands at `range` of `file`.
-    pub(super) fn read(value: T, file: &Rc<Vec<u8>>, range: Range<usize>) -> Shared<T> {
-        Shared(Rc::new(Slot { place: Cell::new(0), value, read_from: Some((Rc::clone(file), range)) }))
-    }
-
-    /// The bytes it was read from; `None` where it was not read.
-    pub(super) fn as_read(&self) -> Option<&[u8]> {
-        let (file, range) = self.0.read_from.as_ref()?;
-        file.get(range.clone())
+        Shared(Rc::new(Slot { seen: Cell::new(false), place: Cell::new(0), value }))
     }
 
     /// Whether both are one: equal, and found out by looking at neither. Two that were made apart may still be equal.
@@ -42,21 +31,25 @@ impl<T> Shared<T> {
 
     /// Each of `all` once, in the order of the first.
     pub(super) fn distinct<'a>(all: impl Iterator<Item = &'a Shared<T>> + Clone) -> Vec<&'a Shared<T>> {
-        const UNSEEN: u32 = u32::MAX;
-        all.clone().for_each(|shared| shared.0.place.set(UNSEEN));
-        let mut distinct: Vec<&Shared<T>> = Vec::new();
-        for shared in all {
-            if shared.0.place.get() == UNSEEN {
-                shared.0.place.set(distinct.len() as u32);
-                distinct.push(shared);
-            }
-        }
-        distinct
+        all.clone().for_each(|shared| shared.0.seen.set(false));
+        all.filter(|shared| !shared.0.seen.replace(true)).collect()
     }
 
-    /// Where [`distinct`](Self::distinct) has put it just now.
-    pub(super) fn place(&self) -> u32 {
-        self.0.place.get()
+    /// Its place in `list`, where it was put by [`Shared::put_in`] most likely.
+    pub(super) fn place_in(&self, list: &[Shared<T>]) -> Option<u32> {
+        let place = self.0.place.get();
+        if list.get(place as usize).is_some_and(|there| there.is(self)) {
+            return Some(place);
+        }
+        list.iter().position(|there| there.is(self)).map(|place| place as u32)
+    }
+
+    /// Puts it behind the last of `list`, and returns its place there.
+    pub(super) fn put_in(self, list: &mut Vec<Shared<T>>) -> u32 {
+        let place = list.len() as u32;
+        self.0.place.set(place);
+        list.push(self);
+        place
     }
 }
 
@@ -136,7 +129,12 @@ mod tests {
         assert!(Shared::among(all.iter(), "b").is(&b));
         assert!(all.iter().all(|shared| !Shared::among(all.iter(), "c").is(shared)));
         assert_eq!(Shared::distinct(all.iter()), [&a, &b]);
-        assert_eq!(all.each_ref().map(Shared::place), [0, 1, 0]);
+        let (mut list, mut other) = (Vec::new(), vec![b.clone()]);
+        assert_eq!([a.clone().put_in(&mut list), b.clone().put_in(&mut list)], [0, 1]);
+        assert_eq!(a.clone().put_in(&mut other), 1);
+        // Also where it was put elsewhere since.
+        assert_eq!(all.each_ref().map(|shared| shared.place_in(&list)), [Some(0), Some(1), Some(0)]);
+        assert_eq!((Shared::new("a").place_in(&list), b.place_in(&other)), (None, Some(0)));
         assert_eq!(Shared::new("a"), a);
         let mut apart = ["a", "b", "a"].map(Shared::new);
         Shared::unite(apart.iter_mut());

@@ -185,13 +185,27 @@ fn the_dead_are_reaped_and_neighbours_live_on() {
     roster.enter(at(2, living("c")));
     // Its process is in another namespace than recorded: it may have left others behind there.
     roster.enter(at(3, living("d")));
-    let reaped = roster.reap(|_| false);
+    let reaped = roster.reap(|_, _| Look::Cheaply);
     assert_eq!(ids(&reaped.subjects), ["a"]);
-    assert_eq!(reaped.containers, [dead("a"), dead("b")]);
-    assert_eq!(ids(&roster.subjects), ["c", "d"]);
-    assert_eq!(*roster.subjects[0].identity, identity("c"));
-    let reaped = roster.reap(|subject| subject.netns.ino == 3);
-    assert_eq!((reaped.subjects.len(), ids(&roster.subjects)), (0, vec!["c", "d"]));
+    assert_eq!(reaped.containers, [dead("b"), dead("a")]);
+    assert_eq!(ids(&roster.subjects), ["d", "c"]);
+    assert_eq!(*roster.subjects[1].identity, identity("c"));
+    let reaped = roster.reap(|_, subject| if subject.netns.ino == 3 { Look::Closely } else { Look::Cheaply });
+    assert_eq!((reaped.subjects.len(), ids(&roster.subjects)), (0, vec!["d", "c"]));
+}
+
+#[test]
+fn who_is_not_looked_at_stays_and_nobody_is_passed_over() {
+    let mut roster = Roster::default();
+    let names: Vec<String> = (1..=9).map(|n| n.to_string()).collect();
+    for (ino, name) in (1..).zip(&names) {
+        roster.enter(at(ino, if ino % 3 == 0 { living(name) } else { dead(name) }));
+    }
+    let reaped = roster.reap(|place, _| if place < 4 { Look::Cheaply } else { Look::Away });
+    assert_eq!(ids(&reaped.subjects), ["4", "2", "1"]);
+    assert_eq!(ids(&roster.subjects), ["7", "8", "3", "9", "5", "6"]);
+    roster.reap(|_, _| Look::Cheaply);
+    assert_eq!(ids(&roster.subjects), ["9", "6", "3"]);
 }
 
 #[test]
@@ -242,20 +256,22 @@ fn a_roster_is_unfinished_until_it_is_finished() {
     let mut roster = place.load().roster;
     roster.enter(at(1, living("a")));
     let lock = place.lock();
-    drop(place.registry.begin(&lock, &roster).unwrap());
+    let mut stored = Stored::default();
+    drop(place.registry.begin(&lock, &roster, &mut stored).unwrap());
     drop(lock);
     let loaded = place.load();
     assert_eq!((loaded.finished, loaded.rebuilt, &loaded.roster), (false, false, &roster));
     let lock = place.lock();
-    place.registry.begin(&lock, &roster).unwrap().finish().unwrap();
+    place.registry.begin(&lock, &roster, &mut stored).unwrap().finish().unwrap();
     drop(lock);
     let loaded = place.load();
     assert_eq!((loaded.finished, loaded.rebuilt, &loaded.roster), (true, false, &roster));
-    // A shorter one leaves nothing of a longer one.
-    let lock = place.lock();
-    place.registry.begin(&lock, &Roster::default()).unwrap().finish().unwrap();
-    drop(lock);
-    assert_eq!(place.load().roster, Roster::default());
+    // A shorter one leaves nothing of a longer one, behind it as over it.
+    for mut stored in [stored, Stored::default()] {
+        let lock = place.lock();
+        place.registry.begin(&lock, &Roster::default(), &mut stored).unwrap().finish().unwrap();
+        assert_eq!(place.registry.roster(&lock, |_| Labels::new()).unwrap().roster, Roster::default());
+    }
 }
 
 #[test]
@@ -264,7 +280,7 @@ fn a_roster_that_cannot_be_used_is_made_anew() {
     place.registry.put(&record("a")).unwrap();
     let lock = place.lock();
     let roster = place.registry.roster(&lock, |_| Labels::new()).unwrap().roster;
-    place.registry.begin(&lock, &roster).unwrap().finish().unwrap();
+    place.registry.begin(&lock, &roster, &mut Stored::default()).unwrap().finish().unwrap();
     drop(lock);
     let good = fs::read(place.file()).unwrap();
     let mut foreign = good.clone();
@@ -285,7 +301,7 @@ fn what_is_no_file_is_an_error_and_not_followed() {
     std::os::unix::fs::symlink(Path::new("/dev/null"), place.file()).unwrap();
     assert!(place.registry.roster_exists());
     let lock = place.lock();
-    assert_eq!(place.registry.begin(&lock, &Roster::default()).unwrap_err().exit_code(), 40);
+    assert_eq!(place.registry.begin(&lock, &Roster::default(), &mut Stored::default()).unwrap_err().exit_code(), 40);
     fs::remove_file(place.file()).unwrap();
     fs::create_dir(place.file()).unwrap();
     assert_eq!(place.registry.roster(&lock, |_| Labels::new()).unwrap_err().exit_code(), 40);
@@ -327,7 +343,8 @@ fn what_was_glanced_at_holds_until_it_is_written_anew() {
     assert!(place.registry.glance().is_none(), "there is no roster");
     let lock = place.lock();
     let since = |glance: &Glance| place.registry.roster_since(&lock, Some(glance), |_| Labels::new()).unwrap();
-    let write = |roster: &Roster| place.registry.begin(&lock, roster).unwrap();
+    let stored = std::cell::RefCell::new(Stored::default());
+    let write = |roster: &Roster| place.registry.begin(&lock, roster, &mut stored.borrow_mut()).unwrap();
     place.registry.roster(&lock, |_| Labels::new()).unwrap();
     assert!(place.registry.glance().is_none(), "it is empty");
     let mut roster = Roster::default();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netlatch::kernel::process::Deadline;
 use netlatch::policy::model::Labels;
-use netlatch::registry::Registry;
+use netlatch::registry::{Registry, Stored};
 
 /// What can be read is written and read again as the same; what cannot is passed over.
 pub(crate) fn holds(bytes: &[u8]) {
@@ -42,15 +42,17 @@ fn record(registry: &Registry, run: &Path, content: &[u8]) {
 /// The header is made to fit: what a fuzzer would never find is no test of what stands behind it.
 fn roster(registry: &Registry, run: &Path, content: &[u8]) {
     let (version, state) = (
-        content.first().map_or(2, |byte| if *byte < 0xf0 { 2 } else { *byte }),
+        content.first().map_or(5, |byte| if *byte < 0xf0 { 5 } else { *byte }),
         content.get(1).map_or(2, |byte| byte % 4),
     );
     let content = content.get(2..).unwrap_or_default();
     let mut file = b"nlroster".to_vec();
     file.extend(u32::from(version).to_le_bytes());
     file.extend([state, 0, 0, 0]);
-    file.extend((content.len() as u64).to_le_bytes());
-    file.extend(checksum(content).to_le_bytes());
+    // When it was written, when it was written whole and how long it was then, whose turn it is.
+    for number in [content.len() as u64, checksum(content), 1, 1, content.len() as u64, 0] {
+        file.extend(number.to_le_bytes());
+    }
     file.extend(content);
     fs::write(run.join("roster"), file).expect("a file");
     let lock = registry.lock(&Deadline::after(Duration::from_secs(10))).expect("the lock");
@@ -59,8 +61,19 @@ fn roster(registry: &Registry, run: &Path, content: &[u8]) {
         assert!(found.roster.subjects.is_empty());
         return;
     }
-    let mut roster = found.roster;
-    registry.begin(&lock, &roster).expect("written").finish().expect("finished");
+    let glance = registry.glance().expect("it can be read");
+    let (mut roster, mut stored) = (found.roster, found.stored);
+    // Somebody goes, and another takes his place.
+    if roster.subjects.len() > 1 {
+        roster.subjects.swap_remove(0);
+    }
+    registry.begin(&lock, &roster, &mut stored).expect("written").finish().expect("finished");
+    for glance in [Some(&glance), None] {
+        let again = registry.roster_since(&lock, glance, |_| Labels::new()).expect("read");
+        assert!(!again.rebuilt && again.finished && !again.glanced);
+        assert_eq!(again.roster, roster);
+    }
+    registry.begin(&lock, &roster, &mut Stored::default()).expect("written").finish().expect("finished");
     let again = registry.roster(&lock, |_| Labels::new()).expect("read");
     assert!(!again.rebuilt && again.finished);
     assert_eq!(again.roster, roster);
@@ -73,11 +86,12 @@ fn roster(registry: &Registry, run: &Path, content: &[u8]) {
     }
 }
 
-/// As the roster's file has it, written down a second time: eight bytes at a time, multiplied by 2^64 over the golden ratio.
+/// As the roster's file has it, written down a second time: eight bytes at a time, one more, multiplied by 2^64 over the golden
+/// ratio.
 fn checksum(bytes: &[u8]) -> u64 {
-    let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (words, rest) = bytes.as_chunks::<8>();
-    let sum = words.iter().fold(bytes.len() as u64, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+    let sum = words.iter().fold(0, |sum, word| mix(sum, u64::from_le_bytes(*word)));
     rest.iter().fold(sum, |sum, byte| mix(sum, u64::from(*byte)))
 }
 
