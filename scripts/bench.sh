@@ -3,12 +3,13 @@
 # by time.
 #
 #   ./scripts/bench.sh                 everything
-#   ./scripts/bench.sh peers load      only these. Beside other programs: peers load packets; and what policies cost: start among cidrs
+#   ./scripts/bench.sh peers load      only these. Beside other programs: peers load packets runc; and what policies cost: start among cidrs
 #                                      policies reach reload
 #   ./scripts/bench.sh many [WORK...]  many starts at once, with containers of lists nobody ten all mix, and after a reboot. Also
 #                                      PARALLEL=1,4,16,64 RUNNING=0,100,1000 and STARTS=128 of each
 #   ./scripts/bench.sh versions        two builds of the hook: VERSIONS=OLD:NEW
 #   ./scripts/bench.sh growth [NAME]   how the time for hostile input grows with its size; needs no root
+#   NETLATCH_SEED=7 ...                the same order of the rows in each round as the time before, which printed it
 #   ROUNDS=20 ...                      fewer samples than 50
 #   SIZES=10,1000 ...                  only these sizes of lists in `load`
 #   NETLATCH=FILE ...                  another binary than this tree's release build
@@ -16,7 +17,7 @@
 #
 # Needs root, nft, ip and unshare; installs missing peers (Debian, Ubuntu). Works in network namespaces of its own, up to a
 # thousand of them. Pictures go to target/figures/, with the samples
-# themselves.
+# themselves. Who fails is named, the others go on, and the end is 1.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -36,7 +37,7 @@ done
 if [ -z "${NO_INSTALL:-}" ] && command -v apt-get >/dev/null; then
     packages=
     for peer in nft:nftables iptables:iptables ipset:ipset /usr/lib/cni/bridge:containernetworking-plugins \
-        /usr/lib/podman/netavark:netavark; do
+        /usr/lib/podman/netavark:netavark runc:runc; do
         command -v "${peer%:*}" >/dev/null || packages="$packages ${peer#*:}"
     done
     # shellcheck disable=SC2086
@@ -46,7 +47,7 @@ fi
 
 target=$(rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p')
 [ -n "${NETLATCH:-}" ] || cargo build --quiet --release --bin netlatch
-cargo build --quiet --example bench-policy --example bench-peers --example bench-many --example bench-floor --example bench-empty
+cargo build --quiet --example bench-policy --example bench-peers --example bench-many --example bench-floor --example bench-empty --example bench-peak
 examples=target/$target/debug/examples
 netlatch=${NETLATCH:-target/$target/release/netlatch}
 
@@ -58,17 +59,19 @@ if [ "${1:-}" = many ]; then
     many "$@"
     exit
 fi
-beside=() policies=()
+beside=() policies=() failed=0
 for group in "$@"; do
     case $group in
-    peers | load | packets | versions) beside+=("$group") ;;
+    peers | load | packets | runc | versions) beside+=("$group") ;;
     *) policies+=("$group") ;;
     esac
 done
 if [ $# -eq 0 ] || [ ${#beside[@]} -gt 0 ]; then
-    "$examples/bench-peers" "$netlatch" "$examples" target/figures "${beside[@]}"
+    "$examples/bench-peers" "$netlatch" "$examples" target/figures "${beside[@]}" || failed=1
 fi
 if [ $# -eq 0 ] || [ ${#policies[@]} -gt 0 ]; then
-    "$examples/bench-policy" "$netlatch" "$examples/bench-empty" "${policies[@]}"
+    "$examples/bench-policy" "$netlatch" "$examples/bench-empty" target/figures "${policies[@]}" || failed=1
 fi
-[ $# -gt 0 ] || many
+[ $# -gt 0 ] || many || failed=1
+[ $failed -eq 0 ] || echo "bench.sh: what failed is named above" >&2
+exit $failed

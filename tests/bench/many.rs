@@ -16,7 +16,7 @@ mod rig;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use crowd::{Crowd, Start, at_once};
 use nix::sched::{CloneFlags, unshare};
@@ -99,7 +99,7 @@ struct Bench {
     running: Vec<usize>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [netlatch, empty, pictures, only @ ..] = args.as_slice() else {
         eprintln!("usage: many NETLATCH EMPTY PICTURES [WORK...], see scripts/bench.sh");
@@ -132,11 +132,12 @@ fn main() {
     let is_meant = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
     let works: Vec<(&str, Work)> = Work::ALL.into_iter().filter(|(name, _)| is_meant(name)).collect();
     if !works.is_empty() {
-        many_at_once(&bench, &works);
+        report::attempt("many", || many_at_once(&bench, &works));
     }
     if is_meant("reboot") {
-        reboot(&bench);
+        report::attempt("reboot", || reboot(&bench));
     }
+    report::exit_code()
 }
 
 /// All works among as many as are to run, then among more: as many namespaces as run, and no more, are there.
@@ -265,7 +266,7 @@ impl Rows {
             draw(row * 2, &round.hook);
             round.nft.iter().for_each(|nft| draw(row * 2 + 1, nft));
         }
-        fs::write(pictures.join(&group.name).with_extension("svg"), group.picture()).expect("the picture is written");
+        group.keep(pictures);
     }
 }
 

@@ -7,12 +7,14 @@ mod figures;
 #[path = "../support/namespace.rs"]
 #[allow(dead_code)]
 mod namespace;
+#[allow(dead_code)]
+mod report;
 mod rig;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use figures::{Rows, median, title};
@@ -27,15 +29,17 @@ const NEWCOMERS: usize = 10_000;
 struct Bench {
     netlatch: PathBuf,
     empty: PathBuf,
+    /// Where the samples go.
+    pictures: PathBuf,
     rounds: usize,
     /// Newcomers there were. Their namespaces stay until the end: taking one down is work for another core.
     ends: Vec<End>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [netlatch, empty, only @ ..] = args.as_slice() else {
-        eprintln!("usage: policy NETLATCH EMPTY [MEASUREMENT...], see scripts/bench.sh");
+    let [netlatch, empty, pictures, only @ ..] = args.as_slice() else {
+        eprintln!("usage: policy NETLATCH EMPTY PICTURES [MEASUREMENT...], see scripts/bench.sh");
         std::process::exit(2);
     };
     // The namespace that stands for the host's.
@@ -45,7 +49,9 @@ fn main() {
     let many = Rlimit { current: Some(16_384), maximum: Some(16_384) };
     setrlimit(Resource::Nofile, many).expect("the limit can be raised");
     let rounds = std::env::var("ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(50);
-    let mut bench = Bench { netlatch: netlatch.into(), empty: empty.into(), rounds, ends: Vec::new() };
+    let mut bench =
+        Bench { netlatch: netlatch.into(), empty: empty.into(), pictures: pictures.into(), rounds, ends: Vec::new() };
+    fs::create_dir_all(&bench.pictures).expect("a directory");
     type Measurement = fn(&mut Bench);
     let measurements: [(&str, Measurement); 6] = [
         ("start", start),
@@ -57,10 +63,11 @@ fn main() {
     ];
     for (name, measurement) in measurements {
         if only.is_empty() || only.iter().any(|wanted| wanted == name) {
-            measurement(&mut bench);
+            report::attempt(name, || measurement(&mut bench));
             bench.ends.clear();
         }
     }
+    report::exit_code()
 }
 
 impl Bench {
@@ -98,8 +105,10 @@ fn start(bench: &mut Bench) {
         with.stage("createRuntime", end);
     }
     let empty = without.path("config.yaml");
-    let mut rows =
-        Rows::new(["an empty static program", "no policies", "policies for others", "policies for it: 5 peers each"]);
+    let mut rows = Rows::new(
+        "start",
+        ["an empty static program", "no policies", "policies for others", "policies for it: 5 peers each"],
+    );
     for _ in 0..bench.rounds {
         rows.add(0, timed(&mut Command::new(&bench.empty), &empty));
         for (row, rig, labels) in [(1, &without, "app=web"), (2, &with, "app=other"), (3, &with, "app=web")] {
@@ -109,6 +118,7 @@ fn start(bench: &mut Bench) {
         }
     }
     rows.print(|_| 1);
+    rows.keep(&bench.pictures);
 }
 
 /// Ten that follow whoever comes, and others that follow others.
@@ -142,7 +152,7 @@ fn among(bench: &mut Bench) {
     });
     let stages = ["createRuntime", "poststart", "poststop"];
     let names = stages.iter().flat_map(|stage| sizes.map(|size| format!("{stage} among {size}")));
-    let mut rows = Rows::new(names);
+    let mut rows = Rows::new("among", names);
     for round in 0..bench.rounds {
         for (column, (rig, size)) in rigs.iter().zip(sizes).enumerate() {
             let end = bench.newcomer("app=front");
@@ -157,16 +167,17 @@ fn among(bench: &mut Bench) {
         }
     }
     rows.print(|row| row / sizes.len() * sizes.len() + 1);
+    rows.keep(&bench.pictures);
     let roster = fs::metadata(rigs[3].path("run/roster")).map_or(0, |meta| meta.len());
     println!("the roster of 1000: {roster} bytes");
 }
 
 /// A start with these policies, against `nft -f` of the same rules and against everything but the kernel's part.
-fn against_nft(bench: &mut Bench, cases: &[(&str, &Rig, &str)]) {
+fn against_nft(bench: &mut Bench, name: &str, cases: &[(&str, &Rig, &str)]) {
     let rows = cases.iter().flat_map(|(name, ..)| {
         [format!("{name}: createRuntime"), format!("{name}: plan alone"), format!("{name}: nft -f of its rules")]
     });
-    let mut rows = Rows::new(rows);
+    let mut rows = Rows::new(name, rows);
     let rules = cases[0].1.path("rules.nft");
     // Found here: what is measured runs without an environment.
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -183,6 +194,7 @@ fn against_nft(bench: &mut Bench, cases: &[(&str, &Rig, &str)]) {
         }
     }
     rows.print(|row| row / 3 * 3 + 2);
+    rows.keep(&bench.pictures);
 }
 
 fn cidrs(bench: &mut Bench) {
@@ -204,7 +216,7 @@ fn cidrs(bench: &mut Bench) {
     };
     one.write("blocks.yaml", &rules(1));
     spread.write("blocks.yaml", &rules(100));
-    against_nft(bench, &[("in one rule", &one, "app=web"), ("in 100 rules", &spread, "app=web")]);
+    against_nft(bench, "cidrs", &[("in one rule", &one, "app=web"), ("in 100 rules", &spread, "app=web")]);
 }
 
 fn policies(bench: &mut Bench) {
@@ -245,6 +257,7 @@ fn policies(bench: &mut Bench) {
     }
     against_nft(
         bench,
+        "policies",
         &[
             ("500 NetworkPolicies", &network, "app=web"),
             ("500 rules of the Admin tier", &admin, "app=web"),
@@ -323,6 +336,9 @@ fn reach(bench: &mut Bench) {
     let answers = fs::read_to_string(&output).expect("answers");
     assert_eq!(answers.lines().count(), probes, "every probe is answered");
     let allowed = answers.lines().filter(|line| line.contains("\"allowed\":true")).count();
+    let mut rows = Rows::new("reach", ["20,000 probes"]);
+    times.iter().for_each(|time| rows.add(0, *time));
+    rows.keep(&bench.pictures);
     println!(
         "{:.2} s (median of {}), {} MB at most; {allowed} allowed",
         median(&times).as_secs_f64(),
@@ -361,7 +377,8 @@ fn reload(bench: &mut Bench) {
     }
     let nothing = rig.path("nothing");
     fs::write(&nothing, "").expect("a file");
-    let mut rows = Rows::new(["nothing changed", "one policy changed (10 containers)", "every policy changed"]);
+    let mut rows =
+        Rows::new("reload", ["nothing changed", "one policy changed (10 containers)", "every policy changed"]);
     for round in 0..bench.rounds.div_ceil(2) {
         let port = 80 + (round % 2) as u16;
         rows.add(0, timed(&mut rig.command("reload"), &nothing));
@@ -371,4 +388,5 @@ fn reload(bench: &mut Bench) {
         rows.add(2, timed(&mut rig.command("reload"), &nothing));
     }
     rows.print(|_| 0);
+    rows.keep(&bench.pictures);
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a run of a program took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,8 +15,41 @@ pub(crate) struct Sample {
     pub(crate) own: f64,
     /// Minor page faults, those of its children with them.
     pub(crate) faults: i64,
-    /// The most memory it had resident, in kB; `None` where that was no more than the bench has, which hides it.
-    pub(crate) resident: Option<i64>,
+}
+
+/// Whether anything failed that was to be measured.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Says what failed, for the end of the run.
+pub(crate) fn failed(what: &str, why: &str) {
+    eprintln!("failed: {what}: {why}");
+    FAILED.store(true, Ordering::Relaxed);
+}
+
+/// What the bench ends with: 1 where anything failed.
+pub(crate) fn exit_code() -> ExitCode {
+    ExitCode::from(u8::from(FAILED.load(Ordering::Relaxed)))
+}
+
+/// Runs the measurement of a group. One that panics is named, and the others go on.
+pub(crate) fn attempt(name: &str, measure: impl FnOnce()) {
+    // Nothing that it had a hand in is used again, but what a panic leaves in order.
+    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(measure)) {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        failed(&format!("group {name}"), said.unwrap_or("it panicked"));
+    }
+}
+
+/// One row of a group.
+struct Row {
+    name: String,
+    /// Against which row its ratios are.
+    base: usize,
+    samples: Vec<Sample>,
+    /// The most memory it had resident, in kB.
+    resident: Option<i64>,
+    /// Why it is not measured.
+    failed: Option<String>,
 }
 
 /// Rows of one group. Each round adds one sample to every row, so that row and base share what the machine did.
@@ -23,7 +58,7 @@ pub(crate) struct Group {
     pub(crate) name: String,
     title: String,
     base: usize,
-    rows: Vec<(String, Vec<Sample>)>,
+    rows: Vec<Row>,
 }
 
 /// The value below which a part of all lies.
@@ -37,12 +72,37 @@ pub(crate) fn quantile(values: &[f64], part: f64) -> f64 {
 impl Group {
     /// Ratios are to the row `base`.
     pub(crate) fn new(name: &str, title: &str, base: usize, rows: impl IntoIterator<Item = String>) -> Group {
-        let rows = rows.into_iter().map(|row| (row, Vec::new())).collect();
+        let row = |name| Row { name, base, samples: Vec::new(), resident: None, failed: None };
+        let rows = rows.into_iter().map(row).collect();
         Group { name: name.to_owned(), title: title.to_owned(), base, rows }
     }
 
     pub(crate) fn add(&mut self, row: usize, sample: Sample) {
-        self.rows[row].1.push(sample);
+        self.rows[row].samples.push(sample);
+    }
+
+    /// The ratios of `row` are to `base`, not to the base of the group.
+    pub(crate) fn against(&mut self, row: usize, base: usize) {
+        self.rows[row].base = base;
+    }
+
+    pub(crate) fn resident(&mut self, row: usize, kb: i64) {
+        self.rows[row].resident = Some(kb);
+    }
+
+    /// Nothing more is measured of this row, and its table says why.
+    pub(crate) fn fail(&mut self, row: usize, why: String) {
+        failed(&format!("{}: {}", self.name, self.rows[row].name), &why);
+        self.rows[row].failed = Some(why);
+    }
+
+    pub(crate) fn has_failed(&self, row: usize) -> bool {
+        self.rows[row].failed.is_some()
+    }
+
+    /// Rows of which there is something to say.
+    fn measured(&self) -> impl Iterator<Item = (usize, &Row)> {
+        self.rows.iter().enumerate().filter(|(_, row)| row.failed.is_none() && !row.samples.is_empty())
     }
 
     /// A Markdown table.
@@ -52,32 +112,40 @@ impl Group {
              |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
             self.title
         );
-        for (row, (name, samples)) in self.rows.iter().enumerate().filter(|(_, (_, samples))| !samples.is_empty()) {
-            let times: Vec<f64> = samples.iter().map(|sample| sample.us / 1e3).collect();
+        for (number, row) in self.measured() {
+            let middle = |of: &dyn Fn(&Sample) -> f64| quantile(&row.samples.iter().map(of).collect::<Vec<_>>(), 0.5);
+            let times: Vec<f64> = row.samples.iter().map(|sample| sample.us / 1e3).collect();
             let of = |part| quantile(&times, part);
-            let ratios = self.ratios(row, |sample| sample.us);
-            let own = quantile(&samples.iter().map(|sample| sample.own / 1e3).collect::<Vec<_>>(), 0.5);
-            let to_own = quantile(&self.ratios(row, |sample| sample.own), 0.5);
-            let faults = quantile(&samples.iter().map(|s| s.faults as f64).collect::<Vec<_>>(), 0.5);
-            let resident = samples.iter().filter_map(|sample| sample.resident).max();
-            let resident = resident.map_or_else(|| "?".to_owned(), |kb| kb.to_string());
+            let ratios = self.ratios(number, |sample| sample.us);
+            let resident = row.resident.map_or_else(|| "-".to_owned(), |kb| kb.to_string());
             let _ = writeln!(
                 text,
-                "| {name} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {own:.2} | {to_own:.2} | {faults:.0} | {resident} |",
+                "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {resident} |",
+                row.name,
                 of(0.5),
                 of(0.1),
                 of(0.9),
                 quantile(&ratios, 0.5),
                 quantile(&ratios, 0.1),
-                quantile(&ratios, 0.9)
+                quantile(&ratios, 0.9),
+                middle(&|sample| sample.own / 1e3),
+                quantile(&self.ratios(number, |sample| sample.own), 0.5),
+                middle(&|sample| sample.faults as f64),
             );
+        }
+        for row in &self.rows {
+            if let Some(why) = &row.failed {
+                let why = why.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "/");
+                let _ = writeln!(text, "| {} | failed: {why} |", row.name);
+            }
         }
         text
     }
 
-    /// Of each round: this row to the base.
-    fn ratios(&self, row: usize, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
-        self.rows[row].1.iter().zip(&self.rows[self.base].1).map(|(this, base)| of(this) / of(base)).collect()
+    /// Of each round: this row to its base.
+    pub(crate) fn ratios(&self, row: usize, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
+        let row = &self.rows[row];
+        row.samples.iter().zip(&self.rows[row.base].samples).map(|(this, base)| of(this) / of(base)).collect()
     }
 
     /// Bars of the medians on a logarithmic scale, with a line from the tenth to the ninetieth of a hundred. No colour of it
@@ -85,13 +153,10 @@ impl Group {
     pub(crate) fn picture(&self) -> String {
         let (left, width, high) = (330.0, 360.0, 22.0);
         let rows: Vec<(usize, &str, [f64; 3])> = self
-            .rows
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, samples))| !samples.is_empty())
-            .map(|(row, (name, samples))| {
-                let times: Vec<f64> = samples.iter().map(|sample| sample.us / 1e3).collect();
-                (row, name.as_str(), [0.1, 0.5, 0.9].map(|part| quantile(&times, part)))
+            .measured()
+            .map(|(number, row)| {
+                let times: Vec<f64> = row.samples.iter().map(|sample| sample.us / 1e3).collect();
+                (number, row.name.as_str(), [0.1, 0.5, 0.9].map(|part| quantile(&times, part)))
             })
             .collect();
         let (least, most) = rows
@@ -144,19 +209,23 @@ impl Group {
     /// Every sample, for programs: one a line, in the order of the rounds.
     fn samples(&self) -> String {
         let mut text = "row,round,us,own_us,faults,resident_kb\n".to_owned();
-        for (name, samples) in &self.rows {
-            for (round, Sample { us, own, faults, resident }) in samples.iter().enumerate() {
-                let resident = resident.map_or_else(String::new, |kb| kb.to_string());
-                let _ =
-                    writeln!(text, "\"{}\",{round},{us:.1},{own:.1},{faults},{resident}", name.replace('"', "\"\""));
+        for Row { name, samples, resident, .. } in &self.rows {
+            let (name, kb) = (name.replace('"', "\"\""), resident.map_or_else(String::new, |kb| kb.to_string()));
+            for (round, Sample { us, own, faults }) in samples.iter().enumerate() {
+                let _ = writeln!(text, "\"{name}\",{round},{us:.1},{own:.1},{faults},{kb}");
             }
         }
         text
     }
 
-    /// Writes `NAME.svg` and `NAME.csv`, and prints the table.
+    /// Prints the table, and writes what [`Group::keep`] writes.
     pub(crate) fn publish(&self, dir: &Path) {
         println!("{}", self.table());
+        self.keep(dir);
+    }
+
+    /// Writes `NAME.svg` and `NAME.csv`.
+    pub(crate) fn keep(&self, dir: &Path) {
         fs::write(dir.join(&self.name).with_extension("csv"), self.samples()).expect("the samples are written");
         fs::write(dir.join(&self.name).with_extension("svg"), self.picture()).expect("the picture is written");
     }

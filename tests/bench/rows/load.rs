@@ -61,16 +61,16 @@ pub(crate) fn measure(bench: &Bench) {
                     name: format!("nft -f of the same rules, {size}"),
                     run: Box::new(move |_| {
                         let mut command = Command::new(&nft);
-                        command.arg("-f").arg(&rules).env_clear();
-                        Run { command, inside: true, input: input.clone() }
+                        command.arg("-f").arg(&rules);
+                        Run::new(command, true, &input)
                     }),
                 },
                 Row {
                     name: format!("the kernel's part, {size}"),
                     run: Box::new(move |n| {
                         let mut command = Command::new(&floor);
-                        command.arg(n.pid().to_string()).arg(&canned).env_clear();
-                        Run { command, inside: false, input: behind.clone() }
+                        command.arg(n.pid().to_string()).arg(&canned);
+                        Run::new(command, false, &behind)
                     }),
                 },
             ];
@@ -78,7 +78,7 @@ pub(crate) fn measure(bench: &Bench) {
             let title = format!("A list of {size} {shape}, from exec to exit");
             let mut group = Group::new(&name, &title, 0, rows.iter().map(|row| row.name.clone()));
             let rounds = if size > 1_000 { bench.rounds.div_ceil(5) } else { bench.rounds };
-            in_turns(&mut group, &rows, rounds);
+            in_turns(bench, &mut group, &rows, rounds);
             group.publish(&bench.pictures);
         }
     }

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{hook, host, installed, state, timed};
 use crate::Bench;
+use crate::dice::Dice;
 use crate::namespace::Namespace;
 use crate::report::{Group, Sample};
 
@@ -114,7 +115,7 @@ fn lanes(bench: &Bench) -> Vec<Lane> {
         let home = host();
         let lane = Lane::new(format!("netlatch, a list of {count}"));
         let asked = json!({"io.netlatch.egress": blocks(count).join(" ")});
-        timed(hook(&bench.netlatch, home.path(), state(home.path(), &lane.near, &asked)));
+        timed(hook(&bench.netlatch, home.path(), state(home.path(), &lane.near, &asked))).expect("a start");
         lanes.push(lane);
     }
     for count in [1, 50, 500] {
@@ -128,7 +129,7 @@ fn lanes(bench: &Bench) -> Vec<Lane> {
             fs::write(home.path().join(format!("policies/{n}.json")), policy.to_string()).expect("a file");
         }
         let lane = Lane::new(format!("netlatch, {count} policies"));
-        timed(hook(&bench.netlatch, home.path(), state(home.path(), &lane.near, &json!({}))));
+        timed(hook(&bench.netlatch, home.path(), state(home.path(), &lane.near, &json!({})))).expect("a start");
         lanes.push(lane);
     }
     for file in std::env::var_os("RULES").iter().flat_map(std::env::split_paths) {
@@ -149,13 +150,11 @@ pub(crate) fn measure(bench: &Bench) {
     ];
     for (name, title, sample) in groups {
         let mut group = Group::new(name, title, 0, lanes.iter().map(|lane| lane.name.clone()));
+        let mut dice = Dice::new(name);
+        let mut order: Vec<usize> = (0..lanes.len()).collect();
         for round in 0..=bench.rounds {
-            let mut order: Vec<usize> = (0..lanes.len()).collect();
-            order.rotate_left(round % lanes.len());
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for lane in order {
+            dice.shuffle(&mut order);
+            for lane in order.iter().copied() {
                 let sample = sample(&lanes[lane]);
                 // The first round warms everything.
                 if round > 0 {
@@ -175,7 +174,7 @@ fn clocked(work: impl FnOnce()) -> Sample {
     };
     let (begun, before) = (Instant::now(), own());
     work();
-    Sample { us: begun.elapsed().as_nanos() as f64 / 1e3, own: own() - before, faults: 0, resident: None }
+    Sample { us: begun.elapsed().as_nanos() as f64 / 1e3, own: own() - before, faults: 0 }
 }
 
 fn established(lane: &Lane) -> Sample {

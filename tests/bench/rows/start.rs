@@ -11,7 +11,7 @@ use crate::report::Group;
 use crate::{Bench, canned};
 
 /// Ten entries of every sort there is.
-const EGRESS: &str = "10.0.0.0/8:5432, 192.0.2.7:443, tcp/203.0.113.0/24:8000-8999, udp/1.1.1.1:53, tcp/1.1.1.1:53, \
+pub(super) const EGRESS: &str = "10.0.0.0/8:5432, 192.0.2.7:443, tcp/203.0.113.0/24:8000-8999, udp/1.1.1.1:53, tcp/1.1.1.1:53, \
                       [2001:db8::/32]:8443, 198.51.100.0/24, icmp/192.0.2.0/24, *:123, @internet:443";
 
 /// What one would write by hand for the same container, IPv4 and IPv6 apart where a program asks for that.
@@ -71,6 +71,9 @@ add allowed 1.1.1.1
 add allowed 10.0.0.0/8
 ";
 
+/// Where the helpers are of peers that call some.
+pub(super) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 pub(crate) fn measure(bench: &Bench) {
     let dir = host();
     let dir = dir.path();
@@ -96,7 +99,7 @@ pub(crate) fn measure(bench: &Bench) {
     let (netlatch, home, asked) = (bench.netlatch.clone(), dir.to_owned(), annotations.clone());
     row("netlatch createRuntime", Box::new(move |n| hook(&netlatch, &home, state(&home, n, &asked))));
     let (empty, input) = (bench.empty.clone(), nothing.clone());
-    row("an empty static program", Box::new(move |_| bare(Command::new(&empty), false, &input)));
+    row("an empty static program", Box::new(move |_| Run::new(Command::new(&empty), false, &input)));
     for (name, canned) in [("its system calls alone", "canned"), ("without reading back", "canned-unread")] {
         let (floor, canned, input) = (bench.floor.clone(), dir.join(canned), nothing.clone());
         row(
@@ -104,7 +107,7 @@ pub(crate) fn measure(bench: &Bench) {
             Box::new(move |n| {
                 let mut command = Command::new(&floor);
                 command.arg(n.pid().to_string()).arg(&canned);
-                bare(command, false, &input)
+                Run::new(command, false, &input)
             }),
         );
     }
@@ -118,7 +121,7 @@ pub(crate) fn measure(bench: &Bench) {
             Box::new(move |_| {
                 let mut command = Command::new(&program);
                 command.args(&arguments);
-                bare(command, true, &input)
+                Run::new(command, true, &input)
             }),
         );
     };
@@ -136,17 +139,15 @@ pub(crate) fn measure(bench: &Bench) {
         rows.push(Row {
             name: format!("CNI {name}"),
             run: Box::new(move |n| {
-                let mut command = Command::new(&program);
-                command
-                    .env_clear()
+                let mut run = Run::new(Command::new(&program), false, &input);
+                run.command
                     .env("CNI_COMMAND", "ADD")
-                    .env("CNI_IFNAME", if name == "loopback" { "lo" } else { "eth0" });
-                command
+                    .env("CNI_IFNAME", if name == "loopback" { "lo" } else { "eth0" })
                     .env("CNI_CONTAINERID", format!("c{}", n.pid()))
                     .env("CNI_NETNS", n.path())
-                    .env("CNI_PATH", &bin);
-                command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-                Run { command, inside: false, input: input.clone() }
+                    .env("CNI_PATH", &bin)
+                    .env("PATH", PATH);
+                run
             }),
         });
     }
@@ -157,7 +158,7 @@ pub(crate) fn measure(bench: &Bench) {
         0,
         rows.iter().map(|row| row.name.clone()),
     );
-    in_turns(&mut group, &rows, bench.rounds);
+    in_turns(bench, &mut group, &rows, bench.rounds);
     group.publish(&bench.pictures);
 }
 
@@ -174,7 +175,7 @@ pub(crate) fn versions(bench: &Bench) {
         })
         .collect();
     let mut group = Group::new("versions", "The same start", 0, rows.iter().map(|row| row.name.clone()));
-    in_turns(&mut group, &rows, bench.rounds * 4);
+    in_turns(bench, &mut group, &rows, bench.rounds * 4);
     group.publish(&bench.pictures);
 }
 
@@ -224,15 +225,12 @@ fn netavark(dir: &Path) -> Option<Row<'static>> {
         let input = dir.join(format!("netavark-{}", n.pid()));
         fs::write(&input, asked.to_string()).expect("a file");
         let mut command = Command::new(program);
-        command.arg("setup").arg(n.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        Run { command, inside: false, input }
+        command.arg("setup").arg(n.path());
+        let mut run = Run::new(command, false, &input);
+        run.command.env("PATH", PATH);
+        run
     };
     Some(Row { name: "netavark setup, a bridge".to_owned(), run: Box::new(run) })
-}
-
-fn bare(mut command: Command, inside: bool, input: &Path) -> Run {
-    command.env_clear();
-    Run { command, inside, input: input.to_owned() }
 }
 
 /// The rules of that container, as `nft -f` loads them into a namespace without any: without the lines that take away what was
