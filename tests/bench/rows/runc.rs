@@ -8,8 +8,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::start::{EGRESS, PATH, rules};
-use super::{Row, Run, busy_host, grown, hook, host, in_turns, installed, of_the_shop, state, timed};
+use super::start::{EGRESS, rules};
+use super::{PATH, Row, Run, busy_host, grown, hook, host, in_turns, installed, of_the_shop, state, timed};
 use crate::Bench;
 use crate::namespace::Namespace;
 use crate::report::{Group, Sample, quantile};

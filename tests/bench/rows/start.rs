@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Row, Run, hook, host, in_turns, installed, state};
+use super::{Row, Run, busy_host, engines, hook, host, in_turns, installed, of_the_shop, state, stopped};
+use crate::namespace::Namespace;
 use crate::report::Group;
 use crate::{Bench, canned};
 
@@ -63,6 +64,35 @@ const IPTABLES: &str = "*filter
 COMMIT
 ";
 
+/// The same, as far as it is about IPv6, and in place of the rest as many.
+const IP6TABLES: &str = "*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT DROP [0:0]
+-A INPUT -i lo -j ACCEPT
+-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A INPUT -p icmpv6 --icmpv6-type neighbour-solicitation -j ACCEPT
+-A INPUT -p icmpv6 --icmpv6-type neighbour-advertisement -j ACCEPT
+-A OUTPUT -o lo -j ACCEPT
+-A OUTPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A OUTPUT -p icmpv6 --icmpv6-type neighbour-solicitation -j ACCEPT
+-A OUTPUT -p icmpv6 --icmpv6-type neighbour-advertisement -j ACCEPT
+-A OUTPUT -d 2001:db8::/32 -p tcp --dport 8443 -j ACCEPT
+-A OUTPUT -d 2001:db8:1::/48 -p udp --dport 53 -j ACCEPT
+-A OUTPUT -d 2001:db8:2::/48 -j ACCEPT
+-A OUTPUT -p udp --dport 123 -j ACCEPT
+-A OUTPUT -p tcp --dport 443 -j ACCEPT
+-A OUTPUT -j REJECT
+COMMIT
+";
+
+/// What asks the set below.
+const ONE_RULE: &str = "*filter
+:OUTPUT DROP [0:0]
+-A OUTPUT -m set --match-set allowed dst -j ACCEPT
+COMMIT
+";
+
 const IPSET: &str = "create allowed hash:net
 add allowed 198.51.100.0/24
 add allowed 203.0.113.0/24
@@ -70,9 +100,6 @@ add allowed 192.0.2.7
 add allowed 1.1.1.1
 add allowed 10.0.0.0/8
 ";
-
-/// Where the helpers are of peers that call some.
-pub(super) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(crate) fn measure(bench: &Bench) {
     let dir = host();
@@ -88,16 +115,20 @@ pub(crate) fn measure(bench: &Bench) {
     };
     canned::write(&any.to_string(), true, &dir.join("canned"));
     canned::write(&any.to_string(), false, &dir.join("canned-unread"));
-    let (by_hand, legacy, sets) = (file("nft", NFT), file("iptables", IPTABLES), file("ipset", IPSET));
+    let (by_hand, sets) = (file("nft", NFT), file("ipset", IPSET));
+    let (legacy, legacy6) = (file("iptables", IPTABLES), file("ip6tables", IP6TABLES));
     let ours = file("ours.nft", &rules(bench, dir, &file("any.json", &any.to_string())));
     let nothing = file("nothing", "");
 
     let mut rows: Vec<Row<'_>> = Vec::new();
-    let mut row = |name: &str, run: Box<dyn Fn(&crate::namespace::Namespace) -> Run>| {
+    let mut row = |name: &str, run: Box<dyn Fn(&Namespace) -> Run>| {
         rows.push(Row { name: name.to_owned(), run });
     };
     let (netlatch, home, asked) = (bench.netlatch.clone(), dir.to_owned(), annotations.clone());
     row("netlatch createRuntime", Box::new(move |n| hook(&netlatch, &home, state(&home, n, &asked))));
+    let (busy, asked) = (busy_host(), of_the_shop(annotations.clone()));
+    let (netlatch, home) = (bench.netlatch.clone(), busy.path().to_owned());
+    row(BUSY, Box::new(move |n| among_policies(&netlatch, &home, n, &asked)));
     let (empty, input) = (bench.empty.clone(), nothing.clone());
     row("an empty static program", Box::new(move |_| Run::new(Command::new(&empty), false, &input)));
     for (name, canned) in [("its system calls alone", "canned"), ("without reading back", "canned-unread")] {
@@ -127,37 +158,84 @@ pub(crate) fn measure(bench: &Bench) {
     };
     peer("nft -f of the same rules", "nft", &["-f", &ours.display().to_string()], &nothing);
     peer("nft -f of rules by hand", "nft", &["-f", &by_hand.display().to_string()], &nothing);
-    peer("iptables-legacy-restore, IPv4 alone", "iptables-legacy-restore", &[], &legacy);
-    peer("iptables-nft-restore, IPv4 alone", "iptables-nft-restore", &[], &legacy);
+    for (family, program, rules) in [("IPv4", "iptables", &legacy), ("IPv6", "ip6tables", &legacy6)] {
+        for kind in ["legacy", "nft"] {
+            let program = format!("{program}-{kind}-restore");
+            peer(&format!("{program}, {family} alone"), &program, &[], rules);
+        }
+    }
     peer("ipset restore, five networks", "ipset", &["restore"], &sets);
     peer("ip link set lo up", "ip", &["link", "set", "lo", "up"], &nothing);
-
-    for (name, config) in CNI {
-        let Some(program) = cni(name) else { continue };
-        let input = file(&format!("cni-{name}"), config);
-        let bin = program.parent().expect("a folder").to_owned();
-        rows.push(Row {
-            name: format!("CNI {name}"),
-            run: Box::new(move |n| {
-                let mut run = Run::new(Command::new(&program), false, &input);
-                run.command
-                    .env("CNI_COMMAND", "ADD")
-                    .env("CNI_IFNAME", if name == "loopback" { "lo" } else { "eth0" })
-                    .env("CNI_CONTAINERID", format!("c{}", n.pid()))
-                    .env("CNI_NETNS", n.path())
-                    .env("CNI_PATH", &bin)
-                    .env("PATH", PATH);
-                run
-            }),
-        });
+    peer("sysctl -w, one", "sysctl", &["-w", "net.ipv4.tcp_fin_timeout=30"], &nothing);
+    if let (Some(ipset), Some(iptables)) = (installed("ipset"), installed("iptables-legacy-restore")) {
+        let one = file("iptables-one", ONE_RULE);
+        let name = "ipset restore, and iptables-legacy-restore of a rule about it".to_owned();
+        let run = move |_: &Namespace| {
+            let mut run = Run::new(Command::new(&ipset), true, &sets);
+            run.command.arg("restore");
+            run.next = Some(Box::new(Run::new(Command::new(&iptables), true, &one)));
+            run
+        };
+        rows.push(Row { name, run: Box::new(run) });
     }
-    rows.extend(netavark(dir));
+    if let Some(nsenter) = installed("nsenter") {
+        let (empty, input) = (std::path::absolute(&bench.empty).expect("a path"), nothing.clone());
+        let run = move |n: &Namespace| {
+            let mut run = Run::new(Command::new(&nsenter), false, &input);
+            run.command.arg(format!("--net={}", n.path())).arg(&empty);
+            run
+        };
+        rows.push(Row { name: "nsenter, and the empty program".to_owned(), run: Box::new(run) });
+    }
+    rows.extend(engines::rows(dir));
     let mut group = Group::new(
         "peers",
         "A start with a list of ten entries, from exec to exit",
         0,
         rows.iter().map(|row| row.name.clone()),
     );
+    in_turns(bench, &mut group, &rows, bench.rounds);
+    group.publish(&bench.pictures);
+    drop(rows);
+    own(bench, dir, busy.path(), &annotations);
+}
+
+/// The row of a start for which there is more to read than a list.
+const BUSY: &str = "netlatch createRuntime, 20 files of policies and a config.json of 20 KB too";
+
+/// A start among policies, which the registry forgets when its time is over.
+fn among_policies(netlatch: &Path, home: &Path, n: &Namespace, asked: &Value) -> Run {
+    let mut run = hook(netlatch, home, state(home, n, asked));
+    run.after = Some(Box::new(stopped(netlatch, home, n, asked)));
+    run
+}
+
+/// From the program's first line to its last, as it says itself: without what exec takes, and the end of a process.
+fn own(bench: &Bench, home: &Path, busy: &Path, annotations: &Value) {
+    let asked = of_the_shop(annotations.clone());
+    let nothing = home.join("nothing");
+    let floor = |n: &Namespace| {
+        let mut run = Run::new(Command::new(&bench.floor), false, &nothing);
+        run.command.arg(n.pid().to_string()).arg(home.join("canned")).arg("timings");
+        run.says = Some(|said| said.trim().parse::<f64>().ok().map(|ns| ns / 1e3));
+        run
+    };
+    let telling = |mut run: Run| {
+        run.command.arg("--timings");
+        // The last line of the phases is their sum, and begins with it.
+        run.says =
+            Some(|said| said.lines().find(|line| line.ends_with("  all"))?.split_whitespace().next()?.parse().ok());
+        run
+    };
+    let list = |n: &Namespace| telling(hook(&bench.netlatch, home, state(home, n, annotations)));
+    let policies = |n: &Namespace| telling(among_policies(&bench.netlatch, busy, n, &asked));
+    let rows = [
+        Row { name: "its system calls alone".to_owned(), run: Box::new(floor) },
+        Row { name: "netlatch createRuntime".to_owned(), run: Box::new(list) },
+        Row { name: BUSY.to_owned(), run: Box::new(policies) },
+    ];
+    let names = rows.iter().map(|row| row.name.clone());
+    let mut group = Group::new("own", "The same starts, from the first line of main to the last", 0, names);
     in_turns(bench, &mut group, &rows, bench.rounds);
     group.publish(&bench.pictures);
 }
@@ -177,60 +255,6 @@ pub(crate) fn versions(bench: &Bench) {
     let mut group = Group::new("versions", "The same start", 0, rows.iter().map(|row| row.name.clone()));
     in_turns(bench, &mut group, &rows, bench.rounds * 4);
     group.publish(&bench.pictures);
-}
-
-/// What a plugin reads. firewall is given an address as an earlier plugin of a chain would.
-const CNI: [(&str, &str); 4] = [
-    ("loopback", r#"{"cniVersion":"0.4.0","name":"lo","type":"loopback"}"#),
-    (
-        "tuning",
-        r#"{"cniVersion":"0.4.0","name":"t","type":"tuning","sysctl":{"net.ipv4.tcp_fin_timeout":"30"},"prevResult":{"cniVersion":"0.4.0"}}"#,
-    ),
-    (
-        "firewall",
-        r#"{"cniVersion":"0.4.0","name":"f","type":"firewall","backend":"iptables","prevResult":{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.88.0.5/16"}]}}"#,
-    ),
-    ("bridge", r#"{"cniVersion":"0.4.0","name":"b","type":"bridge","bridge":"bench0","ipam":{}}"#),
-];
-
-fn cni(name: &str) -> Option<std::path::PathBuf> {
-    let program = Path::new("/usr/lib/cni").join(name);
-    if !program.exists() {
-        println!("not measured: {} is not installed", program.display());
-        return None;
-    }
-    Some(program)
-}
-
-/// podman's: a bridge in the host's namespace, a link to it, an address and masquerading.
-fn netavark(dir: &Path) -> Option<Row<'static>> {
-    let program = Path::new("/usr/lib/podman/netavark");
-    if !program.exists() {
-        println!("not measured: {} is not installed", program.display());
-        return None;
-    }
-    let dir = dir.to_owned();
-    let run = move |n: &crate::namespace::Namespace| {
-        let [.., third, fourth] = n.pid().to_be_bytes();
-        let network = json!({
-            "name": "podman", "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9", "driver": "bridge",
-            "network_interface": "podman0", "subnets": [{"subnet": "10.88.0.0/16", "gateway": "10.88.0.1"}],
-            "ipv6_enabled": false, "internal": false, "dns_enabled": false, "ipam_options": {"driver": "host-local"},
-        });
-        let asked = json!({
-            "container_id": format!("c{}", n.pid()), "container_name": "bench",
-            "networks": {"podman": {"interface_name": "eth0", "static_ips": [format!("10.88.{third}.{fourth}")]}},
-            "network_info": {"podman": network},
-        });
-        let input = dir.join(format!("netavark-{}", n.pid()));
-        fs::write(&input, asked.to_string()).expect("a file");
-        let mut command = Command::new(program);
-        command.arg("setup").arg(n.path());
-        let mut run = Run::new(command, false, &input);
-        run.command.env("PATH", PATH);
-        run
-    };
-    Some(Row { name: "netavark setup, a bridge".to_owned(), run: Box::new(run) })
 }
 
 /// The rules of that container, as `nft -f` loads them into a namespace without any: without the lines that take away what was
