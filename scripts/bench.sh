@@ -11,13 +11,15 @@
 #   ./scripts/bench.sh growth [NAME]   how the time for hostile input grows with its size; needs no root
 #   NETLATCH_SEED=7 ...                the same order of the rows in each round as the time before, which printed it
 #   ROUNDS=20 ...                      fewer samples than 50
+#   RULES=FILE:FILE ...                in `packets` also rules that nft loads from these files; packets go to 10.98.0.0/16 and 10.99.0.2,
+#                                      port 7777
 #   SIZES=10,1000 ...                  only these sizes of lists in `load`
 #   NETLATCH=FILE ...                  another binary than this tree's release build
 #   NO_INSTALL=1 ...                   peers that are not installed are left out
 #
 # Needs root, nft, ip and unshare; installs missing peers (Debian, Ubuntu). Works in network namespaces of its own, up to a
-# thousand of them. Pictures go to target/figures/, with the samples
-# themselves. Who fails is named, the others go on, and the end is 1.
+# thousand of them. Pictures go to target/figures/, with the samples themselves. Who fails is named, the others go on, and the end
+# is 1.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin

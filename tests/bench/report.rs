@@ -57,8 +57,10 @@ pub(crate) struct Group {
     /// What it is called, also by its files.
     pub(crate) name: String,
     title: String,
-    base: usize,
     rows: Vec<Row>,
+    /// Where what was worked tells more than the clock: how much of what a sample is.
+    work: Option<(f64, &'static str)>,
+    base: usize,
 }
 
 /// The value below which a part of all lies.
@@ -74,7 +76,17 @@ impl Group {
     pub(crate) fn new(name: &str, title: &str, base: usize, rows: impl IntoIterator<Item = String>) -> Group {
         let row = |name| Row { name, base, samples: Vec::new(), resident: None, failed: None };
         let rows = rows.into_iter().map(row).collect();
-        Group { name: name.to_owned(), title: title.to_owned(), base, rows }
+        Group { name: name.to_owned(), title: title.to_owned(), rows, work: None, base }
+    }
+
+    /// What is told is what was worked, not what passed by the clock, and how much a second that makes: a sample is of `amount`.
+    pub(crate) fn of_work(self, amount: f64, unit: &'static str) -> Group {
+        Group { work: Some((amount, unit)), ..self }
+    }
+
+    /// What tells, in microseconds.
+    fn told(&self, sample: &Sample) -> f64 {
+        if self.work.is_some() { sample.own } else { sample.us }
     }
 
     pub(crate) fn add(&mut self, row: usize, sample: Sample) {
@@ -90,10 +102,15 @@ impl Group {
         self.rows[row].resident = Some(kb);
     }
 
-    /// Nothing more is measured of this row, and its table says why.
-    pub(crate) fn fail(&mut self, row: usize, why: String) {
-        failed(&format!("{}: {}", self.name, self.rows[row].name), &why);
-        self.rows[row].failed = Some(why);
+    /// Nothing more is measured of this row: it is named, and the table says why.
+    pub(crate) fn fail(&mut self, row: usize, why: &str) {
+        failed(&format!("{}: {}", self.name, self.rows[row].name), why);
+        self.leave_out(row, why);
+    }
+
+    /// The same of a row that was named before.
+    pub(crate) fn leave_out(&mut self, row: usize, why: &str) {
+        self.rows[row].failed = Some(why.to_owned());
     }
 
     pub(crate) fn has_failed(&self, row: usize) -> bool {
@@ -107,35 +124,39 @@ impl Group {
 
     /// A Markdown table.
     pub(crate) fn table(&self) -> String {
+        let what = self.work.map_or("median ms", |_| "median ms of work");
+        let rest = self.work.map_or("own work ms | ratio | faults | kB |".to_owned(), |(_, unit)| {
+            format!("µs each | by the clock ms | ratio | {unit} a second |")
+        });
+        let columns = 6 + rest.matches('|').count();
         let mut text = format!(
-            "### {}\n\n| | median ms | 10 % | 90 % | ratio | 10 % | 90 % | own work ms | ratio | faults | kB |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-            self.title
+            "### {}\n\n| | {what} | 10 % | 90 % | ratio | 10 % | 90 % | {rest}\n|---|{}\n",
+            self.title,
+            "--:|".repeat(columns)
         );
         for (number, row) in self.measured() {
             let middle = |of: &dyn Fn(&Sample) -> f64| quantile(&row.samples.iter().map(of).collect::<Vec<_>>(), 0.5);
-            let times: Vec<f64> = row.samples.iter().map(|sample| sample.us / 1e3).collect();
-            let of = |part| quantile(&times, part);
-            let ratios = self.ratios(number, |sample| sample.us);
-            let resident = row.resident.map_or_else(|| "-".to_owned(), |kb| kb.to_string());
-            let _ = writeln!(
-                text,
-                "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {resident} |",
-                row.name,
-                of(0.5),
-                of(0.1),
-                of(0.9),
-                quantile(&ratios, 0.5),
-                quantile(&ratios, 0.1),
-                quantile(&ratios, 0.9),
-                middle(&|sample| sample.own / 1e3),
-                quantile(&self.ratios(number, |sample| sample.own), 0.5),
-                middle(&|sample| sample.faults as f64),
-            );
+            let times: Vec<f64> = row.samples.iter().map(|sample| self.told(sample) / 1e3).collect();
+            let ratios = self.ratios(number, |sample| self.told(sample));
+            let _ = write!(text, "| {}", row.name);
+            for value in [&times, &ratios].into_iter().flat_map(|all| [0.5, 0.1, 0.9].map(|part| quantile(all, part))) {
+                let _ = write!(text, " | {value:.2}");
+            }
+            let _ = if let Some((amount, _)) = self.work {
+                let us = middle(&|sample| sample.us);
+                let ratio = quantile(&self.ratios(number, |sample| sample.us), 0.5);
+                let each = middle(&|sample| sample.own) / amount;
+                writeln!(text, " | {each:.2} | {:.2} | {ratio:.2} | {:.0} |", us / 1e3, amount / us * 1e6)
+            } else {
+                let resident = row.resident.map_or_else(|| "-".to_owned(), |kb| kb.to_string());
+                let (own, faults) = (middle(&|sample| sample.own / 1e3), middle(&|sample| sample.faults as f64));
+                let ratio = quantile(&self.ratios(number, |sample| sample.own), 0.5);
+                writeln!(text, " | {own:.2} | {ratio:.2} | {faults:.0} | {resident} |")
+            };
         }
         for row in &self.rows {
             if let Some(why) = &row.failed {
-                let why = why.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "/");
+                let why = why.lines().next().unwrap_or_default().replace('|', "/");
                 let _ = writeln!(text, "| {} | failed: {why} |", row.name);
             }
         }
@@ -155,7 +176,7 @@ impl Group {
         let rows: Vec<(usize, &str, [f64; 3])> = self
             .measured()
             .map(|(number, row)| {
-                let times: Vec<f64> = row.samples.iter().map(|sample| sample.us / 1e3).collect();
+                let times: Vec<f64> = row.samples.iter().map(|sample| self.told(sample) / 1e3).collect();
                 (number, row.name.as_str(), [0.1, 0.5, 0.9].map(|part| quantile(&times, part)))
             })
             .collect();

@@ -1,6 +1,7 @@
 //! What is run, and how it is timed.
 
 mod engines;
+mod lanes;
 pub(crate) mod load;
 pub(crate) mod packets;
 pub(crate) mod runc;
@@ -70,7 +71,7 @@ pub(crate) fn in_turns(bench: &Bench, group: &mut Group, rows: &[Row<'_>], round
         let first = Run { after: None, ..run(&namespace) };
         match entered(&namespace, first.inside, || resident(first, &bench.peak)) {
             Ok(kb) => group.resident(row, kb),
-            Err(why) => group.fail(row, why),
+            Err(why) => group.fail(row, &why),
         }
         standing.push(namespace);
     }
@@ -85,7 +86,7 @@ pub(crate) fn in_turns(bench: &Bench, group: &mut Group, rows: &[Row<'_>], round
             let run = (rows[row].run)(&namespace);
             match entered(&namespace, run.inside, || timed(run)) {
                 Ok(sample) => group.add(row, sample),
-                Err(why) => group.fail(row, why),
+                Err(why) => group.fail(row, &why),
             }
             spent.push(namespace);
         }
