@@ -1,10 +1,15 @@
 //! Samples that were taken in turns, and what is made of them: a table for people, and a picture.
 
+#[path = "picture.rs"]
+mod picture;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use picture::Bar;
 
 /// What a run of a program took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,64 +174,6 @@ impl Group {
         row.samples.iter().zip(&self.rows[row.base].samples).map(|(this, base)| of(this) / of(base)).collect()
     }
 
-    /// Bars of the medians on a logarithmic scale, with a line from the tenth to the ninetieth of a hundred. No colour of it
-    /// needs a white page.
-    pub(crate) fn picture(&self) -> String {
-        let (left, width, high) = (330.0, 360.0, 22.0);
-        let rows: Vec<(usize, &str, [f64; 3])> = self
-            .measured()
-            .map(|(number, row)| {
-                let times: Vec<f64> = row.samples.iter().map(|sample| self.told(sample) / 1e3).collect();
-                (number, row.name.as_str(), [0.1, 0.5, 0.9].map(|part| quantile(&times, part)))
-            })
-            .collect();
-        let (least, most) = rows
-            .iter()
-            .fold((f64::MAX, 0.0_f64), |(least, most), (_, _, [low, _, late])| (least.min(*low), most.max(*late)));
-        let (from, to) = (least.log10().floor(), most.log10().ceil());
-        let x = |ms: f64| left + width * (ms.log10() - from) / (to - from).max(1.0);
-        let bottom = 40.0 + high * rows.len() as f64;
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 {:.0}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-             <style>text{{fill:#7d8590}}.grid{{stroke:#7d8590;stroke-opacity:.35}}.bar{{fill:#3b82f6}}.own{{fill:#e0791b}}\
-             .range{{stroke:#7d8590;stroke-width:2}}</style>\n<text x=\"8\" y=\"18\" font-size=\"14\">{}</text>\n",
-            bottom + 26.0,
-            escaped(&self.title)
-        );
-        for power in from as i32..=to as i32 {
-            let (ms, at) = (10_f64.powi(power), x(10_f64.powi(power)));
-            let _ = writeln!(
-                svg,
-                "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"30\" y2=\"{bottom:.0}\"/>\
-                 <text x=\"{at:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{ms} ms</text>",
-                bottom + 16.0
-            );
-        }
-        for (place, (row, name, [low, middle, late])) in rows.into_iter().enumerate() {
-            let top = 34.0 + high * place as f64;
-            let class = if row == self.base { "own" } else { "bar" };
-            let _ = writeln!(
-                svg,
-                "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
-                 <rect class=\"{class}\" x=\"{left}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.0}\"/>\
-                 <line class=\"range\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\">{middle:.2}</text>",
-                left - 8.0,
-                top + 13.0,
-                escaped(name),
-                x(middle) - left,
-                high - 6.0,
-                x(low),
-                x(late),
-                top + 8.0,
-                top + 8.0,
-                x(late) + 6.0,
-                top + 13.0
-            );
-        }
-        svg + "</svg>\n"
-    }
-
     /// Every sample, for programs: one a line, in the order of the rounds.
     fn samples(&self) -> String {
         let mut text = "row,round,us,own_us,faults,resident_kb\n".to_owned();
@@ -239,19 +186,33 @@ impl Group {
         text
     }
 
+    /// The medians as bars: of what was worked the ratios, otherwise milliseconds.
+    pub(crate) fn picture(&self) -> String {
+        let (title, unit) = match self.work {
+            Some(_) => (format!("{}: work, to that of {}", self.title, self.rows[self.base].name), ""),
+            None => (self.title.clone(), " ms"),
+        };
+        let bar = |(number, row): (usize, &Row)| {
+            let values = match self.work {
+                Some(_) => self.ratios(number, |sample| sample.own),
+                None => row.samples.iter().map(|sample| sample.us / 1e3).collect(),
+            };
+            let [low, middle, late] = [0.1, 0.5, 0.9].map(|part| quantile(&values, part));
+            Bar { name: row.name.clone(), is_ours: row.name.contains("netlatch"), low, middle, late }
+        };
+        picture::draw(&title, unit, &self.measured().map(bar).collect::<Vec<_>>())
+    }
+
     /// Prints the table, and writes what [`Group::keep`] writes.
     pub(crate) fn publish(&self, dir: &Path) {
         println!("{}", self.table());
         self.keep(dir);
     }
 
-    /// Writes `NAME.svg` and `NAME.csv`.
+    /// Writes `NAME.svg`, `NAME.csv` and, as it is printed, `NAME.md`.
     pub(crate) fn keep(&self, dir: &Path) {
+        fs::write(dir.join(&self.name).with_extension("md"), self.table()).expect("the table is written");
         fs::write(dir.join(&self.name).with_extension("csv"), self.samples()).expect("the samples are written");
         fs::write(dir.join(&self.name).with_extension("svg"), self.picture()).expect("the picture is written");
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
 }

@@ -25,7 +25,7 @@ const CNI: [(&str, &str, &str); 5] = [
     ),
     ("bridge", "bridge", r#"{"cniVersion":"0.4.0","name":"b","type":"bridge","bridge":"bench0","ipam":{}}"#),
     (
-        "bridge with addresses and masquerading",
+        "bridge, addresses, masquerading",
         "bridge",
         r#"{"cniVersion":"0.4.0","name":"m","type":"bridge","bridge":"bench1","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","subnet":"10.87.0.0/16","dataDir":"DIR/leases"}}"#,
     ),

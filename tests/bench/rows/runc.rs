@@ -135,20 +135,20 @@ pub(crate) fn measure(bench: &Bench) {
         standing[1].run("nft", &["-f", &file.display().to_string()], "");
         let mut by_hand = plain();
         by_hand.hook("createRuntime", &script, &[]);
-        row("a shell that calls nsenter and nft -f", by_hand);
+        row("a hook of sh, nsenter and nft -f", by_hand);
     }
     let base = rows.len();
     let mut row = |name: &str, bundle: Bundle| {
         rows.push(Row { name: name.to_owned(), run: Box::new(bundle.run(&runc, root.path())) });
     };
-    row("no hook, a config.json of 20 KB", large());
+    row("no hook, config.json of 20 KB", large());
     let mut policies = large();
     let asked = of_the_shop(asked);
     for (name, value) in asked.as_object().expect("an object") {
         policies.config["annotations"][name] = value.clone();
     }
     policies.netlatch(bench, busy.path());
-    row("netlatch, a list, 20 files of policies, a config.json of 20 KB", policies);
+    row("netlatch, 20 policy files, config.json of 20 KB", policies);
 
     let names = rows.iter().map(|row| row.name.clone());
     let mut group = Group::new("runc", "runc run of a program that does nothing", 0, names);

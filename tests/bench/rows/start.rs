@@ -169,7 +169,7 @@ pub(crate) fn measure(bench: &Bench) {
     peer("sysctl -w, one", "sysctl", &["-w", "net.ipv4.tcp_fin_timeout=30"], &nothing);
     if let (Some(ipset), Some(iptables)) = (installed("ipset"), installed("iptables-legacy-restore")) {
         let one = file("iptables-one", ONE_RULE);
-        let name = "ipset restore, and iptables-legacy-restore of a rule about it".to_owned();
+        let name = "ipset restore and one rule of iptables-legacy".to_owned();
         let run = move |_: &Namespace| {
             let mut run = Run::new(Command::new(&ipset), true, &sets);
             run.command.arg("restore");
@@ -201,7 +201,7 @@ pub(crate) fn measure(bench: &Bench) {
 }
 
 /// The row of a start for which there is more to read than a list.
-const BUSY: &str = "netlatch createRuntime, 20 files of policies and a config.json of 20 KB too";
+const BUSY: &str = "netlatch, 20 policy files, config.json of 20 KB";
 
 /// A start among policies, which the registry forgets when its time is over.
 fn among_policies(netlatch: &Path, home: &Path, n: &Namespace, asked: &Value) -> Run {
