@@ -13,7 +13,7 @@
 #   ROUNDS=20 ...                      fewer samples than 50
 #   RULES=FILE:FILE ...                in `packets` also rules that nft loads from these files; packets go to 10.98.0.0/16 and 10.99.0.2,
 #                                      port 7777
-#   SIZES=10,1000 ...                  only these sizes of lists in `load`
+#   SIZES=10,1000 ...                  only these sizes of lists in `load` and `packets`
 #   NETLATCH=FILE ...                  another binary than this tree's release build
 #   NO_INSTALL=1 ...                   peers that are not installed are left out
 #

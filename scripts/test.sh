@@ -279,6 +279,8 @@ if [ -z "$lacks" ]; then
         beyond=(--skip as_the_hosts_root_)
         not_run kernel-root "needs root" "$(cat tests/kernel*.rs | grep -c '^fn as_the_hosts_root_')"
     fi
+    # What kernel_bench.rs runs.
+    cargo build -q --examples 2>"$logs/examples" || cat "$logs/examples"
     [ ${#kernel[@]} -eq 0 ] ||
         tier kernel as_root cargo test -q --no-fail-fast "${kernel[@]}" -- --include-ignored "${beyond[@]}"
     tier packets as_root cargo test -q --no-fail-fast "${packets[@]}"

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use serde_json::json;
 
-use super::{hook, host, installed, state, timed};
+use super::{hook, host, installed, sizes, state, timed};
 use crate::Bench;
 use crate::namespace::Namespace;
 
@@ -119,19 +119,19 @@ fn by_nft(lanes: &mut Vec<Made>) {
         lanes.push(made(name, |lane| lane.run("nft", &["-f", "-"], &table)));
     };
     nft("conntrack alone", "", &format!("{KNOWN}\naccept"));
-    for count in [10, 1_000, 10_000, 100_000] {
+    for count in sizes(&[10, 1_000, 10_000, 100_000]) {
         let elements = blocks(count).join(", ");
         let set = format!("set s {{ type ipv4_addr; flags interval; elements = {{ {elements} }} }}");
         nft(&format!("nft by hand, a set of {count}"), &set, &format!("{KNOWN}\nip daddr @s accept"));
     }
-    for count in [10, 1_000] {
+    for count in sizes(&[10, 1_000]) {
         let rules: String = blocks(count).iter().map(|block| format!("ip daddr {block} accept\n")).collect();
         nft(&format!("nft by hand, {count} rules"), "", &format!("{KNOWN}\n{rules}"));
     }
 }
 
 fn by_iptables(lanes: &mut Vec<Made>) {
-    for count in [10, 1_000, 10_000] {
+    for count in sizes(&[10, 1_000, 10_000]) {
         let mut rules = KNOWN_TO_IPTABLES.to_owned();
         blocks(count).iter().for_each(|block| writeln!(rules, "-A OUTPUT -d {block} -j ACCEPT").expect("a string"));
         let name = format!("iptables, {count} rules");
@@ -140,7 +140,7 @@ fn by_iptables(lanes: &mut Vec<Made>) {
     if installed("ipset").is_none() {
         return;
     }
-    for count in [10, 1_000, 10_000, 100_000] {
+    for count in sizes(&[10, 1_000, 10_000, 100_000]) {
         let mut set = "create s hash:net maxelem 200000\n".to_owned();
         blocks(count).iter().for_each(|block| writeln!(set, "add s {block}").expect("a string"));
         let rules = format!("{KNOWN_TO_IPTABLES}-A OUTPUT -m set --match-set s dst -j ACCEPT\nCOMMIT\n");
@@ -152,7 +152,7 @@ fn by_iptables(lanes: &mut Vec<Made>) {
 }
 
 fn ours(bench: &Bench, lanes: &mut Vec<Made>) {
-    for count in [10, 1_000, 10_000, 100_000] {
+    for count in sizes(&[10, 1_000, 10_000, 100_000]) {
         let home = host();
         let asked = json!({"io.netlatch.egress": blocks(count).join(" ")});
         lanes.push(made(format!("netlatch, a list of {count}"), |lane| {

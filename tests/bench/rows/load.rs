@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Row, Run, hook, host, in_turns, installed, state};
+use super::{Row, Run, hook, host, in_turns, installed, sizes, state};
 use crate::report::Group;
 use crate::{Bench, canned};
 
@@ -30,12 +30,8 @@ fn v4(offset: usize) -> String {
 
 pub(crate) fn measure(bench: &Bench) {
     let Some(nft) = installed("nft") else { return };
-    let only = std::env::var("SIZES").unwrap_or_default();
     for (index, (shape, entry)) in SHAPES.into_iter().enumerate() {
-        for size in SIZES {
-            if !only.is_empty() && !only.split(',').any(|wanted| wanted == size.to_string()) {
-                continue;
-            }
+        for size in sizes(&SIZES) {
             let dir = host();
             let list = (0..size).map(entry).collect::<Vec<_>>().join(" ");
             let annotations = json!({"io.netlatch.egress": list});

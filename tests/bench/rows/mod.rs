@@ -174,6 +174,13 @@ fn waited(child: &Child) -> (i32, Sample) {
     (status, Sample { us: 0.0, own: us(usage.ru_utime) + us(usage.ru_stime), faults: usage.ru_minflt })
 }
 
+/// Those of the sizes that are asked for: `SIZES=10,1000`.
+fn sizes(all: &[usize]) -> Vec<usize> {
+    let only = std::env::var("SIZES").unwrap_or_default();
+    let is_meant = |size: &&usize| only.is_empty() || only.split(',').any(|wanted| wanted == size.to_string());
+    all.iter().filter(is_meant).copied().collect()
+}
+
 /// Where the helpers are of programs that call some.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
