@@ -42,9 +42,11 @@ if [ -z "${NO_INSTALL:-}" ] && command -v apt-get >/dev/null; then
         /usr/lib/podman/netavark:netavark runc:runc; do
         command -v "${peer%:*}" >/dev/null || packages="$packages ${peer#*:}"
     done
+    # Not measured, but built with: see scripts/build.rs.
+    [ -f "/usr/lib/$(uname -m)-linux-musl/libc.a" ] || packages="$packages musl-dev"
     # shellcheck disable=SC2086
     [ -z "$packages" ] || DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $packages >/dev/null ||
-        echo "not installed, so not measured:$packages"
+        echo "not installed:$packages"
 fi
 
 target=$(rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p')

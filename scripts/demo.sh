@@ -21,11 +21,16 @@ die() { echo "demo.sh: $1" >&2; exit 1; }
 
 if [ -z "${NETLATCH:-}" ]; then
     command -v cargo >/dev/null || die "cargo is missing; see https://rustup.rs"
-    # A Rust program is linked by cc, which a machine with nothing but cargo may lack.
-    if ! command -v cc >/dev/null; then
-        note "installing gcc"
+    # A Rust program is linked by cc, which a machine with nothing but cargo may lack; with musl it starts sooner, see
+    # scripts/build.rs.
+    build=()
+    command -v cc >/dev/null || build+=(gcc libc6-dev)
+    [ -f "/usr/lib/$(uname -m)-linux-musl/libc.a" ] || build+=(musl-dev)
+    if [ ${#build[@]} -gt 0 ] && command -v apt-get >/dev/null; then
+        note "installing ${build[*]}"
         if [ "$(id -u)" -eq 0 ]; then as_root=(env); else as_root=(sudo); fi
-        "${as_root[@]}" apt-get -qq update && "${as_root[@]}" apt-get -qq install -y gcc libc6-dev >/dev/null
+        "${as_root[@]}" apt-get -qq update && "${as_root[@]}" apt-get -qq install -y "${build[@]}" >/dev/null ||
+            note "not installed: ${build[*]}"
     fi
     note "building the release binary (some minutes the first time)"
     cargo build --release --quiet --bin netlatch

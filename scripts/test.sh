@@ -25,9 +25,9 @@ if [ "$(id -u)" -ne 0 ]; then
     if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then root=(sudo -n); else root=(false); fi
 fi
 
-missing() { # COMMAND PACKAGE ...: the packages whose command is not there
+missing() { # COMMAND PACKAGE ...: the packages whose command, or file, is not there
     while [ $# -gt 0 ]; do
-        command -v "$1" >/dev/null || echo "$2"
+        command -v "$1" >/dev/null || [ -f "$1" ] || echo "$2"
         shift 2
     done
 }
@@ -38,7 +38,7 @@ install_missing() {
         runc runc crun crun podman podman /usr/lib/podman/netavark netavark iptables iptables \
         /lib/systemd/systemd-journald systemd slirp4netns slirp4netns newuidmap uidmap containerd containerd \
         /usr/lib/cni/bridge containernetworking-plugins curl curl conntrack conntrack strace strace \
-        valgrind valgrind tar tar | sort -u | tr '\n' ' ')
+        valgrind valgrind tar tar "/usr/lib/$(uname -m)-linux-musl/libc.a" musl-dev | sort -u | tr '\n' ' ')
     [ -n "${packages// /}" ] || return 0
     [ -z "${NO_INSTALL:-}" ] || return 0
     command -v apt-get >/dev/null || { echo "no apt-get here; please install: $packages"; return 0; }

@@ -1,0 +1,203 @@
+//! The heap of the process.
+//!
+//! What is told to the system about memory takes longer in a start than all that is done in it, so it is told once: the first pages
+//! come in one call that makes them present, where touching them one by one would fault on each. What is freed is kept, for a
+//! start is over before anybody would have gained by it. And where there is no memory left (RLIMIT_AS, a cgroup's limit) the
+//! process ends with one line and its own exit code; the standard library would write another line and raise SIGABRT.
+//!
+//! The C library's own allocator does none of this in a way that can be relied on: which one that is depends on how the program
+//! was linked, see scripts/build.rs.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dlmalloc::{Allocator, Dlmalloc};
+use nix::libc;
+
+/// What a typical start allocates, in bytes: the least that is asked of the system at once.
+const ROOM: usize = 192 << 10;
+/// What is asked for to be used at once, in bytes. Of more, such as for a list of 100,000 entries, not all may be.
+const PRESENT: usize = 1 << 20;
+const PAGE: usize = 4096;
+
+#[global_allocator]
+static HEAP: Heap = Heap { taken: AtomicBool::new(false), inner: UnsafeCell::new(Dlmalloc::new_with_allocator(Pages)) };
+
+/// The allocator of the process, and whether somebody is in there.
+///
+/// Not a [`std::sync::Mutex`]: that takes two atomic operations and a look at whether this thread panics, a twelfth of what the
+/// program does by itself in a start. A start has one thread; the commands that have more allocate little at once.
+struct Heap {
+    taken: AtomicBool,
+    inner: UnsafeCell<Dlmalloc<Pages>>,
+}
+
+// SAFETY: `inner` is reached through `Heap::with` alone, which lets in one thread at a time.
+unsafe impl Sync for Heap {}
+
+impl Heap {
+    fn with<T>(&self, work: impl FnOnce(&mut Dlmalloc<Pages>) -> T) -> T {
+        while self.taken.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        // SAFETY: this thread alone has seen `taken` become true, and nothing in the allocator allocates or panics.
+        let done = work(unsafe { &mut *self.inner.get() });
+        self.taken.store(false, Ordering::Release);
+        done
+    }
+}
+
+// SAFETY: every call goes to the allocator as it came, and every block that is returned is its own.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are those that are asked for, here and below.
+        or_end(self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) }))
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above, and `block` came from there.
+        self.with(|heap| unsafe { heap.free(block, layout.size(), layout.align()) });
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        or_end(self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) }))
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above, and `block` came from there.
+        or_end(self.with(|heap| unsafe { heap.realloc(block, layout.size(), layout.align(), size) }))
+    }
+}
+
+/// The C library's allocator is this one, too: where there is no memory left it must not say so in its own way, as to the
+/// standard library, which asks it for the name of a thread. (musl leaves that to whoever defines all of these, glibc does not.)
+#[cfg(musl)]
+mod c {
+    use std::ffi::{c_int, c_void};
+    use std::ptr;
+
+    use nix::libc;
+
+    use super::{HEAP, or_end};
+
+    #[unsafe(no_mangle)]
+    extern "C" fn malloc(size: usize) -> *mut u8 {
+        // SAFETY: any size will do.
+        or_end(HEAP.with(|heap| unsafe { heap.c_malloc(size) }))
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn calloc(count: usize, size: usize) -> *mut u8 {
+        let Some(size) = count.checked_mul(size) else { return ptr::null_mut() };
+        let block = malloc(size);
+        // SAFETY: as many bytes were just allocated.
+        unsafe { ptr::write_bytes(block, 0, size) };
+        block
+    }
+
+    /// # Safety
+    /// `block` is null, or came from here and was not freed.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn realloc(block: *mut u8, size: usize) -> *mut u8 {
+        if block.is_null() {
+            return malloc(size);
+        }
+        // SAFETY: asked for.
+        or_end(HEAP.with(|heap| unsafe { heap.c_realloc(block, size) }))
+    }
+
+    /// # Safety
+    /// As above.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn free(block: *mut u8) {
+        if !block.is_null() {
+            // SAFETY: asked for.
+            HEAP.with(|heap| unsafe { heap.c_free(block) });
+        }
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut u8 {
+        // SAFETY: any size will do, and the alignment is a power of two, as the standard wants it.
+        or_end(HEAP.with(|heap| unsafe { heap.c_memalign(align, size) }))
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn memalign(align: usize, size: usize) -> *mut u8 {
+        aligned_alloc(align, size)
+    }
+
+    /// # Safety
+    /// `block` may be written.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn posix_memalign(block: *mut *mut c_void, align: usize, size: usize) -> c_int {
+        if !align.is_power_of_two() || align < size_of::<*mut c_void>() {
+            return libc::EINVAL;
+        }
+        // SAFETY: asked for.
+        unsafe { *block = aligned_alloc(align, size).cast() };
+        0
+    }
+}
+
+fn or_end(block: *mut u8) -> *mut u8 {
+    if block.is_null() { end_without_memory() } else { block }
+}
+
+#[cold]
+fn end_without_memory() -> ! {
+    let (line, code) = netlatch::cli::without_memory();
+    for part in line {
+        // SAFETY: the bytes of a string that outlives the call. Nothing could be done about an error.
+        unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+    }
+    // SAFETY: ends the process, running nothing of it.
+    unsafe { libc::_exit(code.into()) }
+}
+
+/// Where the allocator gets its memory from.
+struct Pages;
+
+// SAFETY: what is returned is mapped for nobody else, as long as was said, and zero; what is given back is nobody's any more.
+unsafe impl Allocator for Pages {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        let size = size.max(ROOM);
+        let present = if size <= PRESENT { libc::MAP_POPULATE } else { 0 };
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | present;
+        // SAFETY: a mapping of its own, at a place that the kernel chooses.
+        let start = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if start == libc::MAP_FAILED { (ptr::null_mut(), 0, 0) } else { (start.cast(), size, 0) }
+    }
+
+    fn remap(&self, start: *mut u8, before: usize, after: usize, can_move: bool) -> *mut u8 {
+        let flags = if can_move { libc::MREMAP_MAYMOVE } else { 0 };
+        // SAFETY: a mapping from above, which its only owner wants longer or shorter.
+        let start = unsafe { libc::mremap(start.cast(), before, after, flags) };
+        if start == libc::MAP_FAILED { ptr::null_mut() } else { start.cast() }
+    }
+
+    fn free_part(&self, start: *mut u8, before: usize, after: usize) -> bool {
+        // SAFETY: the end of a mapping from above, that nobody uses any more.
+        unsafe { libc::munmap(start.add(after).cast(), before - after) == 0 }
+    }
+
+    fn free(&self, start: *mut u8, size: usize) -> bool {
+        // SAFETY: a mapping from above that nobody uses any more.
+        unsafe { libc::munmap(start.cast(), size) == 0 }
+    }
+
+    fn can_release_part(&self, _: u32) -> bool {
+        true
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        true
+    }
+
+    fn page_size(&self) -> usize {
+        PAGE
+    }
+}
