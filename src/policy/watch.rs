@@ -8,7 +8,7 @@
 //! What a pod contributes is a function of its own identity and addresses. So a change is computed for the addresses that
 //! changed hands and for nobody else, and taking out is exactly the reverse of putting in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -209,35 +209,39 @@ pub struct Holders<'a> {
 impl<'a> Holders<'a> {
     /// Gathers pods.
     pub fn new(pods: impl IntoIterator<Item = Holder<'a>>) -> Holders<'a> {
-        let pods: Vec<Holder<'a>> = pods.into_iter().filter(|pod| !pod.addresses.is_empty()).collect();
-        // Replicas have one identity between them, mostly: told apart by where it stands, it is compared once.
-        let mut replicas: HashMap<*const Identity, Vec<IpAddr>> = HashMap::new();
-        for pod in &pods {
-            replicas.entry(std::ptr::from_ref(pod.identity)).or_default().extend(pod.addresses);
-        }
         let mut holders = Holders::default();
-        for pod in &pods {
-            if let Some(addresses) = replicas.remove(&std::ptr::from_ref(pod.identity)) {
-                holders.by_identity.entry(pod.identity).or_default().extend(addresses);
-            }
+        // Replicas have one identity between them, mostly: told apart by where it stands, it is compared once.
+        let mut replicas: BTreeMap<*const Identity, (&'a Identity, Vec<IpAddr>)> = BTreeMap::new();
+        for pod in pods.into_iter().filter(|pod| !pod.addresses.is_empty()) {
+            let (_, theirs) = replicas.entry(pod.identity).or_insert_with(|| (pod.identity, Vec::new()));
+            theirs.extend(pod.addresses);
+            holders.by_address.extend(pod.addresses.iter().map(|address| (*address, pod.identity)));
+        }
+        for (identity, addresses) in replicas.into_values() {
+            holders.by_identity.entry(identity).or_default().extend(addresses);
         }
         for identity in holders.by_identity.keys() {
             *holders.in_namespace.entry(&identity.namespace).or_default() += 1;
         }
-        let each = pods.iter().flat_map(|pod| pod.addresses.iter().map(|address| (*address, pod.identity)));
-        let mut each: Vec<(IpAddr, &'a Identity)> = each.collect();
-        each.sort_by_key(|(address, _)| *address);
-        let same = each.chunk_by(|(one, _), (other, _)| one == other).filter(|same| same.len() > 1);
+        holders.by_address.sort_unstable_by_key(|(address, _)| place(*address));
+        let same = holders.by_address.chunk_by(|(one, _), (other, _)| one == other).filter(|same| same.len() > 1);
         holders.shared = same.map(|same| (same[0].0, same.iter().map(|(_, identity)| *identity).collect())).collect();
-        holders.by_address = each;
         holders
     }
 
-    /// Who has `address`; replicas more than once.
+    /// Who has `address`; replicas more than once, in no order.
     fn of(&self, address: IpAddr) -> impl Iterator<Item = &'a Identity> {
-        let from = self.by_address.partition_point(|(other, _)| *other < address);
+        let from = self.by_address.partition_point(|(other, _)| place(*other) < place(address));
         let there = self.by_address[from..].iter().take_while(move |(other, _)| *other == address);
         there.map(|(_, identity)| *identity)
+    }
+}
+
+/// Where an address stands among others. Their own order is the same, and compares byte by byte.
+fn place(address: IpAddr) -> (bool, u128) {
+    match address {
+        IpAddr::V4(v4) => (false, v4.to_bits().into()),
+        IpAddr::V6(v6) => (true, v6.to_bits()),
     }
 }
 

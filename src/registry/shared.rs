@@ -7,12 +7,17 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::rc::Rc;
 
+thread_local! {
+    /// The round of [`Shared::distinct`] that began last. No other thread can have what is shared.
+    static ROUND: Cell<u64> = const { Cell::new(0) };
+}
+
 /// A value that replicas share: cloning it is cheap, and it is stored once.
 pub struct Shared<T>(Rc<Slot<T>>);
 
 struct Slot<T> {
-    /// Whether [`Shared::distinct`] has come by. Says nothing in between.
-    seen: Cell<bool>,
+    /// The last round of [`Shared::distinct`] that has come by.
+    round: Cell<u64>,
     /// Where it may be in a list, for who looks for it there.
     place: Cell<u32>,
     value: T,
@@ -21,7 +26,7 @@ struct Slot<T> {
 impl<T> Shared<T> {
     /// Shares `value` with nobody yet.
     pub fn new(value: T) -> Shared<T> {
-        Shared(Rc::new(Slot { seen: Cell::new(false), place: Cell::new(0), value }))
+        Shared(Rc::new(Slot { round: Cell::new(0), place: Cell::new(0), value }))
     }
 
     /// Whether both are one: equal, and found out by looking at neither. Two that were made apart may still be equal.
@@ -30,9 +35,13 @@ impl<T> Shared<T> {
     }
 
     /// Each of `all` once, in the order of the first.
-    pub(super) fn distinct<'a>(all: impl Iterator<Item = &'a Shared<T>> + Clone) -> Vec<&'a Shared<T>> {
-        all.clone().for_each(|shared| shared.0.seen.set(false));
-        all.filter(|shared| !shared.0.seen.replace(true)).collect()
+    pub(super) fn distinct<'a>(all: impl Iterator<Item = &'a Shared<T>>) -> impl Iterator<Item = &'a Shared<T>>
+    where
+        T: 'a,
+    {
+        let round = ROUND.get() + 1;
+        ROUND.set(round);
+        all.filter(move |shared| shared.0.round.replace(round) != round)
     }
 
     /// Its place in `list`, where it was put by [`Shared::put_in`] most likely.
@@ -55,11 +64,11 @@ impl<T> Shared<T> {
 
 impl<T: PartialEq> Shared<T> {
     /// `value`, as one with the equal one among `all` where there is one.
-    pub(super) fn among<'a>(all: impl Iterator<Item = &'a Shared<T>> + Clone, value: T) -> Shared<T>
+    pub(super) fn among<'a>(all: impl Iterator<Item = &'a Shared<T>>, value: T) -> Shared<T>
     where
         T: 'a,
     {
-        match Shared::distinct(all).into_iter().find(|shared| ***shared == value) {
+        match Shared::distinct(all).find(|shared| ***shared == value) {
             Some(equal) => equal.clone(),
             None => Shared::new(value),
         }
@@ -128,7 +137,8 @@ mod tests {
         let all = [a.clone(), b.clone(), a.clone()];
         assert!(Shared::among(all.iter(), "b").is(&b));
         assert!(all.iter().all(|shared| !Shared::among(all.iter(), "c").is(shared)));
-        assert_eq!(Shared::distinct(all.iter()), [&a, &b]);
+        assert_eq!(Shared::distinct(all.iter()).collect::<Vec<_>>(), [&a, &b]);
+        assert_eq!(Shared::distinct(all.iter()).count(), 2, "each round anew");
         let (mut list, mut other) = (Vec::new(), vec![b.clone()]);
         assert_eq!([a.clone().put_in(&mut list), b.clone().put_in(&mut list)], [0, 1]);
         assert_eq!(a.clone().put_in(&mut other), 1);
