@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use nix::libc;
 use serde_json::Value;
 use support::Namespace;
 use support::cluster::in_parallel;
-use support::container::Dialect;
+use support::container::{Container, Dialect};
 use support::fault::{Host, container, pod_of, rules, running, text};
 use support::live::{FRONT_LABELS, SHOP, WEB_LABELS, WEB_TAKES_FRONT};
 
@@ -260,29 +261,72 @@ const TAMPERING: [&str; 9] = [
     "delete table inet netlatch",
 ];
 
+/// A start whose table is tampered with when it is loaded and not read back.
+fn tampered(host: &Host, victim: &Container, namespace: &Namespace, tampering: &[&str]) -> Output {
+    let gate = host.engine.path().join(format!("gate-{}", victim.id));
+    thread::scope(|scope| {
+        let start = scope.spawn(|| {
+            host.run("createRuntime", &victim.state(Dialect::Runc), &format!("wait loaded 1 {}", gate.display()))
+        });
+        wait_for(&format!("{tampering:?}: the rules are loaded"), || gate.exists());
+        // One after the other: a sized set has no room for one more until another is gone.
+        let done =
+            std::panic::catch_unwind(|| tampering.iter().for_each(|change| namespace.nft_load(&format!("{change}\n"))));
+        std::fs::remove_file(&gate).expect("the gate");
+        let output = start.join().expect("the start ends");
+        done.expect("it can be tampered with");
+        output
+    })
+}
+
 #[test]
 fn a_table_that_is_changed_before_it_is_read_back_is_refused() {
     let Undisturbed { host, rules: plan, .. } = undisturbed();
     for (n, tampering) in TAMPERING.into_iter().enumerate() {
         let namespace = Namespace::new();
-        let id = format!("c{n}");
-        let victim = container(&id, &namespace, &ASKED);
-        let gate = host.engine.path().join(format!("gate-{n}"));
-        let output = thread::scope(|scope| {
-            let start = scope.spawn(|| {
-                host.run("createRuntime", &victim.state(Dialect::Runc), &format!("wait loaded 1 {}", gate.display()))
-            });
-            wait_for(&format!("{tampering}: the rules are loaded"), || gate.exists());
-            namespace.nft_load(&format!("{}\n", tampering));
-            std::fs::remove_file(&gate).expect("the gate");
-            start.join().expect("the start ends")
-        });
-        let (code, line) = host.refused(tampering, &id, &output);
+        let victim = container(&format!("c{n}"), &namespace, &ASKED);
+        let output = tampered(&host, &victim, &namespace, &[tampering]);
+        let (code, line) = host.refused(tampering, &victim.id, &output);
         assert_eq!(code, 34, "{tampering}: {line}");
         assert!(!lo_is_up(&namespace), "{tampering}: nothing was opened behind it");
         // Started again, the container has its rules.
         host.must("createRuntime", &victim.state(Dialect::Runc));
         assert_eq!(rules(&namespace), plan, "{tampering}");
+    }
+    host.is_untouched();
+}
+
+/// Of a large set the number is compared, and some elements; poststart reads all of them.
+#[test]
+fn a_large_set_that_is_changed_before_it_is_read_back_is_refused_or_found_at_poststart() {
+    const SET: &str = "element inet netlatch egress_annotation_allow4";
+    let host = Host::new("", &[]);
+    let addresses: Vec<String> = (0..2000).map(|n| format!("10.0.{}.{}", n / 100, 1 + 2 * (n % 100))).collect();
+    let asked = [("egress", addresses.join(" "))];
+    let asked = asked.each_ref().map(|(key, list)| (*key, list.as_str()));
+    let (delete, add) = (|address| format!("delete {SET} {{ {address} }}"), format!("add {SET} {{ 10.9.9.9 }}"));
+    for (n, (address, another, starts)) in [
+        // One less. One for another: the first and the last, which are asked for, and one that is not.
+        ("10.0.3.3", false, false),
+        ("10.0.0.1", true, false),
+        ("10.0.19.199", true, false),
+        ("10.0.3.3", true, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let namespace = Namespace::new();
+        let victim = container(&format!("c{n}"), &namespace, &asked);
+        let deleted = delete(address);
+        let changes = if another { vec![deleted.as_str(), add.as_str()] } else { vec![deleted.as_str()] };
+        let tampering = changes.join(", ");
+        let output = tampered(&host, &victim, &namespace, &changes);
+        // Before Linux 6.16 the kernel does not say how many there are, and all are read.
+        assert!(starts || !output.status.success(), "{tampering}");
+        let stage = if output.status.success() { host.run("poststart", &running(&victim), "") } else { output };
+        let (code, line) = host.refused(&tampering, &victim.id, &stage);
+        assert_eq!(code, 34, "{tampering}: {line}");
+        assert!(line.contains("egress_annotation_allow4"), "{tampering}: {line}");
     }
     host.is_untouched();
 }

@@ -30,10 +30,11 @@ const SPELLED: [(&str, &str); 4] = [
 
 /// Newer than the headers of some distribution we build on, with the version that brought them. They may be missing, and
 /// must be right where they are not.
-const NEWER: [&str; 5] = [
+const NEWER: [&str; 6] = [
     "CTA_FILTER",             // 5.8
     "CTA_FILTER_ORIG_FLAGS",  // 5.8
     "CTA_FILTER_REPLY_FLAGS", // 5.8
+    "NFTA_SET_COUNT",         // 6.16
     "NFT_MSG_DESTROYTABLE",   // 6.3
     "NFT_MSG_DESTROYSETELEM", // 6.3
 ];

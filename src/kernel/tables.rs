@@ -21,7 +21,7 @@ use crate::nft::ruleset::{TABLE, Table, TableFamily};
 use crate::nft::wire::batch::{Batch, Head, Removing};
 use crate::nft::wire::delta::Delta;
 use crate::nft::wire::dump::Ask;
-use crate::nft::wire::held::{Held, HeldSet};
+use crate::nft::wire::held::{Held, HeldSet, LARGE_SET};
 use crate::nft::wire::reply::Answers;
 use crate::nft::wire::uapi::NLM_F_DUMP_INTR;
 
@@ -31,11 +31,27 @@ const SMALL: usize = 100_000;
 
 /// A tree's dump walks it from its start for every datagram (`nft_rbtree_walk`), so large sets are read in few: the
 /// kernel fills a datagram up to the length of the buffer last received into, and to 32 KiB at most (`netlink_recvmsg`).
-const LARGE_SET: usize = 500;
 const LARGE_BUFFER: usize = 32 << 10;
 
 /// How often a dump that was changed under its reader is begun again.
 const DUMP_TRIES: usize = 8;
+
+/// How a table is read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// All of it.
+    Whole,
+    /// All of it, but for large hashes. Of these the kernel says how many elements there are (`NFTA_SET_COUNT`), and is asked for
+    /// some of them one by one; where it does not count, all are read.
+    ///
+    /// This is for who has just loaded it by a batch that the kernel acknowledged as a whole. What was loaded is there then, or
+    /// nothing is; a key that was written wrong would be wrong in all of them, and one that came twice would be missing in the
+    /// number. What it does not see is somebody with CAP_NET_ADMIN over the namespace who takes one out and puts another in
+    /// between the two: whoever could do that can do it a moment later, too, and poststart, `verify` and a table that is found
+    /// there read everything. A dump of 100,000 takes the kernel as long as loading them: each datagram begins to count from the
+    /// first (`nft_rhash_walk`, `nft_hash_walk`).
+    Loaded,
+}
 
 /// What became of a table that was to be put in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +130,7 @@ impl HostTables {
     /// # Errors
     /// [`Cause::Netlink`]; [`Cause::ReadBack`] where the table keeps changing while it is read.
     pub fn compare(&mut self, table: &Table) -> Result<Vec<String>, Failure> {
-        self.tables.differences(&[Held::expected(table, &[])])
+        self.tables.differences(&[Held::expected(table, &[])], Reading::Whole)
     }
 
     /// Takes the table of a name away, if it is there.
@@ -182,17 +198,20 @@ impl<'i> Tables<'i> {
         const DOING: &str = "load the rules";
         let expected = self.expected(table)?;
         let whole = |part: &[Held]| part.first().and_then(Held::comment).map(str::to_owned);
-        if present.is_some() && present == whole(&expected).as_deref() && self.differences(&expected)?.is_empty() {
+        if present.is_some()
+            && present == whole(&expected).as_deref()
+            && self.differences(&expected, Reading::Whole)?.is_empty()
+        {
             let put_right = self.put_right(&expected, DOING)?;
             let nothing = put_right == Reconciled::default();
             return Ok(if nothing { Installed::Unchanged } else { Installed::Reconciled(put_right) });
         }
         let head = if present.is_some() { Head::Destroy } else { Head::Fresh };
         lap("list the interfaces");
-        let expected = self.load(table, expected, head)?;
+        let (expected, reading) = self.load(table, expected, head)?;
         lap("load the rules");
         checkpoint::step("loaded")?;
-        self.verify_against(&expected, DOING)?;
+        self.verify_against(&expected, reading, DOING)?;
         lap("read the rules back");
         self.verify_members(&expected, DOING)?;
         Ok(Installed::Loaded)
@@ -307,7 +326,7 @@ impl<'i> Tables<'i> {
     /// [`Cause::ReadBack`] with the first differences; also where there is no table.
     pub fn verify(&mut self, table: &Table) -> Result<(), Failure> {
         let expected = self.expected(table)?;
-        self.verify_against(&expected, "verify the rules")
+        self.verify_against(&expected, Reading::Whole, "verify the rules")
     }
 
     /// The comment of our table; `None` where the namespace has no such table.
@@ -365,8 +384,8 @@ impl<'i> Tables<'i> {
         Ok(held)
     }
 
-    fn verify_against(&mut self, expected: &[Held], doing: &str) -> Result<(), Failure> {
-        let found = self.differences(expected)?;
+    fn verify_against(&mut self, expected: &[Held], reading: Reading, doing: &str) -> Result<(), Failure> {
+        let found = self.differences(expected, reading)?;
         if found.is_empty() {
             return Ok(());
         }
@@ -378,9 +397,9 @@ impl<'i> Tables<'i> {
     /// counting (`__nf_tables_dump_rules`), and counts the rules of a batch that is not committed yet. Where that is refused
     /// at its end, as the second of two hooks at once is, rules come twice or are passed over, and nothing says that the
     /// answer was interrupted, since no generation has ended.
-    fn differences(&mut self, expected: &[Held]) -> Result<Vec<String>, Failure> {
+    fn differences(&mut self, expected: &[Held], reading: Reading) -> Result<Vec<String>, Failure> {
         for part in expected {
-            let read = |tables: &mut Self| tables.differences_of(part);
+            let read = |tables: &mut Self| tables.differences_of(part, reading);
             // Where each reading finds others, there are some.
             let (Ok(found) | Err(found)) = self.settled(read, Vec::is_empty, Vec::eq)?;
             if !found.is_empty() {
@@ -411,7 +430,7 @@ impl<'i> Tables<'i> {
         Ok(Err(answer))
     }
 
-    fn differences_of(&mut self, expected: &Held) -> Result<Vec<String>, Failure> {
+    fn differences_of(&mut self, expected: &Held, reading: Reading) -> Result<Vec<String>, Failure> {
         let mut held = Held::empty(expected.name(), expected.family());
         match self.ask(&Ask::Table, &mut held) {
             Err(failure) if is_absent(&failure) => return Ok(vec![no_table(expected)]),
@@ -422,6 +441,14 @@ impl<'i> Tables<'i> {
         }
         self.widen(expected);
         for set in expected.fixed_sets() {
+            let wanted = expected.set(&set).filter(|wanted| reading == Reading::Loaded && held.can_sample(wanted));
+            if let Some(wanted) = wanted {
+                match self.ask(&Ask::Sample(wanted), &mut held) {
+                    Err(failure) if is_absent(&failure) => return Ok(vec![format!("set {set} lacks an element")]),
+                    other => other?,
+                }
+                continue;
+            }
             match self.ask(&Ask::Elements(&set), &mut held) {
                 Err(failure) if is_absent(&failure) => return Ok(vec![format!("set {set} is missing")]),
                 other => other?,
@@ -536,8 +563,13 @@ impl<'i> Tables<'i> {
         Ok(())
     }
 
-    /// Loads a table with its companion, and returns what the kernel is to hold then.
-    fn load(&mut self, table: &Table, mut expected: Vec<Held>, mut head: Head) -> Result<Vec<Held>, Failure> {
+    /// Loads a table with its companion, and returns what the kernel is to hold then, and how that is to be read back.
+    fn load(
+        &mut self,
+        table: &Table,
+        mut expected: Vec<Held>,
+        mut head: Head,
+    ) -> Result<(Vec<Held>, Reading), Failure> {
         const DOING: &str = "load the rules";
         // Before Linux 5.18, or without CONFIG_NETFILTER_EGRESS, CONFIG_NFT_FWD_NETDEV or CONFIG_IP_ROUTE_CLASSID.
         const GUARDING: &str = "load the guard against packet sockets, without which `net-raw: allow` would do";
@@ -550,12 +582,13 @@ impl<'i> Tables<'i> {
             let answers = self.send(&batch, DOING)?;
             if !answers.is_refused() {
                 // Kernels before 6.10 do not acknowledge the end. No error is their way to say yes; reading back follows.
-                return Ok(expected);
+                let reading = if answers.committed { Reading::Loaded } else { Reading::Whole };
+                return Ok((expected, reading));
             }
             if head == Head::Fresh && answers.found_table(&batch) {
                 // Two hooks at once, and nothing that kept one of them waiting. The same rules serve both; they are read back.
                 match self.comment()? {
-                    Some(held) if held == table.comment => return Ok(expected),
+                    Some(held) if held == table.comment => return Ok((expected, Reading::Whole)),
                     Some(held) => {
                         let problem = format!("somebody else has put a table there meanwhile ({held})");
                         return Err(Failure::new(DOING, Cause::Overtaken(problem)));

@@ -1,6 +1,6 @@
 //! What the kernel holds, for people: read without a thought to what it should be.
 
-use super::{DUMP_TRIES, LARGE_BUFFER, Tables, is_absent};
+use super::{DUMP_TRIES, LARGE_BUFFER, Reading, Tables, is_absent};
 use crate::error::{Cause, Failure};
 use crate::nft::ruleset::{TABLE, Table, TableFamily};
 use crate::nft::wire::dump::Ask;
@@ -50,7 +50,7 @@ impl Tables<'_> {
         let mut found = Differences::default();
         for (part, family) in expected.iter().map(|part| (part, part.family())) {
             let part = std::slice::from_ref(part);
-            let mut of_part = self.differences(part)?;
+            let mut of_part = self.differences(part, Reading::Whole)?;
             // A set that is missing is found already, and has no members to ask for.
             if of_part.is_empty() {
                 let deltas = self.deltas(part, "compare the rules")?;

@@ -315,7 +315,7 @@ fn write_set(w: &mut Writer, table: &str, set: &Set, held: &HeldSet, id: u32) {
     }
 }
 
-fn write_element(w: &mut Writer, element: &RawElement, key_len: usize) {
+pub(super) fn write_element(w: &mut Writer, element: &RawElement, key_len: usize) {
     w.nest(NFTA_LIST_ELEM, |w| {
         w.nest(NFTA_SET_ELEM_KEY, |w| w.bytes(NFTA_DATA_VALUE, &element.key[..key_len]));
         if let Some(end) = &element.end {

@@ -1,6 +1,7 @@
 //! What the kernel holds of our table, decoded and compared with what was asked for.
 
 use super::attr::{self, Attrs, Header, Writer};
+use super::batch::write_element;
 use super::expr::Expr;
 use super::held::{Held, HeldBase, HeldChain, HeldRule, HeldSet, KEY_LEN, RawElement, Shape, nfproto};
 use super::uapi::*;
@@ -21,6 +22,8 @@ pub enum Ask<'a> {
     Rules,
     /// The elements of one set.
     Elements(&'a str),
+    /// Of a set as it should be, those of [`HeldSet::sample`]. One that is not there is answered with `ENOENT`.
+    Sample(&'a HeldSet),
 }
 
 impl Ask<'_> {
@@ -33,6 +36,8 @@ impl Ask<'_> {
             Ask::Sets => (NFT_MSG_GETSET, NLM_F_DUMP),
             Ask::Rules => (NFT_MSG_GETRULE, NLM_F_DUMP),
             Ask::Elements(_) => (NFT_MSG_GETSETELEM, NLM_F_DUMP),
+            // The acknowledgement ends the answer.
+            Ask::Sample(_) => (NFT_MSG_GETSETELEM, NLM_F_ACK),
         };
         let kind = (NFNL_SUBSYS_NFTABLES << 8) | kind;
         let mut w = Writer::with_capacity(128);
@@ -45,6 +50,13 @@ impl Ask<'_> {
                     w.str(NFTA_SET_ELEM_LIST_TABLE, &held.name);
                     w.str(NFTA_SET_ELEM_LIST_SET, set);
                 }
+                Ask::Sample(set) => {
+                    w.str(NFTA_SET_ELEM_LIST_TABLE, &held.name);
+                    w.str(NFTA_SET_ELEM_LIST_SET, &set.name);
+                    w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
+                        set.sample().for_each(|element| write_element(w, element, set.shape.key_len));
+                    });
+                }
             }
         });
         w.into_bytes()
@@ -55,9 +67,8 @@ impl Held {
     /// What the answer to one question is gathered in.
     pub fn for_answer(ask: &Ask<'_>, of: &Held) -> Held {
         let sets = match ask {
-            Ask::Elements(name) => {
-                vec![HeldSet { name: (*name).to_owned(), shape: Shape::default(), elements: Vec::new() }]
-            }
+            Ask::Elements(name) => vec![HeldSet { name: (*name).to_owned(), ..HeldSet::default() }],
+            Ask::Sample(set) => vec![HeldSet { name: set.name.clone(), ..HeldSet::default() }],
             Ask::Table | Ask::Tables | Ask::Chains | Ask::Sets | Ask::Rules => Vec::new(),
         };
         Held { sets, ..Held::empty(&of.name, of.family) }
@@ -73,6 +84,12 @@ impl Held {
             Ask::Sets => {
                 self.sets = answer.sets;
                 self.sets.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            Ask::Sample(of) => {
+                for (held, mut set) in self.sets.iter_mut().filter(|held| held.name == of.name).zip(answer.sets) {
+                    set.elements.sort_unstable();
+                    (held.elements, held.is_sample) = (set.elements, true);
+                }
             }
             Ask::Elements(name) => {
                 for mut set in answer.sets {
@@ -125,7 +142,8 @@ impl Held {
             NFT_MSG_NEWSET => self.sets.push(HeldSet {
                 name: text(NFTA_SET_NAME).to_owned(),
                 shape: shape_of(attrs),
-                elements: Vec::new(),
+                count: attrs.find(NFTA_SET_COUNT).and_then(|attr| attr.u32()),
+                ..HeldSet::default()
             }),
             NFT_MSG_NEWRULE => {
                 let exprs = attrs.find(NFTA_RULE_EXPRESSIONS).map_or(Attrs::new(&[]), |attr| attr.nest());
@@ -157,8 +175,7 @@ impl Held {
             found.push("the table has flags, such as dormant".to_owned());
         }
         compare(&mut found, "chain", &self.chains, &expected.chains, |chain| &chain.name, hangs_as);
-        let same = |a: &HeldSet, b: &HeldSet| a.shape == b.shape && (b.shape.is_open() || a.elements == b.elements);
-        compare(&mut found, "set", &self.sets, &expected.sets, |set| &set.name, same);
+        compare(&mut found, "set", &self.sets, &expected.sets, |set| &set.name, HeldSet::is_as);
         for chain in &expected.chains {
             let (held, wanted) = (rules_of(&self.rules, chain), rules_of(&expected.rules, chain));
             if held != wanted {

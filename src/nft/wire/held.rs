@@ -7,6 +7,12 @@ use crate::net::AddrRange;
 use crate::nft::ruleset::{Base, Chain, Hook, KeyType, Kind, Set, Table, TableFamily};
 use crate::nft::text::comment;
 
+/// From how many elements on a set is large.
+pub const LARGE_SET: usize = 500;
+
+/// How many of a large set's elements are asked for.
+const SAMPLE: usize = 16;
+
 /// Bytes of the widest key: an IPv6 address, a protocol and a port.
 pub(super) const KEY_LEN: usize = 24;
 
@@ -77,12 +83,40 @@ pub struct HeldSet {
     pub(super) name: String,
     pub(super) shape: Shape,
     pub(super) elements: Vec<RawElement>,
+    /// How many the kernel says it has; `None` where it does not say, or was not asked.
+    pub(super) count: Option<u32>,
+    /// Whether `elements` are those of [`HeldSet::sample`] alone.
+    pub(super) is_sample: bool,
 }
 
 impl HeldSet {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it has more elements than one wants to read back when some may do: [`HeldSet::sample`].
+    pub fn is_large(&self) -> bool {
+        self.elements.len() > LARGE_SET
+    }
+
+    /// Some of its elements, the first and the last among them.
+    pub(super) fn sample(&self) -> impl Iterator<Item = &RawElement> {
+        let last = self.elements.len().saturating_sub(1);
+        let mut places: Vec<usize> = (0..SAMPLE).map(|n| n * last / (SAMPLE - 1)).collect();
+        places.dedup();
+        places.into_iter().filter_map(|place| self.elements.get(place))
+    }
+
+    /// Whether the kernel's (`self`) is as `expected`, as far as it was read.
+    pub(super) fn is_as(&self, expected: &HeldSet) -> bool {
+        let elements = if self.is_sample {
+            self.count.is_some_and(|count| count as usize == expected.elements.len())
+                && self.elements.iter().eq(expected.sample())
+        } else {
+            expected.shape.is_open() || self.elements == expected.elements
+        };
+        self.shape == expected.shape && elements
     }
 
     /// Whether another holds the same elements.
@@ -94,7 +128,7 @@ impl HeldSet {
         let mut elements: Vec<RawElement> =
             if matches!(set.kind, Kind::Dynamic { .. }) { Vec::new() } else { raw_elements(set).collect() };
         elements.sort_unstable();
-        HeldSet { name: set.name.clone(), shape: Shape::of(set), elements }
+        HeldSet { name: set.name.clone(), shape: Shape::of(set), elements, ..HeldSet::default() }
     }
 }
 
@@ -159,6 +193,19 @@ impl Held {
     pub fn fixed_sets(&self) -> Vec<String> {
         let fixed = |set: &&HeldSet| set.shape.flags & NFT_SET_EVAL == 0 && !set.shape.is_open();
         self.sets.iter().filter(fixed).map(|set| set.name.clone()).collect()
+    }
+
+    /// The set of that name.
+    pub fn set(&self, name: &str) -> Option<&HeldSet> {
+        self.sets.iter().find(|set| set.name == name)
+    }
+
+    /// Whether some elements of the set can stand for all of them, with what the kernel (`self`) has said of it: it was
+    /// `expected` to be a large hash, and the kernel counts what is in there. Of a tree it would count intervals.
+    pub fn can_sample(&self, expected: &HeldSet) -> bool {
+        expected.is_large()
+            && expected.shape.flags == 0
+            && self.set(&expected.name).is_some_and(|set| set.count.is_some())
     }
 
     /// The sets whose members come and go.

@@ -157,8 +157,8 @@ impl Listing {
     pub fn forget(&mut self, ask: &Ask<'_>) {
         match ask {
             Ask::Table => *self = Listing::default(),
-            // Not asked here: those of other names.
-            Ask::Tables => {}
+            // Not asked here: those of other names, and some elements of many.
+            Ask::Tables | Ask::Sample(_) => {}
             Ask::Chains => self.chains.clear(),
             Ask::Sets => self.sets.clear(),
             Ask::Rules => self.chains.iter_mut().for_each(|chain| chain.rules.clear()),
