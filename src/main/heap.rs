@@ -10,6 +10,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
+use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +21,8 @@ use nix::libc;
 const ROOM: usize = 192 << 10;
 /// What is asked for to be used at once, in bytes. Of more, such as for a list of 100,000 entries, not all may be.
 const PRESENT: usize = 1 << 20;
+/// From how many bytes on a block is a mapping of its own. Lists of 100,000 entries grow through a dozen of these.
+const ALONE: usize = 256 << 10;
 const PAGE: usize = 4096;
 
 #[global_allocator]
@@ -49,27 +52,76 @@ impl Heap {
     }
 }
 
-// SAFETY: every call goes to the allocator as it came, and every block that is returned is its own.
+/// Whether a block of such a size is a mapping of its own: it grows without being copied, and is given back when it is freed.
+fn is_alone(size: usize, align: usize) -> bool {
+    size >= ALONE && align <= PAGE
+}
+
+// SAFETY: every call goes to the allocator as it came, or to a mapping of its own; which of them a block came from its size tells.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises are those that are asked for, here and below.
-        or_end(self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) }))
+        or_end(if is_alone(layout.size(), layout.align()) {
+            map(layout.size(), 0)
+        } else {
+            // SAFETY: the caller's promises are those that are asked for, here and below.
+            self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
+        })
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as above, and `block` came from there.
-        self.with(|heap| unsafe { heap.free(block, layout.size(), layout.align()) });
+        if is_alone(layout.size(), layout.align()) {
+            // SAFETY: a mapping from above that nobody uses any more.
+            unsafe { libc::munmap(block.cast(), layout.size()) };
+        } else {
+            // SAFETY: as above, and `block` came from there.
+            self.with(|heap| unsafe { heap.free(block, layout.size(), layout.align()) });
+        }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above.
-        or_end(self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) }))
+        or_end(if is_alone(layout.size(), layout.align()) {
+            map(layout.size(), 0)
+        } else {
+            // SAFETY: as above.
+            self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) })
+        })
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above, and `block` came from there.
-        or_end(self.with(|heap| unsafe { heap.realloc(block, layout.size(), layout.align(), size) }))
+        match (is_alone(layout.size(), layout.align()), is_alone(size, layout.align())) {
+            (false, false) => {
+                // SAFETY: as above, and `block` came from there.
+                or_end(self.with(|heap| unsafe { heap.realloc(block, layout.size(), layout.align(), size) }))
+            }
+            // SAFETY: a mapping from above, which its only owner wants longer or shorter.
+            (true, true) => or_end(unsafe { remap(block, layout.size(), size, libc::MREMAP_MAYMOVE) }),
+            // SAFETY: as many bytes as fit into both are copied into a block of its own, and the old one is freed as it came.
+            _ => unsafe {
+                let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+                ptr::copy_nonoverlapping(block, new, size.min(layout.size()));
+                self.dealloc(block, layout);
+                new
+            },
+        }
     }
+}
+
+/// Zeros for nobody else; null where there is no room.
+fn map(size: usize, flags: c_int) -> *mut u8 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+    // SAFETY: a mapping of its own, at a place that the kernel chooses.
+    let start = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if start == libc::MAP_FAILED { ptr::null_mut() } else { start.cast() }
+}
+
+/// A mapping with another length; null where there is no room.
+///
+/// # Safety
+/// It is one of [`map`], and nobody uses what lies behind its new end.
+unsafe fn remap(start: *mut u8, before: usize, after: usize, flags: c_int) -> *mut u8 {
+    // SAFETY: asked for.
+    let start = unsafe { libc::mremap(start.cast(), before, after, flags) };
+    if start == libc::MAP_FAILED { ptr::null_mut() } else { start.cast() }
 }
 
 /// The C library's allocator is this one, too: where there is no memory left it must not say so in its own way, as to the
@@ -165,18 +217,13 @@ struct Pages;
 unsafe impl Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let size = size.max(ROOM);
-        let present = if size <= PRESENT { libc::MAP_POPULATE } else { 0 };
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | present;
-        // SAFETY: a mapping of its own, at a place that the kernel chooses.
-        let start = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-        if start == libc::MAP_FAILED { (ptr::null_mut(), 0, 0) } else { (start.cast(), size, 0) }
+        let start = map(size, if size <= PRESENT { libc::MAP_POPULATE } else { 0 });
+        (start, if start.is_null() { 0 } else { size }, 0)
     }
 
     fn remap(&self, start: *mut u8, before: usize, after: usize, can_move: bool) -> *mut u8 {
-        let flags = if can_move { libc::MREMAP_MAYMOVE } else { 0 };
         // SAFETY: a mapping from above, which its only owner wants longer or shorter.
-        let start = unsafe { libc::mremap(start.cast(), before, after, flags) };
-        if start == libc::MAP_FAILED { ptr::null_mut() } else { start.cast() }
+        unsafe { remap(start, before, after, if can_move { libc::MREMAP_MAYMOVE } else { 0 }) }
     }
 
     fn free_part(&self, start: *mut u8, before: usize, after: usize) -> bool {
