@@ -83,7 +83,8 @@
 //! 5. **Plan** ([`plan`]), which refuses what config.json contradicts: runc writes its sysctls after us.
 //! 6. **Apply** ([`kernel::apply`]), closing before opening: the table with its guard in one batch, then sysctls (before `lo`, so that `::1`
 //!    never appears where IPv6 is to be off), then `lo`. Whatever fails leaves the namespace filtered.
-//! 7. **Read back** what was written, each step its own. A difference is a failure.
+//! 7. **Read back** what was written, each step its own. A difference is a failure. (Of a large set that was loaded just now their
+//!    number and some: [`kernel::tables`] says why that is enough.)
 //! 8. **Record** ([`registry`]). No rule depends on a record.
 //!
 //! Where there are policies, others matter too ([`cli::hook`], [`live`]). Between joining and recording the registry's lock is

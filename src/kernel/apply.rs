@@ -1,4 +1,4 @@
-//! Carries a plan out, in its order, and reads everything back.
+//! Carries a plan out, in its order, and reads back what it did.
 
 use nix::errno::Errno;
 

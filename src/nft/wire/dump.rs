@@ -22,7 +22,7 @@ pub enum Ask<'a> {
     Rules,
     /// The elements of one set.
     Elements(&'a str),
-    /// Of a set as it should be, those of [`HeldSet::sample`]. One that is not there is answered with `ENOENT`.
+    /// Of a set as it should be, those that `HeldSet::sample` picks. One that is not there is answered with `ENOENT`.
     Sample(&'a HeldSet),
 }
 

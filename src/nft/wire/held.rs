@@ -85,7 +85,7 @@ pub struct HeldSet {
     pub(super) elements: Vec<RawElement>,
     /// How many the kernel says it has; `None` where it does not say, or was not asked.
     pub(super) count: Option<u32>,
-    /// Whether `elements` are those of [`HeldSet::sample`] alone.
+    /// Whether `elements` are those of `HeldSet::sample` alone.
     pub(super) is_sample: bool,
 }
 
@@ -95,7 +95,7 @@ impl HeldSet {
         &self.name
     }
 
-    /// Whether it has more elements than one wants to read back when some may do: [`HeldSet::sample`].
+    /// Whether it has more elements than one wants to read back when some may do: `HeldSet::sample`.
     pub fn is_large(&self) -> bool {
         self.elements.len() > LARGE_SET
     }
