@@ -46,12 +46,7 @@ pub fn holders<'a>(roster: &'a Roster, elsewhere: &'a [Elsewhere<'a>]) -> Holder
 
 /// The same of those only that have any of `addresses`, which are sorted.
 fn holders_of<'a>(roster: &'a Roster, elsewhere: &'a [Elsewhere<'a>], addresses: &[IpAddr]) -> Holders<'a> {
-    // One or two, when one container comes or goes: then looking at each is faster than looking for it.
-    let is_meant = |address: &IpAddr| match addresses {
-        [one] => one == address,
-        [one, two] => one == address || two == address,
-        all => all.binary_search(address).is_ok(),
-    };
+    let is_meant = |address: &IpAddr| addresses.binary_search(address).is_ok();
     let here = roster.subjects.iter().map(|subject| (&*subject.identity, subject.addresses.as_slice()));
     let there = elsewhere.iter().map(|(identity, held)| (identity, *held));
     let meant = here.chain(there).filter(|(_, held)| held.iter().any(is_meant));

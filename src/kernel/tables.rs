@@ -441,16 +441,13 @@ impl<'i> Tables<'i> {
         }
         self.widen(expected);
         for set in expected.fixed_sets() {
-            let wanted = expected.set(&set).filter(|wanted| reading == Reading::Loaded && held.can_sample(wanted));
-            if let Some(wanted) = wanted {
-                match self.ask(&Ask::Sample(wanted), &mut held) {
-                    Err(failure) if is_absent(&failure) => return Ok(vec![format!("set {set} lacks an element")]),
-                    other => other?,
-                }
-                continue;
-            }
-            match self.ask(&Ask::Elements(&set), &mut held) {
-                Err(failure) if is_absent(&failure) => return Ok(vec![format!("set {set} is missing")]),
+            let (ask, absent) = if reading == Reading::Loaded && held.can_sample(set) {
+                (Ask::Sample(set), "lacks an element")
+            } else {
+                (Ask::Elements(set.name()), "is missing")
+            };
+            match self.ask(&ask, &mut held) {
+                Err(failure) if is_absent(&failure) => return Ok(vec![format!("set {} {absent}", set.name())]),
                 other => other?,
             }
         }

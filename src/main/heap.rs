@@ -2,7 +2,7 @@
 //!
 //! What is told to the system about memory takes longer in a start than all that is done in it, so it is told once: the first pages
 //! come in one call that makes them present, where touching them one by one would fault on each. What is freed is kept, for a
-//! start is over before anybody would have gained by it. And where there is no memory left (RLIMIT_AS, a cgroup's limit) the
+//! start is over before anybody would have gained by it, but for large blocks, which are mappings of their own. And where there is no memory left (RLIMIT_AS, a cgroup's limit) the
 //! process ends with one line and its own exit code; the standard library would write another line and raise SIGABRT.
 //!
 //! The C library's own allocator does none of this in a way that can be relied on: which one that is depends on how the program
@@ -19,11 +19,10 @@ use nix::libc;
 
 /// What a typical start allocates, in bytes: the least that is asked of the system at once.
 const ROOM: usize = 192 << 10;
-/// What is asked for to be used at once, in bytes. Of more, such as for a list of 100,000 entries, not all may be.
-const PRESENT: usize = 1 << 20;
 /// From how many bytes on a block is a mapping of its own. Lists of 100,000 entries grow through a dozen of these.
 const ALONE: usize = 256 << 10;
-const PAGE: usize = 4096;
+/// A page, in bytes.
+pub(crate) const PAGE: usize = 4096;
 
 #[global_allocator]
 static HEAP: Heap = Heap { taken: AtomicBool::new(false), inner: UnsafeCell::new(Dlmalloc::new_with_allocator(Pages)) };
@@ -217,7 +216,7 @@ struct Pages;
 unsafe impl Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let size = size.max(ROOM);
-        let start = map(size, if size <= PRESENT { libc::MAP_POPULATE } else { 0 });
+        let start = map(size, libc::MAP_POPULATE);
         (start, if start.is_null() { 0 } else { size }, 0)
     }
 

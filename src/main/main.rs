@@ -76,9 +76,8 @@ fn prepare() {
 /// Makes the pages of the stack present in one call, where touching them one by one would fault on each. (Those of the heap are,
 /// see [`heap`].)
 fn populate() {
-    const PAGE: usize = 4096;
     let here = 0_u8;
-    let deep = std::ptr::from_ref(&here).addr() & !(PAGE - 1);
+    let deep = std::ptr::from_ref(&here).addr() & !(heap::PAGE - 1);
     // SAFETY: the pages lie below this frame on a stack that the kernel has made 128 KiB deep (`setup_arg_pages`); populating
     // changes no content. An error (Linux before 5.14) leaves them to be touched one by one.
     unsafe { libc::madvise(std::ptr::without_provenance_mut(deep - STACK), STACK, libc::MADV_POPULATE_WRITE) };

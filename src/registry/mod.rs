@@ -206,8 +206,9 @@ impl Registry {
     }
 }
 
-fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = OpenOptions::new().read(true).custom_flags(PLAIN).open(path)?;
+/// Opens a plain file that is no longer than one of ours can be, and says how long it is.
+fn open_limited(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().read(true).custom_flags(PLAIN).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(Errno::EINVAL.into());
@@ -215,6 +216,11 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     if meta.len() > MAX_RECORD {
         return Err(ErrorKind::FileTooLarge.into());
     }
+    Ok((file, meta.len()))
+}
+
+fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+    let (mut file, _) = open_limited(path)?;
     // On the file itself, which tells its length, so that one read takes it whole.
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use super::alive::{Anchor, inhabitants};
 use super::shared::Shared;
 use super::stored::{HEADER, STATE_AT, State, Stored, Writing};
-use super::{Lock, PLAIN, Record, Registry, read_limited};
+use super::{Lock, PLAIN, Record, Registry, open_limited, read_limited};
 use crate::error::{Cause, Failure};
 use crate::kernel::checkpoint;
 use crate::kernel::netns::{Inside, NamespaceId, Own, Place, visit};
@@ -495,12 +495,10 @@ impl Registry {
 
     /// What is in the roster's place, behind a glance at it; `None` where all of it has to be read.
     fn stored_since(&self, Glance(earlier): &Glance) -> Option<Stored> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).custom_flags(PLAIN).open(self.dir.join("roster")).ok()?;
-        let meta = file.metadata().ok().filter(fs::Metadata::is_file)?;
+        let (file, length) = open_limited(&self.dir.join("roster")).ok()?;
         let mut first = [0; HEADER];
         file.read_exact_at(&mut first, 0).ok()?;
-        earlier.continued(&first, meta.len(), |place, bytes| file.read_exact_at(bytes, place))
+        earlier.continued(&first, length, |place, bytes| file.read_exact_at(bytes, place))
     }
 
     fn roster_file(&self) -> std::io::Result<File> {

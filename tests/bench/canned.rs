@@ -43,8 +43,7 @@ pub(crate) fn write(state: &str, reading: bool, file: &Path) {
     };
     say(0, false, &Batch::replace(&both, Head::Fresh).bytes);
     for held in expected.iter().filter(|_| reading) {
-        let sets = held.fixed_sets();
-        let elements = sets.iter().map(|set| Ask::Elements(set));
+        let elements = held.fixed_sets().map(|set| Ask::Elements(set.name()));
         for ask in [Ask::Table, Ask::Chains, Ask::Sets, Ask::Rules].into_iter().chain(elements) {
             say(0, ask != Ask::Table, &ask.message(held, 1));
         }

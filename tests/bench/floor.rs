@@ -22,7 +22,7 @@ const SMALL: usize = 100_000;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
-// SAFETY: the one symbol of this name, with the signature the C runtime calls it with. As in src/main.rs the standard library's
+// SAFETY: the one symbol of this name, with the signature the C runtime calls it with. As in src/main/main.rs the standard library's
 // start-up is left out.
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {

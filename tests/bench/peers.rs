@@ -6,6 +6,8 @@
 //! ends with 1.
 
 mod canned;
+#[path = "../support/config.rs"]
+mod config;
 #[path = "../support/dice.rs"]
 #[allow(dead_code)]
 mod dice;

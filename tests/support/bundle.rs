@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::config::isolated;
 use super::container::binary;
 use super::namespace::run_with_input;
 
@@ -30,24 +31,7 @@ impl Bundle {
         fs::copy(prober(), dir.path().join("rootfs/prober")).expect("the prober is copied");
         fs::write(dir.path().join("netlatch.yaml"), "").expect("a file");
         let args: Vec<&str> = [&["/prober"], probes].concat();
-        let config = json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "cwd": "/", "args": args, "user": {"uid": 0, "gid": 0}, "noNewPrivileges": true,
-                "capabilities": {"bounding": [], "effective": [], "permitted": []},
-            },
-            "root": {"path": "rootfs", "readonly": true},
-            "mounts": [
-                {"destination": "/proc", "type": "proc", "source": "proc"},
-                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro", "nosuid", "nodev", "noexec"]},
-                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
-            ],
-            "linux": {"namespaces": [
-                {"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"},
-            ]},
-            "annotations": {},
-            "hooks": {},
-        });
+        let config = isolated(&args);
         Bundle { dir, config }
     }
 

@@ -10,6 +10,7 @@
 pub(crate) mod bundle;
 pub(crate) mod case;
 pub(crate) mod cluster;
+pub(crate) mod config;
 pub(crate) mod container;
 pub(crate) mod containerd;
 pub(crate) mod counted;

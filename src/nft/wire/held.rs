@@ -188,24 +188,18 @@ impl Held {
         Held { sets: sets.collect(), ..Held::empty(&table.name, table.family) }
     }
 
-    /// The names of the sets whose elements are part of the rules. Rules fill the dynamic ones, and peers come and go
+    /// The sets whose elements are part of the rules. Rules fill the dynamic ones, and peers come and go
     /// in those of [`Held::open_sets`].
-    pub fn fixed_sets(&self) -> Vec<String> {
+    pub fn fixed_sets(&self) -> impl Iterator<Item = &HeldSet> {
         let fixed = |set: &&HeldSet| set.shape.flags & NFT_SET_EVAL == 0 && !set.shape.is_open();
-        self.sets.iter().filter(fixed).map(|set| set.name.clone()).collect()
-    }
-
-    /// The set of that name.
-    pub fn set(&self, name: &str) -> Option<&HeldSet> {
-        self.sets.iter().find(|set| set.name == name)
+        self.sets.iter().filter(fixed)
     }
 
     /// Whether some elements of the set can stand for all of them, with what the kernel (`self`) has said of it: it was
     /// `expected` to be a large hash, and the kernel counts what is in there. Of a tree it would count intervals.
     pub fn can_sample(&self, expected: &HeldSet) -> bool {
-        expected.is_large()
-            && expected.shape.flags == 0
-            && self.set(&expected.name).is_some_and(|set| set.count.is_some())
+        let is_counted = |set: &HeldSet| set.name == expected.name && set.count.is_some();
+        expected.is_large() && expected.shape.flags == 0 && self.sets.iter().any(is_counted)
     }
 
     /// The sets whose members come and go.

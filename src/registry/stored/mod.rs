@@ -25,6 +25,8 @@
 
 use std::rc::Rc;
 
+use serde::Serialize;
+
 use super::roster::{Roster, Subject};
 use super::shared::Shared;
 use crate::policy::watch::{Identity, Watch};
@@ -45,25 +47,9 @@ pub struct Stored {
     header: Header,
     /// Who is in there.
     pub(super) roster: Roster,
-    identities: Pool<Identity>,
-    tables: Pool<String>,
-    watches: Pool<Watch>,
-}
-
-/// Values by their places.
-#[derive(Debug)]
-struct Pool<T>(Vec<Shared<T>>);
-
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Pool(Vec::new())
-    }
-}
-
-impl<T> Clone for Pool<T> {
-    fn clone(&self) -> Self {
-        Pool(self.0.clone())
-    }
+    identities: Vec<Shared<Identity>>,
+    tables: Vec<Shared<String>>,
+    watches: Vec<Shared<Watch>>,
 }
 
 /// What is to be written, in this order.
@@ -189,10 +175,12 @@ impl Stored {
     fn put_subject(&mut self, bytes: &mut Vec<u8>, place: usize, subject: &Subject) -> Result<(), postcard::Error> {
         let mut identities = Vec::with_capacity(1);
         for container in &subject.containers {
-            identities.push(self.identities.place_of(&container.identity, Kind::Identity, bytes)?);
+            identities.push(place_of(&mut self.identities, &container.identity, Kind::Identity, bytes)?);
         }
-        let table = subject.table.as_ref().map(|table| self.tables.place_of(table, Kind::Table, bytes)).transpose()?;
-        let watch = subject.watch.as_ref().map(|watch| self.watches.place_of(watch, Kind::Watch, bytes)).transpose()?;
+        let table =
+            subject.table.as_ref().map(|table| place_of(&mut self.tables, table, Kind::Table, bytes)).transpose()?;
+        let watch =
+            subject.watch.as_ref().map(|watch| place_of(&mut self.watches, watch, Kind::Watch, bytes)).transpose()?;
         entries::put_subject(bytes, place as u32, subject, &identities, table, watch);
         Ok(())
     }
@@ -203,12 +191,12 @@ impl Stored {
         while !entries.is_empty() {
             let (kind, mut body) = entries.next()?;
             match kind {
-                Kind::Identity => _ = body.shared::<Identity>()?.put_in(&mut self.identities.0),
-                Kind::Table => _ = body.shared::<String>()?.put_in(&mut self.tables.0),
-                Kind::Watch => _ = body.shared::<Watch>()?.put_in(&mut self.watches.0),
+                Kind::Identity => _ = body.shared::<Identity>()?.put_in(&mut self.identities),
+                Kind::Table => _ = body.shared::<String>()?.put_in(&mut self.tables),
+                Kind::Watch => _ = body.shared::<Watch>()?.put_in(&mut self.watches),
                 Kind::Subject => {
                     let place = body.u32()? as usize;
-                    let subject = Rc::new(body.subject(&self.identities.0, &self.tables.0, &self.watches.0)?);
+                    let subject = Rc::new(body.subject(&self.identities, &self.tables, &self.watches)?);
                     let subjects = &mut self.roster.subjects;
                     if place == subjects.len() {
                         subjects.push(subject);
@@ -229,16 +217,19 @@ impl Stored {
     }
 }
 
-impl<T: serde::Serialize> Pool<T> {
-    /// Where a value is; it is given a place, and an entry in `bytes`, where it has none.
-    fn place_of(&mut self, value: &Shared<T>, kind: Kind, bytes: &mut Vec<u8>) -> Result<u32, postcard::Error> {
-        if let Some(place) = value.place_in(&self.0) {
-            return Ok(place);
-        }
-        let text = postcard::to_allocvec::<T>(value)?;
-        entries::put(bytes, kind, |body| entries::put_text(body, &text));
-        Ok(value.clone().put_in(&mut self.0))
+/// Where a value is in a list of its kind; it is given a place there, and an entry in `bytes`, where it has none.
+fn place_of<T: Serialize>(
+    list: &mut Vec<Shared<T>>,
+    value: &Shared<T>,
+    kind: Kind,
+    bytes: &mut Vec<u8>,
+) -> Result<u32, postcard::Error> {
+    if let Some(place) = value.place_in(list) {
+        return Ok(place);
     }
+    let text = postcard::to_allocvec::<T>(value)?;
+    entries::put(bytes, kind, |body| entries::put_text(body, &text));
+    Ok(value.clone().put_in(list))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::start::{EGRESS, rules};
 use super::{PATH, Row, Run, busy_host, grown, hook, host, in_turns, installed, of_the_shop, state, timed};
 use crate::Bench;
+use crate::config::isolated;
 use crate::namespace::Namespace;
 use crate::report::{Group, Sample, quantile};
 
@@ -29,25 +30,7 @@ impl Bundle {
             fs::create_dir_all(dir.path().join(below)).expect("a directory");
         }
         fs::copy(&bench.empty, dir.path().join("rootfs/empty")).expect("the program is copied");
-        let config = json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "cwd": "/", "args": ["/empty"], "user": {"uid": 0, "gid": 0}, "noNewPrivileges": true,
-                "capabilities": {"bounding": [], "effective": [], "permitted": []},
-            },
-            "root": {"path": "rootfs", "readonly": true},
-            "mounts": [
-                {"destination": "/proc", "type": "proc", "source": "proc"},
-                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro", "nosuid", "nodev", "noexec"]},
-                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
-            ],
-            "linux": {"namespaces": [
-                {"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"},
-            ]},
-            "annotations": {},
-            "hooks": {},
-        });
-        Bundle { dir, config }
+        Bundle { dir, config: isolated(&["/empty"]) }
     }
 
     /// Adds a hook to a stage.
