@@ -4,14 +4,17 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::printable;
 
+mod plain;
 mod written;
 
+pub use plain::plain_block;
 pub use written::{Cited, Writing, Written};
 
 /// An IP family. Every rule exists for both or for neither (see the crate documentation).
@@ -196,6 +199,9 @@ impl FromStr for Cidr {
     type Err = CidrError;
 
     fn from_str(text: &str) -> Result<Cidr, CidrError> {
+        if let Some(block) = plain_block(text) {
+            return Ok(block);
+        }
         let (addr, len) = match text.split_once('/') {
             None => (text, None),
             Some((addr, len)) => (addr, Some(len)),
@@ -259,16 +265,15 @@ pub const fn mask(family: Family, length: u8) -> u128 {
 /// (net/netfilter/nft_set_rbtree.c), and fewer elements load faster.
 pub fn merge(mut ranges: Vec<AddrRange>) -> Vec<AddrRange> {
     ranges.sort_unstable();
-    let mut merged: Vec<AddrRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.first <= last.last.saturating_add(1) => {
-                last.last = last.last.max(range.last);
-            }
-            _ => merged.push(range),
+    // In place: what is joined goes into the one before it.
+    ranges.dedup_by(|range, last| {
+        let joins = range.first <= last.last.saturating_add(1);
+        if joins {
+            last.last = last.last.max(range.last);
         }
-    }
-    merged
+        joins
+    });
+    ranges
 }
 
 /// What is in `from` (merged) and not in `holes` (merged).
@@ -315,15 +320,6 @@ impl Transport {
     /// All of them.
     pub const ALL: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Sctp];
 
-    /// It alone, where several could stand.
-    pub const fn alone(self) -> &'static [Transport] {
-        match self {
-            Transport::Tcp => &[Transport::Tcp],
-            Transport::Udp => &[Transport::Udp],
-            Transport::Sctp => &[Transport::Sctp],
-        }
-    }
-
     /// The IANA protocol number.
     pub const fn number(self) -> u8 {
         match self {
@@ -346,6 +342,38 @@ impl Transport {
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// The transports of a [`Service`]: one, or those that are meant together where none is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transports {
+    /// It alone.
+    One(Transport),
+    /// What a port means in a list.
+    TcpUdp,
+    /// All of them.
+    All,
+}
+
+impl Deref for Transports {
+    type Target = [Transport];
+
+    fn deref(&self) -> &[Transport] {
+        self.each()
+    }
+}
+
+impl Transports {
+    /// Each of them.
+    pub const fn each(self) -> &'static [Transport] {
+        match self {
+            Transports::One(Transport::Tcp) => &[Transport::Tcp],
+            Transports::One(Transport::Udp) => &[Transport::Udp],
+            Transports::One(Transport::Sctp) => &[Transport::Sctp],
+            Transports::TcpUdp => &[Transport::Tcp, Transport::Udp],
+            Transports::All => &Transport::ALL,
+        }
     }
 }
 
@@ -443,8 +471,8 @@ pub enum Service {
     Icmp,
     /// Transports with a range of destination ports. For ingress these are the container's own ports.
     Ports {
-        /// One, or TCP and UDP.
-        transports: &'static [Transport],
+        /// One, or several.
+        transports: Transports,
         /// Destination ports.
         ports: PortRange,
     },

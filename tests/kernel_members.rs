@@ -17,7 +17,7 @@ use netlatch::error::Cause;
 use netlatch::kernel::netns::{Inside, unshared};
 use netlatch::kernel::process::Deadline;
 use netlatch::kernel::tables::{Installed, Reconciled, Tables};
-use netlatch::net::{AddrRange, Direction, Family, Member, Service, Transport};
+use netlatch::net::{AddrRange, Direction, Family, Member, Service, Transports};
 use netlatch::nft::filter::{Denial, Entry, Filter, Ipv6Traffic, Layer, Otherwise, PolicyLayer, Ruling};
 use netlatch::nft::members::{Change, changes};
 use netlatch::nft::ruleset::{Kind, Table};
@@ -76,16 +76,12 @@ fn three_tiers(direction: Direction, denial: Denial) -> PolicyLayer {
     let network = vec![run(
         Ruling::Accept,
         vec![
-            entry(ports(&Transport::ALL, 0, 65535), &["10.5.0.0/16", "10.7.0.0/16", "10.9.0.0/16", "fd05::/16"]),
+            entry(ports(Transports::All, 0, 65535), &["10.5.0.0/16", "10.7.0.0/16", "10.9.0.0/16", "fd05::/16"]),
             entry(ports(TCP, 443, 443), &["10.6.0.1/32"]),
         ],
         vec![
             group(&set(4), None, &["10.0.0.1 tcp/80", "10.0.0.1 udp/53", "fd00::1 sctp/7"]),
-            group(
-                &set(5),
-                Some(ports(&[Transport::Tcp, Transport::Udp], 53, 53)),
-                &["10.0.0.2", "10.0.0.1", "fd00::2"],
-            ),
+            group(&set(5), Some(ports(Transports::TcpUdp, 53, 53)), &["10.0.0.2", "10.0.0.1", "fd00::2"]),
         ],
     )];
     let default = vec![run(Ruling::Deny, vec![], vec![group(&set(6), Some(Service::Everything), &["10.0.0.77"])])];

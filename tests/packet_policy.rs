@@ -10,7 +10,7 @@ use std::time::Duration;
 use netlatch::kernel::netns::{Own, Target, enter};
 use netlatch::kernel::process::Deadline;
 use netlatch::kernel::tables::{Installed, Tables};
-use netlatch::net::{Direction, Family, Member, Service, Transport};
+use netlatch::net::{Direction, Family, Member, Service, Transport, Transports};
 use netlatch::nft::build::{build, table_comment};
 use netlatch::nft::filter::{Denial, Group, Otherwise, PolicyLayer, Ruling};
 use netlatch::nft::members::changes;
@@ -280,7 +280,7 @@ fn a_connection_that_nobody_forgot_goes_on_and_new_ones_are_judged() {
 #[test]
 fn udp_and_the_transports_of_a_group_are_kept_apart() {
     let world = World::new();
-    const UDP: &[Transport] = &[Transport::Udp];
+    const UDP: Transports = Transports::One(Transport::Udp);
     load(
         &world,
         &table(vec![isolated(Direction::Egress, Denial::Reject, vec![group("u", Some(ports(UDP, 53, 54)), &PEERS)])]),

@@ -7,7 +7,7 @@ mod tiers;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlatch::net::{
-    AddrRange, Direction, Family, Member, Packet, Payload, PortRange, Service, Transport, bits_of, merge,
+    AddrRange, Direction, Family, Member, Packet, Payload, PortRange, Service, Transport, Transports, bits_of, merge,
 };
 use netlatch::nft::build::build;
 use netlatch::nft::filter::{
@@ -75,11 +75,11 @@ fn ranges(base: u128) -> impl Strategy<Value = Vec<AddrRange>> {
 
 fn service() -> impl Strategy<Value = Service> {
     let transports = prop::sample::select(vec![
-        &[Transport::Tcp][..],
-        &[Transport::Udp],
-        &[Transport::Sctp],
-        &[Transport::Tcp, Transport::Udp],
-        &Transport::ALL,
+        Transports::One(Transport::Tcp),
+        Transports::One(Transport::Udp),
+        Transports::One(Transport::Sctp),
+        Transports::TcpUdp,
+        Transports::All,
     ]);
     let ports = prop_oneof![
         3 => (1u16..12, 0u16..5).prop_map(|(first, more)| PortRange::new(first, first + more).unwrap()),

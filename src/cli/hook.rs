@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -94,7 +95,7 @@ pub fn run(stage: Stage, args: &[OsString]) -> u8 {
             lap("give up capabilities");
             process::drain(io::stdin(), (MAX_STATE, "MAX_STATE"), &deadline)
         })
-        .and_then(|bytes| of_stage((stage, began), &bytes, &options, &registry, &deadline, &mut id));
+        .and_then(|bytes| of_stage((stage, began), bytes, &options, &registry, &deadline, &mut id));
     let result = match result {
         Ok(told) => {
             logging::tell(&told.entry(&id));
@@ -134,21 +135,23 @@ fn harden() -> Result<(), Failure> {
 
 fn of_stage(
     (stage, began): (Stage, u64),
-    bytes: &[u8],
+    bytes: Vec<u8>,
     options: &Options,
     registry: &Registry,
     deadline: &Deadline,
     id: &mut String,
 ) -> Result<Told, Failure> {
-    let state = State::parse(bytes)?;
+    let state = State::parse(&bytes)?;
+    drop(bytes);
     // The id first, so that whatever fails next is recorded under it.
     id.clone_from(&state.id);
     logging::concerns(id, name(&state));
     lap("read the state");
-    let inputs = |state| load::inputs(state, &options.config, Trust::Guarded);
+    // What a long list came to is not taken apart entry by entry: the process ends.
+    let inputs = |state| load::inputs(state, &options.config, Trust::Guarded).map(ManuallyDrop::new);
     match stage {
-        Stage::CreateRuntime | Stage::Prestart => protect(&inputs(state)?, registry, deadline),
-        Stage::Poststart => verify(&inputs(state)?, registry, deadline),
+        Stage::CreateRuntime | Stage::Prestart => protect(&*inputs(state)?, registry, deadline),
+        Stage::Poststart => verify(&*inputs(state)?, registry, deadline),
         Stage::Poststop => {
             let forgotten = among::forget(id, began, &options.config, registry, deadline);
             Ok(forgotten.unwrap_or_else(|failure| Told::not_forgotten(&failure)))
@@ -177,7 +180,7 @@ fn protect(inputs: &Inputs, registry: &Registry, deadline: &Deadline) -> Result<
     }
     capability::keep_only(&capability::AFTER_JOIN)?;
     lap("give up more capabilities");
-    let plan = plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?;
+    let plan = ManuallyDrop::new(plan(&inputs.state, inputs.bundle.as_ref(), &inputs.settings, &facts, None)?);
     lap("plan");
     // A namespace that the runtime makes for this container holds no other yet.
     let shared =

@@ -109,7 +109,7 @@ impl Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{AddrRange, Family, PortRange, Service, bits_of};
+    use crate::net::{AddrRange, Family, PortRange, Service, Transports, bits_of};
     use crate::nft::build::build;
     use crate::nft::filter::{Denial, Entry, Filter, Ipv6Traffic, Layer, Otherwise, Peers};
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn port(port: u16) -> Service {
-        Service::Ports { transports: &[Transport::Tcp], ports: PortRange::new(port, port).unwrap() }
+        Service::Ports { transports: Transports::One(Transport::Tcp), ports: PortRange::new(port, port).unwrap() }
     }
 
     fn flow(protocol: u8, from: (&str, u16), to: (&str, u16)) -> Flow {

@@ -10,7 +10,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,13 +19,22 @@ use nix::libc;
 
 /// What a typical start allocates, in bytes: the least that is asked of the system at once.
 const ROOM: usize = 192 << 10;
-/// From how many bytes on a block is a mapping of its own. Lists of 100,000 entries grow through a dozen of these.
+/// From how many bytes on a block is a mapping of its own. Lists of 100,000 entries go through two dozen of these.
 const ALONE: usize = 256 << 10;
+/// How many of those that were freed are kept for the next, and how many bytes of them.
+const SPARES: usize = 8;
+const MOST_SPARE: usize = 12 << 20;
 /// A page, in bytes.
 pub(crate) const PAGE: usize = 4096;
 
 #[global_allocator]
-static HEAP: Heap = Heap { taken: AtomicBool::new(false), inner: UnsafeCell::new(Dlmalloc::new_with_allocator(Pages)) };
+static HEAP: Heap = Heap {
+    taken: AtomicBool::new(false),
+    inner: UnsafeCell::new(Inner {
+        small: Dlmalloc::new_with_allocator(Pages),
+        spare: Spare { blocks: [(0, 0); SPARES] },
+    }),
+};
 
 /// The allocator of the process, and whether somebody is in there.
 ///
@@ -33,7 +42,42 @@ static HEAP: Heap = Heap { taken: AtomicBool::new(false), inner: UnsafeCell::new
 /// program does by itself in a start. A start has one thread; the commands that have more allocate little at once.
 struct Heap {
     taken: AtomicBool,
-    inner: UnsafeCell<Dlmalloc<Pages>>,
+    inner: UnsafeCell<Inner>,
+}
+
+struct Inner {
+    small: Dlmalloc<Pages>,
+    spare: Spare,
+}
+
+/// Mappings that nobody uses any more, by address and length; a place without one has length 0.
+///
+/// A page that comes anew is cleared, charged and entered into the page table, 0.6 µs here where it comes with others and
+/// 1.2 where it is touched alone (Linux 6.18 in a virtual machine): of a list of 100,000 entries as much as a sixth of the whole start.
+struct Spare {
+    blocks: [(usize, usize); SPARES],
+}
+
+impl Spare {
+    /// Takes a mapping in; `false` where there is no place for it.
+    fn put(&mut self, start: usize, length: usize) -> bool {
+        let kept: usize = self.blocks.iter().map(|(_, length)| length).sum();
+        let free = self.blocks.iter_mut().find(|(_, length)| *length == 0);
+        match free {
+            Some(free) if kept + length <= MOST_SPARE => *free = (start, length),
+            Some(_) | None => return false,
+        }
+        true
+    }
+
+    /// The smallest that is long enough. What it is longer stays here, where it could be a mapping of its own.
+    fn take(&mut self, length: usize) -> Option<(usize, usize)> {
+        let fits = self.blocks.iter_mut().filter(|(_, there)| *there >= length);
+        let block = fits.min_by_key(|(_, there)| *there)?;
+        let (start, there) = *block;
+        *block = if there - length >= ALONE { (start + length, there - length) } else { (0, 0) };
+        Some((start, if block.1 == 0 { there } else { length }))
+    }
 }
 
 // SAFETY: `inner` is reached through `Heap::with` alone, which lets in one thread at a time.
@@ -41,6 +85,10 @@ unsafe impl Sync for Heap {}
 
 impl Heap {
     fn with<T>(&self, work: impl FnOnce(&mut Dlmalloc<Pages>) -> T) -> T {
+        self.locked(|inner| work(&mut inner.small))
+    }
+
+    fn locked<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
         while self.taken.swap(true, Ordering::Acquire) {
             std::thread::yield_now();
         }
@@ -51,16 +99,37 @@ impl Heap {
     }
 }
 
-/// Whether a block of such a size is a mapping of its own: it grows without being copied, and is given back when it is freed.
+/// Whether a block of such a size is a mapping of its own, which grows without being copied.
 fn is_alone(size: usize, align: usize) -> bool {
     size >= ALONE && align <= PAGE
+}
+
+/// A large block, with what was in there before. `flags` are those of mmap for one that comes anew.
+fn alone(size: usize, flags: c_int) -> *mut u8 {
+    let length = size.next_multiple_of(PAGE);
+    match HEAP.locked(|inner| inner.spare.take(length)) {
+        Some((start, there)) => {
+            // The few pages too many go, so that every block is as long as its size says.
+            give_back(start + length, there - length);
+            start as *mut u8
+        }
+        None => map(length, flags),
+    }
+}
+
+fn give_back(start: usize, length: usize) {
+    if length > 0 {
+        // SAFETY: pages of a mapping of ours that nobody uses any more.
+        unsafe { libc::munmap(start as *mut c_void, length) };
+    }
 }
 
 // SAFETY: every call goes to the allocator as it came, or to a mapping of its own; which of them a block came from its size tells.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         or_end(if is_alone(layout.size(), layout.align()) {
-            map(layout.size(), 0)
+            // Who says beforehand how much will be needed mostly needs it: it comes in one call.
+            alone(layout.size(), libc::MAP_POPULATE)
         } else {
             // SAFETY: the caller's promises are those that are asked for, here and below.
             self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
@@ -69,8 +138,10 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if is_alone(layout.size(), layout.align()) {
-            // SAFETY: a mapping from above that nobody uses any more.
-            unsafe { libc::munmap(block.cast(), layout.size()) };
+            let (start, length) = (block as usize, layout.size().next_multiple_of(PAGE));
+            if !HEAP.locked(|inner| inner.spare.put(start, length)) {
+                give_back(start, length);
+            }
         } else {
             // SAFETY: as above, and `block` came from there.
             self.with(|heap| unsafe { heap.free(block, layout.size(), layout.align()) });
@@ -95,8 +166,13 @@ unsafe impl GlobalAlloc for Heap {
             // SAFETY: a mapping from above, which its only owner wants longer or shorter.
             (true, true) => or_end(unsafe { remap(block, layout.size(), size, libc::MREMAP_MAYMOVE) }),
             // SAFETY: as many bytes as fit into both are copied into a block of its own, and the old one is freed as it came.
-            _ => unsafe {
-                let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            // What grows is twice as long as it needs to be, so that its pages come as they are touched.
+            (was_alone, _) => unsafe {
+                let new = if was_alone {
+                    self.alloc(Layout::from_size_align_unchecked(size, layout.align()))
+                } else {
+                    or_end(alone(size, 0))
+                };
                 ptr::copy_nonoverlapping(block, new, size.min(layout.size()));
                 self.dealloc(block, layout);
                 new

@@ -50,10 +50,10 @@ impl Written {
 pub struct Writing(Entries);
 
 impl Writing {
-    /// For entries that stand at `origin`, of which there are about `entries`.
-    pub fn new(origin: &Origin, entries: usize) -> Writing {
-        let ends = Vec::with_capacity(entries);
-        Writing(Entries { text: String::with_capacity(entries * 16), ends, lines: Vec::new(), origin: origin.clone() })
+    /// For entries that stand at `origin`, of which there are about `entries` of as many bytes together.
+    pub fn new(origin: &Origin, entries: usize, bytes: usize) -> Writing {
+        let (text, ends) = (String::with_capacity(bytes), Vec::with_capacity(entries));
+        Writing(Entries { text, ends, lines: Vec::new(), origin: origin.clone() })
     }
 
     /// The next entry, with its line where it was written apart. Either all have one or none has.
@@ -117,7 +117,7 @@ mod tests {
     fn an_entry_is_cited_as_it_was_written() {
         let file = Origin::File { path: "c.yaml".into(), line: 3, at: "egress".into() };
         let of = |origin: &Origin, lines: [Option<u32>; 2]| {
-            let mut writing = Writing::new(origin, 2);
+            let mut writing = Writing::new(origin, 2, 0);
             writing.push("10.0.0.0/8", lines[0]);
             writing.push("*:443", lines[1]);
             let written = writing.done();

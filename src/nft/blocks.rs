@@ -4,6 +4,8 @@
 //! its start again (`nft_rbtree_walk`); nine hashes of the same blocks take 70 and 80 (Linux 6.18). A packet of a new flow asks
 //! them one after the other, a mask and a lookup each, where the tree is one lookup of as many steps as it is deep.
 
+use std::cell::LazyCell;
+
 use crate::net::{AddrRange, Family};
 use crate::nft::filter::Entry;
 
@@ -35,28 +37,31 @@ pub(super) struct Blocks {
     pub(super) entries: Vec<u32>,
 }
 
-/// What ranges cost at best, and whether that is as [`blocks`].
-pub(super) fn cheapest_ns(ranges: &[AddrRange], family: Family) -> (usize, bool) {
+/// How many blocks there are of each length.
+pub(super) type Counts = [usize; 129];
+
+/// What ranges cost at best, and where that is as [`blocks`], how many of them there are.
+pub(super) fn cheapest_ns(ranges: &[AddrRange], family: Family) -> (usize, Option<Counts>) {
     let tree = tree_ns(ranges.len());
     // A range comes to two blocks for each length at most; counting stops where it cannot be worth it.
-    let (mut counts, mut all) = ([0_usize; 129], 0);
+    let (mut counts, mut all): (Counts, _) = ([0; 129], 0);
     for range in ranges {
         each_block(*range, family, |_, length| {
             counts[usize::from(length)] += 1;
             all += 1;
         });
         if all * HASHED_NS > tree {
-            return (tree, false);
+            return (tree, None);
         }
     }
     let lengths = counts.iter().filter(|count| **count > 0).count();
     let hashed = lengths * (SET_NS + RULE_NS) + all * HASHED_NS;
     // Addresses alone are one hash in any case. A packet asks set after set, so that a tree may cost somewhat more.
     if counts[usize::from(family.bits())] == ranges.len() && all == ranges.len() {
-        return (SET_NS + ranges.len() * HASHED_NS, false);
+        return (SET_NS + ranges.len() * HASHED_NS, None);
     }
     let short = lengths <= most_lengths(ranges.len());
-    if short && hashed * 5 < tree * 4 { (hashed, true) } else { (tree, false) }
+    if short && hashed * 5 < tree * 4 { (hashed, Some(counts)) } else { (tree, None) }
 }
 
 /// How many lengths a packet may be asked for one by one: a lookup in a tree takes about as long as half of them.
@@ -66,29 +71,35 @@ const fn most_lengths(ranges: usize) -> usize {
 
 /// The ranges as blocks by length, those of which there are most first; `None` where a tree is the better way.
 pub(super) fn blocks(ranges: &[AddrRange], family: Family, entries: &[Entry], indexes: &[u32]) -> Option<Vec<Blocks>> {
-    if ranges.is_empty() || !cheapest_ns(ranges, family).1 {
+    if ranges.is_empty() {
         return None;
     }
-    let mut all: Vec<(AddrRange, u8)> = Vec::with_capacity(ranges.len());
-    let empty = |length| Blocks { length, firsts: Vec::new(), entries: Vec::new() };
-    let mut by_length: Vec<Blocks> = (0..=family.bits()).map(empty).collect();
+    let counts = cheapest_ns(ranges, family).1?;
+    let room =
+        |(length, count)| Blocks { length, firsts: Vec::with_capacity(count), entries: Vec::with_capacity(count) };
+    let mut by_length: Vec<Blocks> = (0..=family.bits()).zip(counts).map(room).collect();
     for range in ranges {
         each_block(*range, family, |block, length| {
             by_length[usize::from(length)].firsts.push(AddrRange { first: block.first, last: block.first });
-            all.push((block, length));
         });
     }
-    // Which of them each entry is in.
-    let places = Places::of(&all);
+    // Which of them each entry is in. Lists are often in order: then it is the next range.
+    let places = LazyCell::new(|| Places::of(ranges));
+    let mut next = 0;
     for index in indexes {
         let Some(entry) = entries.get(*index as usize) else { continue };
-        for range in entry.ranges(family).iter() {
-            let at = places.first_not_before(range.first);
-            for (_, length) in all[at..].iter().take_while(|(block, _)| block.first <= range.last) {
-                let entries = &mut by_length[usize::from(*length)].entries;
-                if entries.last() != Some(index) {
-                    entries.push(*index);
-                }
+        for part in entry.ranges(family).iter() {
+            let holds =
+                |at: &usize| ranges.get(*at).is_some_and(|range| (range.first..=range.last).contains(&part.first));
+            let at = Some(next).filter(holds).unwrap_or_else(|| places.first_not_before(part.first));
+            next = at + 1;
+            for range in ranges[at..].iter().take_while(|range| range.first <= part.last) {
+                each_block(*range, family, |block, length| {
+                    let entries = &mut by_length[usize::from(length)].entries;
+                    if block.first <= part.last && part.first <= block.last && entries.last() != Some(index) {
+                        entries.push(*index);
+                    }
+                });
             }
         }
     }
@@ -97,27 +108,27 @@ pub(super) fn blocks(ranges: &[AddrRange], family: Family, entries: &[Entry], in
     Some(blocks)
 }
 
-/// Finds blocks by address: which of as many pigeonholes the address falls into, and among the few in there. Halving 100,000
+/// Finds ranges by address: which of as many pigeonholes the address falls into, and among the few in there. Halving 100,000
 /// of them time and again goes past the processor's caches, and took a third of planning a list as long.
 struct Places<'a> {
     /// Sorted and apart.
-    blocks: &'a [(AddrRange, u8)],
+    ranges: &'a [AddrRange],
     /// The first address of the first, and the bits of the distance from it that a pigeonhole does not tell apart.
     base: u128,
     shift: u32,
-    /// How many blocks end in the pigeonholes before each.
+    /// How many ranges end in the pigeonholes before each.
     before: Vec<u32>,
 }
 
 impl<'a> Places<'a> {
-    fn of(blocks: &'a [(AddrRange, u8)]) -> Places<'a> {
-        let base = blocks.first().map_or(0, |(block, _)| block.first);
-        let reach = blocks.last().map_or(0, |(block, _)| block.last - base);
-        let holes = blocks.len().next_power_of_two().ilog2();
+    fn of(ranges: &'a [AddrRange]) -> Places<'a> {
+        let base = ranges.first().map_or(0, |range| range.first);
+        let reach = ranges.last().map_or(0, |range| range.last - base);
+        let holes = ranges.len().next_power_of_two().ilog2();
         let shift = (u128::BITS - reach.leading_zeros()).saturating_sub(holes);
-        let mut places = Places { blocks, base, shift, before: Vec::with_capacity(blocks.len() * 2) };
-        for (count, (block, _)) in blocks.iter().enumerate() {
-            let hole = places.hole(block.last);
+        let mut places = Places { ranges, base, shift, before: Vec::with_capacity(ranges.len() * 2) };
+        for (count, range) in ranges.iter().enumerate() {
+            let hole = places.hole(range.last);
             while places.before.len() <= hole {
                 places.before.push(count as u32);
             }
@@ -129,17 +140,20 @@ impl<'a> Places<'a> {
         address.saturating_sub(self.base).checked_shr(self.shift).unwrap_or(0) as usize
     }
 
-    /// The first block that does not end before `address`.
+    /// The first range that does not end before `address`.
     fn first_not_before(&self, address: u128) -> usize {
-        let at = |hole: usize| self.before.get(hole).map_or(self.blocks.len(), |count| *count as usize);
+        let at = |hole: usize| self.before.get(hole).map_or(self.ranges.len(), |count| *count as usize);
         let hole = self.hole(address);
         let (from, to) = (at(hole), at(hole.saturating_add(1)));
-        from + self.blocks[from..to].partition_point(|(block, _)| block.last < address)
+        from + self.ranges[from..to].partition_point(|range| range.last < address)
     }
 }
 
 /// The fewest blocks that make up a range, in order, each with its length.
 fn each_block(range: AddrRange, family: Family, mut each: impl FnMut(AddrRange, u8)) {
+    if let Some(length) = range.prefix_len(family) {
+        return each(range, length);
+    }
     let mut first = range.first;
     loop {
         // As large as its place allows, and as what is left.
@@ -184,8 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_found_by_any_address() {
-        for blocks in [
+    fn a_range_is_found_by_any_address() {
+        for ranges in [
             vec![],
             vec![(0, 0)],
             vec![(u128::MAX, u128::MAX)],
@@ -193,13 +207,12 @@ mod tests {
             vec![(5, 5), (6, 9), (1 << 90, (1 << 90) + 7), (u128::MAX - 3, u128::MAX)],
             (0..300).map(|n| (n * 17, n * 17 + n % 9)).collect(),
         ] {
-            let blocks: Vec<_> =
-                blocks.iter().map(|(first, last)| (AddrRange { first: *first, last: *last }, 0)).collect();
-            let places = Places::of(&blocks);
-            let around = blocks.iter().flat_map(|(block, _)| [block.first, block.last]).chain([0, u128::MAX]);
+            let ranges: Vec<_> = ranges.iter().map(|(first, last)| AddrRange { first: *first, last: *last }).collect();
+            let places = Places::of(&ranges);
+            let around = ranges.iter().flat_map(|range| [range.first, range.last]).chain([0, u128::MAX]);
             for address in around.flat_map(|at| [at.saturating_sub(1), at, at.saturating_add(1)]) {
-                let wanted = blocks.partition_point(|(block, _)| block.last < address);
-                assert_eq!(places.first_not_before(address), wanted, "{address} among {blocks:?}");
+                let wanted = ranges.partition_point(|range| range.last < address);
+                assert_eq!(places.first_not_before(address), wanted, "{address} among {ranges:?}");
             }
         }
     }
@@ -209,10 +222,10 @@ mod tests {
         let block = |n: u128| AddrRange { first: n << 9, last: (n << 9) + (255 >> (n % 9)) };
         let odd = |n: u128| AddrRange { first: (n << 16) + 1, last: (n << 16) + 65_533 };
         let ranges = |count, of: &dyn Fn(u128) -> AddrRange| (1..=count).map(of).collect::<Vec<_>>();
-        assert!(!cheapest_ns(&ranges(20, &block), Family::V4).1);
-        assert!(cheapest_ns(&ranges(1000, &block), Family::V4).1);
-        assert!(!cheapest_ns(&ranges(1000, &odd), Family::V4).1);
+        assert!(cheapest_ns(&ranges(20, &block), Family::V4).1.is_none());
+        assert!(cheapest_ns(&ranges(1000, &block), Family::V4).1.is_some());
+        assert!(cheapest_ns(&ranges(1000, &odd), Family::V4).1.is_none());
         let alone = |n: u128| AddrRange { first: 2 * n, last: 2 * n };
-        assert!(!cheapest_ns(&ranges(1000, &alone), Family::V4).1, "one hash as it is");
+        assert!(cheapest_ns(&ranges(1000, &alone), Family::V4).1.is_none(), "one hash as it is");
     }
 }

@@ -118,6 +118,31 @@ impl Entry {
             (Peers::Ranges(ranges), Family::V6) => Ranges::Several(&ranges[1]),
         }
     }
+
+    /// Whether it has peers of a family. This and what follows are asked of each entry of a list several times over, where
+    /// making its range would take longer than all else.
+    pub fn has(&self, family: Family) -> bool {
+        match &self.peers {
+            Peers::Block(block) => block.family() == family,
+            Peers::Ranges(_) => !self.ranges(family).is_empty(),
+        }
+    }
+
+    /// Whether its peers of a family are all there are.
+    pub fn is_of_everyone(&self, family: Family) -> bool {
+        match &self.peers {
+            Peers::Block(block) => block.prefix_len() == 0 && block.family() == family,
+            Peers::Ranges(_) => *self.ranges(family) == [AddrRange::everything(family)],
+        }
+    }
+
+    /// Whether its peers of a family are single addresses.
+    pub fn is_of_hosts(&self, family: Family) -> bool {
+        match &self.peers {
+            Peers::Block(block) => block.is_host() || block.family() != family,
+            Peers::Ranges(_) => self.ranges(family).iter().all(|range| range.first == range.last),
+        }
+    }
 }
 
 /// Merged ranges, borrowed where they are kept as such.

@@ -80,22 +80,22 @@ pub(super) fn questions(
     let mut classes: BTreeMap<Protocol, Vec<Item<'_>>> = BTreeMap::new();
     let (mut exact, mut exact_entries) = (Vec::new(), Vec::new());
     for (entry, index) in entries.iter().zip(0u32..) {
-        let ranges = entry.ranges(family);
-        if ranges.is_empty() || !chosen(entry) {
+        if !chosen(entry) || !entry.has(family) {
             continue;
         }
         let (protocol, ports) = match entry.service {
             Service::Everything => (Protocol::Any, PortRange::ALL),
             Service::Icmp => (Protocol::Icmp, PortRange::ALL),
             Service::Ports { transports, ports } => {
-                if ports.first() == ports.last() && ranges.iter().all(|r| r.first == r.last) {
+                if ports.first() == ports.last() && entry.is_of_hosts(family) {
                     exact_entries.push(index);
-                    for transport in transports {
+                    let ranges = entry.ranges(family);
+                    for transport in transports.each() {
                         exact.extend(ranges.iter().map(|r| [*r, number(*transport), span(ports)]));
                     }
                     continue;
                 }
-                (Protocol::Transports(transports), ports)
+                (Protocol::Transports(transports.each()), ports)
             }
         };
         classes.entry(protocol).or_default().push((index, ports, entry));
@@ -104,7 +104,7 @@ pub(super) fn questions(
     if !exact.is_empty() {
         exact.sort_unstable();
         exact.dedup();
-        let peers = Peers::Exact(exact.into_iter().flatten().collect());
+        let peers = Peers::Exact(exact.into_flattened());
         questions.push(Question { protocol: Protocol::Any, ports: Ports::Any, peers, entries: exact_entries });
     }
     for (protocol, items) in classes {
@@ -166,16 +166,17 @@ fn of_class(
     questions: &mut Vec<Question>,
 ) -> Result<(), TooManyBoxes> {
     let whole = [AddrRange::everything(family)];
-    let everyone = |entry: &Entry| *entry.ranges(family) == whole;
-    let indexes = |pick: &dyn Fn(PortRange, &Entry) -> bool| -> Vec<u32> {
+    let everyone = |entry: &Entry| entry.is_of_everyone(family);
+    /// Those that are picked, by index.
+    fn indexes(items: &[Item<'_>], pick: impl Fn(PortRange, &Entry) -> bool) -> Vec<u32> {
         items.iter().filter(|(_, ports, entry)| pick(*ports, entry)).map(|(index, _, _)| *index).collect()
-    };
+    }
 
     // Ports whatever the address, and addresses whatever the port.
     let open_ports: Vec<AddrRange> =
         merge(items.iter().filter(|(_, _, entry)| everyone(entry)).map(|(_, ports, _)| span(*ports)).collect());
     if open_ports == [span(PortRange::ALL)] {
-        let entries = indexes(&|ports, entry| ports == PortRange::ALL || everyone(entry));
+        let entries = indexes(items, |ports, entry| ports == PortRange::ALL || everyone(entry));
         questions.push(Question { protocol, ports: Ports::Any, peers: Peers::Any, entries });
         return Ok(());
     }
@@ -184,16 +185,25 @@ fn of_class(
             [one] => Ports::Range(port_range(*one)),
             _ => Ports::Set(open_ports),
         };
-        questions.push(Question { protocol, ports, peers: Peers::Any, entries: indexes(&|_, entry| everyone(entry)) });
+        questions.push(Question {
+            protocol,
+            ports,
+            peers: Peers::Any,
+            entries: indexes(items, |_, entry| everyone(entry)),
+        });
     }
-    let mut any_port: Vec<AddrRange> = Vec::with_capacity(items.len());
-    for (_, _, entry) in items.iter().filter(|(_, ports, _)| *ports == PortRange::ALL) {
-        any_port.extend_from_slice(&entry.ranges(family));
+    let of_any_port = || items.iter().filter(|(_, ports, _)| *ports == PortRange::ALL);
+    let mut any_port: Vec<AddrRange> = Vec::with_capacity(of_any_port().count());
+    for (_, _, entry) in of_any_port() {
+        match entry.ranges(family) {
+            Ranges::One(range) => any_port.push(range),
+            Ranges::Several(ranges) => any_port.extend_from_slice(ranges),
+        }
     }
     let any_port = merge(any_port);
     if !any_port.is_empty() {
         let peers = if any_port == whole { Peers::Any } else { Peers::Set(any_port) };
-        let entries = indexes(&|ports, _| ports == PortRange::ALL);
+        let entries = indexes(items, |ports, _| ports == PortRange::ALL);
         questions.push(Question { protocol, ports: Ports::Any, peers, entries });
     }
 

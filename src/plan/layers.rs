@@ -62,13 +62,14 @@ pub fn always_denied(
     origin: &str,
 ) -> Option<Layer> {
     let is_whole = |service: Service| matches!(service, Service::Everything);
-    let entries = || lists.iter().flat_map(|list| list.entries());
+    // Of 200,000 entries hardly any opens anything.
+    let opening = || lists.iter().flat_map(|list| list.entries().filter(opens));
     let groups: Vec<Group> = groups.into_iter().collect();
     let of_groups =
         Family::BOTH.map(|family| merge(groups.iter().flat_map(|group| group.ranges(family, host)).collect()));
     // A list may name 200,000 addresses, of which hardly any is in the groups.
     let is_denied = |address: &IpAddr| contains(&of_groups[usize::from(address.is_ipv6())], *address);
-    let whole: Vec<IpAddr> = entries()
+    let whole: Vec<IpAddr> = opening()
         .filter(|entry| is_whole(entry.service()))
         .flat_map(|entry| named(&entry))
         .chain(opened_by_policies.iter().filter(|opening| is_whole(opening.service)).map(|opening| opening.address))
@@ -91,7 +92,7 @@ pub fn always_denied(
         let [v4, v6] = Family::BOTH.map(|family| hosts(&addresses, family));
         (!addresses.is_empty()).then(|| Entry { deny: false, peers: Peers::ranges(v4, v6), service, origin: origin() })
     };
-    let of_lists = entries()
+    let of_lists = opening()
         .filter(|entry| !is_whole(entry.service()))
         .filter_map(|entry| exception(named(&entry).collect(), entry.service(), &|| entry.cited()));
     let of_policies = opened_by_policies.iter().filter(|opening| !is_whole(opening.service));
@@ -122,15 +123,23 @@ fn contains(ranges: &[AddrRange], address: IpAddr) -> bool {
     ranges.get(at).is_some_and(|range| range.first <= bits)
 }
 
-/// The addresses that an entry opens, as [`List::opens`] says: blocks of one, and the metadata services.
-fn named(entry: &crate::policy::list::Entry<'_>) -> impl Iterator<Item = IpAddr> + use<> {
-    let (one, services) = match entry.peer() {
-        _ if entry.deny() => (None, false),
-        Peer::Block(block) if block.is_host() => (Some(block.first()), false),
-        Peer::Group(Group::Metadata) => (None, true),
-        Peer::Any | Peer::Block(_) | Peer::Group(Group::Internet | Group::Private | Group::Host) => (None, false),
+/// Whether an entry opens addresses, as [`List::opens`] says: blocks of one, and the metadata services.
+fn opens(entry: &crate::policy::list::Entry<'_>) -> bool {
+    let names = match entry.peer() {
+        Peer::Block(block) => block.is_host(),
+        Peer::Group(Group::Metadata) => true,
+        Peer::Any | Peer::Group(Group::Internet | Group::Private | Group::Host) => false,
     };
-    one.into_iter().chain(services.then(metadata).into_iter().flatten())
+    names && !entry.deny()
+}
+
+/// The addresses of an entry that [opens](opens) some.
+fn named(entry: &crate::policy::list::Entry<'_>) -> impl Iterator<Item = IpAddr> + use<> {
+    let one = match entry.peer() {
+        Peer::Block(block) => Some(block.first()),
+        Peer::Any | Peer::Group(_) => None,
+    };
+    one.into_iter().chain(one.is_none().then(metadata).into_iter().flatten())
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use super::model::{
 use super::watch::{Identity, WatchedGroup, WatchedPeer};
 use super::world::Node;
 use crate::net::{
-    AddrRange, Cidr, Direction, Family, Origin, PortRange, SELF_ASSIGNED, Service, Transport, merge, subtract,
+    AddrRange, Cidr, Direction, Family, Origin, PortRange, SELF_ASSIGNED, Service, Transport, Transports, merge,
+    subtract,
 };
 
 /// What the tiers say of one direction, in the order in which they are asked.
@@ -312,7 +313,7 @@ impl Spoken {
     fn service(self) -> Service {
         match self {
             Spoken::Everything => Service::Everything,
-            Spoken::Ports(transport, ports) => Service::Ports { transports: transport.alone(), ports },
+            Spoken::Ports(transport, ports) => Service::Ports { transports: Transports::One(transport), ports },
         }
     }
 }
@@ -387,7 +388,9 @@ fn services(rule: &Rule, ports: &[Port]) -> Vec<Service> {
         return vec![Service::Everything];
     }
     let number = |port: &Port| match port {
-        Port::Number { transport, ports } => Some(Service::Ports { transports: transport.alone(), ports: *ports }),
+        Port::Number { transport, ports } => {
+            Some(Service::Ports { transports: Transports::One(*transport), ports: *ports })
+        }
         Port::Named { .. } => None,
     };
     ports.iter().filter_map(number).collect()
@@ -397,7 +400,7 @@ fn services(rule: &Rule, ports: &[Port]) -> Vec<Service> {
 fn could_be_named(ports: &[Port]) -> impl Iterator<Item = Service> {
     ports.iter().filter_map(|port| match port {
         Port::Named { transport, .. } => {
-            let transports = transport.map_or(&Transport::ALL[..], Transport::alone);
+            let transports = transport.map_or(Transports::All, Transports::One);
             Some(Service::Ports { transports, ports: PortRange::ALL })
         }
         Port::Number { .. } => None,
@@ -509,7 +512,8 @@ mod tests {
         let groups = &tiers[0].runs[0].groups;
         let shape: Vec<_> =
             groups.iter().map(|(service, group, _)| (group.set.as_str(), *service, group.peers.len())).collect();
-        let range = Service::Ports { transports: Transport::Tcp.alone(), ports: PortRange::new(8000, 8999).unwrap() };
+        let range =
+            Service::Ports { transports: Transports::One(Transport::Tcp), ports: PortRange::new(8000, 8999).unwrap() };
         assert_eq!(
             shape,
             [

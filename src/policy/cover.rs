@@ -10,8 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::net::{AddrRange, Cidr, Family, PortRange, Service, Transport, bits_of, merge, subtract};
-use crate::policy::list::TCP_UDP;
+use crate::net::{AddrRange, Cidr, Family, PortRange, Service, Transport, Transports, bits_of, merge, subtract};
 
 /// What is spoken to a peer, as far as a list can tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,7 +67,7 @@ impl fmt::Display for Allowing {
             Service::Everything => peers(f),
             Service::Icmp => f.write_str("icmp/").and_then(|()| peers(f)),
             Service::Ports { transports, ports } => {
-                if let [one] = transports {
+                if let Transports::One(one) = transports {
                     write!(f, "{one}/")?;
                 }
                 peers(f)?;
@@ -140,9 +139,9 @@ pub fn cover(seen: &BTreeSet<Seen>) -> Vec<Allowing> {
 const fn order(service: Service) -> (u8, u16) {
     match service {
         Service::Everything => (0, 0),
-        Service::Ports { transports: [Transport::Tcp], ports } => (2, ports.first()),
-        Service::Ports { transports: [Transport::Udp], ports } => (3, ports.first()),
-        Service::Ports { transports: [Transport::Sctp], ports } => (4, ports.first()),
+        Service::Ports { transports: Transports::One(Transport::Tcp), ports } => (2, ports.first()),
+        Service::Ports { transports: Transports::One(Transport::Udp), ports } => (3, ports.first()),
+        Service::Ports { transports: Transports::One(Transport::Sctp), ports } => (4, ports.first()),
         Service::Ports { transports: _, ports } => (1, ports.first()),
         Service::Icmp => (5, 0),
     }
@@ -214,11 +213,11 @@ impl What {
     const ALL: [What; 5] =
         [What::TcpAndUdp, What::One(Transport::Tcp), What::One(Transport::Udp), What::One(Transport::Sctp), What::Icmp];
 
-    fn transports(self) -> &'static [Transport] {
+    fn service(self, ports: PortRange) -> Service {
         match self {
-            What::TcpAndUdp => TCP_UDP,
-            What::One(transport) => transport.alone(),
-            What::Icmp => &[],
+            What::TcpAndUdp => Service::Ports { transports: Transports::TcpUdp, ports },
+            What::One(transport) => Service::Ports { transports: Transports::One(transport), ports },
+            What::Icmp => Service::Icmp,
         }
     }
 }
@@ -240,11 +239,7 @@ impl Candidate {
         let first = self.at.checked_shl(u32::from(family.bits() - len)).unwrap_or(0);
         let peers = Cidr::containing(family.address(first), len).unwrap_or(Cidr::everything(family));
         let ports = PortRange::new(self.ports.first as u16, self.ports.last as u16).unwrap_or(PortRange::ALL);
-        let service = match self.what {
-            What::Icmp => Service::Icmp,
-            What::TcpAndUdp | What::One(_) => Service::Ports { transports: self.what.transports(), ports },
-        };
-        Allowing { peers, service }
+        Allowing { peers, service: self.what.service(ports) }
     }
 }
 
@@ -293,7 +288,8 @@ fn candidates(axis: Axis) -> Vec<Candidate> {
     for one in &mut all {
         let numbers: Vec<Number> = match one.what {
             What::Icmp => vec![ICMP],
-            What::TcpAndUdp | What::One(_) => one.what.transports().iter().map(|t| index(*t) as Number).collect(),
+            What::TcpAndUdp => Transports::TcpUdp.iter().map(|t| index(*t) as Number).collect(),
+            What::One(transport) => vec![index(transport) as Number],
         };
         let first = one.at.checked_shl(u32::from(one.shorter)).unwrap_or(0);
         // As many as there are addresses in it, and each of them was seen.
@@ -586,9 +582,11 @@ mod tests {
                 all.filter(|all| all.is_subset(seen))
             };
             entries.extend(holds(&[Spoken::Icmp]));
-            for transports in [&[Transport::Tcp][..], &[Transport::Udp], &[Transport::Sctp], TCP_UDP] {
+            let one = Transport::ALL.map(Transports::One);
+            for transports in one.into_iter().chain([Transports::TcpUdp]) {
                 for (first, last) in (1..=4u16).flat_map(|first| (first..=4).map(move |last| (first, last))) {
-                    let ports = (first..=last).flat_map(|port| transports.iter().map(move |t| Spoken::Port(*t, port)));
+                    let ports =
+                        (first..=last).flat_map(|port| transports.each().iter().map(move |t| Spoken::Port(*t, port)));
                     entries.extend(holds(&ports.collect::<Vec<_>>()));
                 }
             }

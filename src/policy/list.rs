@@ -15,13 +15,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::net::{
-    AddrRange, Cidr, CidrError, Cited, Family, Origin, Packet, PortRange, Service, Transport, Writing, Written,
+    AddrRange, Cidr, CidrError, Cited, Family, Origin, Packet, PortRange, Service, Transport, Transports, Writing,
+    Written, plain_block,
 };
 use crate::policy::group::Group;
 use crate::printable;
 
 /// Most entries one list may have. Above it, 100,000 prefixes with room to spare, an input is a mistake.
 pub const MAX_ENTRIES: usize = 200_000;
+
+/// Bytes of an entry with what separates it from the next, as they come. A list of shorter ones grows.
+const TYPICAL_ENTRY: usize = 16;
 
 /// Who stands at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,8 +152,7 @@ impl List {
     pub fn parse(text: &str, origin: &Origin) -> Result<List, Vec<Problem>> {
         let separator = |c: char| c == ',' || c.is_ascii_whitespace();
         let entries = text.split(separator).filter(|entry| !entry.is_empty());
-        // An entry is hardly shorter; what is reserved too much is never touched.
-        List::from_entries(entries.map(|entry| (entry, None)), (text.len() / 8).min(MAX_ENTRIES), origin)
+        List::from_entries(entries.map(|entry| (entry, None)), text.len(), origin)
     }
 
     /// Parses a list whose entries were written apart, each in its own line; all of them at `origin`.
@@ -160,19 +163,20 @@ impl List {
         entries: impl ExactSizeIterator<Item = (&'a str, u32)>,
         origin: &Origin,
     ) -> Result<List, Vec<Problem>> {
-        let count = entries.len().min(MAX_ENTRIES);
-        List::from_entries(entries.map(|(text, line)| (text, Some(line))), count, origin)
+        let bytes = entries.len().min(MAX_ENTRIES) * TYPICAL_ENTRY;
+        List::from_entries(entries.map(|(text, line)| (text, Some(line))), bytes, origin)
     }
 
     /// Besides problems of entries there are those of the list: an empty one (write `none`), `none` beside other entries, and
     /// denials only: it would allow nothing, which nobody means by `!192.0.2.0/24`.
     fn from_entries<'a>(
         entries: impl Iterator<Item = (&'a str, Option<u32>)>,
-        about: usize,
+        bytes: usize,
         origin: &Origin,
     ) -> Result<List, Vec<Problem>> {
+        let about = (bytes / TYPICAL_ENTRY).min(MAX_ENTRIES);
         let mut items = Vec::with_capacity(about);
-        let mut writing = Writing::new(origin, about);
+        let mut writing = Writing::new(origin, about, bytes);
         let mut problems = Vec::new();
         let (mut none, mut allows) = (None, false);
         let mut count = 0usize;
@@ -284,10 +288,13 @@ impl<'a> Iterator for Entries<'a> {
 
 impl ExactSizeIterator for Entries<'_> {}
 
-/// What a port without a protocol means.
-pub(super) const TCP_UDP: &[Transport] = &[Transport::Tcp, Transport::Udp];
-
 fn parse_entry(text: &str) -> Result<(bool, Peer, Service), String> {
+    // Long lists are of these. Everything below would come to the same, but an IPv6 address may be an ambiguous one.
+    if let Some(block) = plain_block(text)
+        && (block.family() == Family::V4 || !block.is_host() && !is_mapped(block))
+    {
+        return Ok((false, Peer::Block(block), Service::Everything));
+    }
     let (deny, rest) = match text.strip_prefix('!') {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -300,9 +307,9 @@ fn parse_entry(text: &str) -> Result<(bool, Peer, Service), String> {
     let ports = ports.map(parse_ports).transpose()?;
     let service = match (protocol, ports) {
         (None, None) => Service::Everything,
-        (None, Some(ports)) => Service::Ports { transports: TCP_UDP, ports },
-        (Some(Protocol::Transport(transports)), ports) => {
-            Service::Ports { transports, ports: ports.unwrap_or(PortRange::ALL) }
+        (None, Some(ports)) => Service::Ports { transports: Transports::TcpUdp, ports },
+        (Some(Protocol::Transport(transport)), ports) => {
+            Service::Ports { transports: Transports::One(transport), ports: ports.unwrap_or(PortRange::ALL) }
         }
         (Some(Protocol::Icmp), None) => Service::Icmp,
         (Some(Protocol::Icmp), Some(_)) => return Err("ICMP has no ports".to_owned()),
@@ -311,16 +318,16 @@ fn parse_entry(text: &str) -> Result<(bool, Peer, Service), String> {
 }
 
 enum Protocol {
-    Transport(&'static [Transport]),
+    Transport(Transport),
     Icmp,
 }
 
 fn split_protocol(text: &str) -> Result<(Option<Protocol>, &str), String> {
     let Some((word, rest)) = text.split_once('/') else { return Ok((None, text)) };
     let protocol = match word {
-        "tcp" => Protocol::Transport(&[Transport::Tcp]),
-        "udp" => Protocol::Transport(&[Transport::Udp]),
-        "sctp" => Protocol::Transport(&[Transport::Sctp]),
+        "tcp" => Protocol::Transport(Transport::Tcp),
+        "udp" => Protocol::Transport(Transport::Udp),
+        "sctp" => Protocol::Transport(Transport::Sctp),
         "icmp" => Protocol::Icmp,
         _ if !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !all_digits(word) => {
             return Err(format!(
@@ -390,17 +397,20 @@ fn parse_peer(text: &str) -> Result<Peer, String> {
         Ok(block) if bracketed.is_some() && block.family() == Family::V4 => {
             Err("brackets are for IPv6 addresses".to_owned())
         }
-        Ok(block) => match block.first() {
-            IpAddr::V6(addr) if addr.to_ipv4_mapped().is_some() && block.prefix_len() >= 96 => {
-                Err("an IPv4-mapped address never appears in a packet; write the IPv4 address".to_owned())
-            }
-            IpAddr::V4(_) | IpAddr::V6(_) => Ok(Peer::Block(block)),
-        },
+        Ok(block) if is_mapped(block) => {
+            Err("an IPv4-mapped address never appears in a packet; write the IPv4 address".to_owned())
+        }
+        Ok(block) => Ok(Peer::Block(block)),
         Err(CidrError::Syntax(_)) if bracketed.is_none() && is_name(text) => {
             Err("names are not supported yet; write addresses".to_owned())
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Whether a block is of IPv4-mapped IPv6 addresses alone.
+fn is_mapped(block: Cidr) -> bool {
+    matches!(block.first(), IpAddr::V6(addr) if addr.to_ipv4_mapped().is_some() && block.prefix_len() >= 96)
 }
 
 /// Whether `text` looks like a DNS name: an operator who writes one deserves to hear that names come later.

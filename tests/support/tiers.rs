@@ -1,6 +1,6 @@
 //! Policy layers in short: what tests of tables, packets and laws build theirs from.
 
-use netlatch::net::{Direction, Family, Member, PortRange, Service, Transport, merge};
+use netlatch::net::{Direction, Family, Member, PortRange, Service, Transport, Transports, merge};
 use netlatch::nft::filter::{
     Denial, Entry, Filter, Group, Ipv6Traffic, Otherwise, Peers, PolicyLayer, Ruling, Run, Tier,
 };
@@ -24,11 +24,11 @@ pub(crate) fn members(texts: &[&str]) -> Vec<Member> {
 }
 
 /// One port, or all of one transport.
-pub(crate) fn ports(transport: &'static [Transport], first: u16, last: u16) -> Service {
-    Service::Ports { transports: transport, ports: PortRange::new(first, last).expect("a range") }
+pub(crate) fn ports(transports: Transports, first: u16, last: u16) -> Service {
+    Service::Ports { transports, ports: PortRange::new(first, last).expect("a range") }
 }
 
-pub(crate) const TCP: &[Transport] = &[Transport::Tcp];
+pub(crate) const TCP: Transports = Transports::One(Transport::Tcp);
 
 /// A group of peers with its service.
 pub(crate) fn group(set: &str, service: Option<Service>, texts: &[&str]) -> Group {

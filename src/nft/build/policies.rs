@@ -125,7 +125,7 @@ impl Builder {
             None => return Ok(vec![Match::AddressProtocolPortIn(side, family, name)]),
             Some(Service::Everything) => (Protocol::Any, PortRange::ALL),
             Some(Service::Icmp) => (Protocol::Icmp, PortRange::ALL),
-            Some(Service::Ports { transports, ports }) => (Protocol::Transports(transports), ports),
+            Some(Service::Ports { transports, ports }) => (Protocol::Transports(transports.each()), ports),
         };
         let mut matches: Vec<Match> = self.protocol(protocol, Some(family)).into_iter().collect();
         if ports != PortRange::ALL {

@@ -104,6 +104,23 @@ impl Writer {
         self.patch(start, kind | NLA_F_NESTED, len);
     }
 
+    /// An attribute in a nest in a nest, as the elements of sets are: with one addition to the buffer for all three heads, for a
+    /// set may have 100,000.
+    pub fn bytes_in(&mut self, outer: u16, inner: u16, kind: u16, value: &[u8]) {
+        let len = NLA_HDRLEN + value.len();
+        let inner_len = NLA_HDRLEN + align(len);
+        let mut heads = [0; 3 * NLA_HDRLEN];
+        let nested = [(outer | NLA_F_NESTED, NLA_HDRLEN + inner_len), (inner | NLA_F_NESTED, inner_len), (kind, len)];
+        for (head, (kind, len)) in heads.chunks_exact_mut(NLA_HDRLEN).zip(nested) {
+            assert!(len <= usize::from(u16::MAX), "attribute {kind} of {len} bytes");
+            head[..2].copy_from_slice(&(len as u16).to_ne_bytes());
+            head[2..].copy_from_slice(&kind.to_ne_bytes());
+        }
+        self.buf.extend_from_slice(&heads);
+        self.buf.extend_from_slice(value);
+        self.pad();
+    }
+
     fn head(&mut self, kind: u16, payload: usize) {
         let start = self.buf.len();
         self.buf.extend_from_slice(&[0; NLA_HDRLEN]);
@@ -119,7 +136,9 @@ impl Writer {
 
     fn pad(&mut self) {
         let aligned = align(self.buf.len());
-        self.buf.resize(aligned, 0);
+        if aligned != self.buf.len() {
+            self.buf.resize(aligned, 0);
+        }
     }
 }
 

@@ -90,7 +90,7 @@ impl Batch {
     /// The batch that makes `tables`, one a family; each stands beside what the kernel will hold then ([`Held::expected`]), in
     /// which the rules are expressions already. A table of the same name and any other family is taken away.
     pub fn replace(tables: &[(&Table, &Held)], head: Head) -> Batch {
-        let bytes = tables.iter().map(|(table, _)| estimate(table)).sum();
+        let bytes = tables.iter().map(|(table, expected)| estimate(table, expected)).sum();
         let name = tables.first().map_or(TABLE, |(table, _)| &table.name);
         let mut packer = Packer::new(bytes, name);
         packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
@@ -131,7 +131,7 @@ impl Batch {
     /// The batch that hangs the base chains of a table on further devices (Linux 6.4). `expected` has them all: the
     /// kernel passes over those it knows (`nf_tables_updchain`).
     pub fn hang(table: &Table, expected: &Held) -> Batch {
-        let mut packer = Packer::new(estimate(table), &table.name);
+        let mut packer = Packer::new(estimate(table, expected), &table.name);
         packer.family = table.family;
         packer.frame(NFNL_MSG_BATCH_BEGIN, 0);
         for (index, held) in expected.chains.iter().enumerate().filter(|(_, held)| held.base.is_some()) {
@@ -165,10 +165,14 @@ impl Batch {
     }
 }
 
-fn estimate(table: &Table) -> usize {
-    let elements: usize = table.sets.iter().map(|set| set.spans.len() * 48).sum();
+/// About how many bytes a table takes, and of its elements rather too many than too few.
+fn estimate(table: &Table, expected: &Held) -> usize {
+    // The element, its key and the key's value, and what an interval's end takes.
+    let element =
+        |set: &HeldSet| 3 * 4 + set.shape.key_len.next_multiple_of(4) + if set.shape.flags == 0 { 0 } else { 32 };
+    let elements: usize = expected.sets.iter().map(|set| set.elements.len() * element(set)).sum();
     let rules: usize = table.chains.iter().map(|chain| 128 + chain.rules.len() * 480).sum();
-    1024 + elements + rules + table.sets.len() * 128
+    1024 + elements + elements / 256 + rules + table.sets.len() * 128
 }
 
 /// The families in which we have tables.
@@ -316,6 +320,9 @@ fn write_set(w: &mut Writer, table: &str, set: &Set, held: &HeldSet, id: u32) {
 }
 
 pub(super) fn write_element(w: &mut Writer, element: &RawElement, key_len: usize) {
+    if element.end.is_none() && !element.is_interval_end {
+        return w.bytes_in(NFTA_LIST_ELEM, NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE, &element.key[..key_len]);
+    }
     w.nest(NFTA_LIST_ELEM, |w| {
         w.nest(NFTA_SET_ELEM_KEY, |w| w.bytes(NFTA_DATA_VALUE, &element.key[..key_len]));
         if let Some(end) = &element.end {
