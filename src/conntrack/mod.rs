@@ -1,6 +1,6 @@
 //! Flows that the kernel tracks: what an entry holds, and what a table would say of a flow if it began now.
 //!
-//! The chain `tracked` lets every packet of a known flow pass, so a rule only ever judges a flow's first packet. A table
+//! Every packet of a known flow passes, so a rule only ever judges a flow's first packet. A table
 //! that became stricter therefore has to be asked again about flows that began under the old one. [`Flow::may_begin`]
 //! asks it; `kernel::conntrack` ends the flows it would not let begin, and the next packet is a first one.
 

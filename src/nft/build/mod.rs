@@ -1,15 +1,16 @@
 //! From a [`Filter`] to the [`Table`] that enforces it.
 //!
 //! ```text
-//! output   oif lo, both addresses local: accept         forward  [IPv6 off: drop]
-//!          [IPv6 off: drop]                                     jump tracked
+//! output   [IPv6 off: drop]                              forward  [IPv6 off: drop]
+//!          established: accept                                  established: accept
+//!          oif lo, both addresses local: accept                 jump tracked
 //!          jump tracked                                         jump egress, jump ingress
 //!          neighbour discovery                                  accept
 //!          a foreign source, a loopback source: drop
 //!          jump egress
 //!          accept                                      input    as output, with iif lo and jump ingress
 //!
-//! tracked  established: accept; related ICMP errors: accept; invalid: drop; [policies: TCP without a SYN: drop]
+//! tracked  related ICMP errors: accept; invalid: drop; [policies: TCP without a SYN: drop]
 //! egress   what is always denied: goto egress_reject; [a part of it is opened: jump egress_always instead]
 //!          [policies: jump to the first tier, see the module policies]
 //!          jump egress_baseline
@@ -32,7 +33,10 @@
 //!   one over IPv6 (`IPV6_FREEBIND`), and with CAP_NET_RAW over IPv4. So loopback asks for the source too, and what
 //!   is left of such packets is dropped before the layers. Replies to flows of others are not asked. A loopback address is
 //!   the container's own, but what leaves from it is forged: who trusts 127.0.0.1 must not be told to by a raw socket.
-//! * **Loopback before conntrack state.** The ICMP error that `reject` sends to a local socket belongs to a flow
+//! * **Established flows first.** Nearly every packet is of one, and each rule it is asked before costs it some 10 ns: of what
+//!   rules add to the sending of a datagram a seventh. Where IPv6 ends at the loopback interface that comes before: a
+//!   flow of `::1` is established, and a packet of it that is bound to another device is not to leave.
+//! * **Loopback before the other states.** The ICMP error that `reject` sends to a local socket belongs to a flow
 //!   that was never confirmed, so its state is invalid. (The reset that it sends has the peer's address as its
 //!   source and the flow's entry: the chain `tracked` accepts it.)
 //! * **forward asks both directions.** Which side of a packet routed through the container is the outside cannot be
@@ -204,6 +208,12 @@ impl Builder {
         if filter.ipv6 == Ipv6Traffic::Dropped {
             rules.push(ipv6_off());
         }
+        let established = layered.then(|| {
+            rule(vec![Match::State(State::Established)], Verdict::Accept, "established, so that it was let through")
+        });
+        let (first, behind) =
+            if filter.ipv6 == Ipv6Traffic::LoopbackOnly { (None, established) } else { (established, None) };
+        rules.extend(first);
         match hook {
             Hook::Output => {
                 let own = vec![Match::OutLoopback, Match::LocalSource, Match::LocalDestination];
@@ -217,6 +227,7 @@ impl Builder {
         if filter.ipv6 == Ipv6Traffic::LoopbackOnly {
             rules.push(ipv6_off());
         }
+        rules.extend(behind);
         let filtered_v6 = filter.ipv6 == Ipv6Traffic::Filtered;
         if filtered_v6 && hook == Hook::Input && !filter.router_advertisements {
             rules.push(rule(vec![icmpv6(NDISC_ROUTER_ADVERTISEMENT)], Verdict::Drop, "no router advertisements"));
@@ -228,7 +239,7 @@ impl Builder {
                 rules.extend(mid_stream(filter));
             }
         } else {
-            rules.push(rule(Vec::new(), Verdict::Jump(TRACKED.to_owned()), "flows that were let through"));
+            rules.push(rule(Vec::new(), Verdict::Jump(TRACKED.to_owned()), "what belongs to flows, or to none"));
             if filtered_v6 && hook != Hook::Forward {
                 let icmpv6 = vec![Match::Protocol(IPPROTO_ICMPV6)];
                 let chain = format!("neighbours_{}", hook.name());
@@ -255,10 +266,7 @@ impl Builder {
 
     fn tracked(&mut self, filter: &Filter) {
         let related = |protocol| vec![Match::State(State::Related), Match::Protocol(protocol)];
-        let mut rules = vec![
-            rule(vec![Match::State(State::Established)], Verdict::Accept, "established"),
-            rule(related(IPPROTO_ICMP), Verdict::Accept, "ICMP errors of established flows"),
-        ];
+        let mut rules = vec![rule(related(IPPROTO_ICMP), Verdict::Accept, "ICMP errors of established flows")];
         if self.families.contains(&Family::V6) {
             rules.push(rule(related(IPPROTO_ICMPV6), Verdict::Accept, "ICMPv6 errors of established flows"));
         }
@@ -366,6 +374,7 @@ const fn version(family: Family) -> &'static str {
 mod tests {
     use super::*;
     use crate::net::AddrRange;
+    use crate::nft::filter::{Layer, Otherwise};
     use crate::nft::ruleset::{KeyType, Kind};
 
     fn table(rules: usize, elements: usize) -> Table {
@@ -377,6 +386,36 @@ mod tests {
         let chain = |rules| Chain { name: "c".into(), base: None, rules: vec![any.clone(); rules] };
         let chains = vec![chain(rules / 2), chain(rules - rules / 2)];
         Table { sets: vec![set], chains, ..Table::empty(TableFamily::Inet) }
+    }
+
+    #[test]
+    fn established_flows_are_asked_for_first_but_behind_the_end_of_ipv6() {
+        for (ipv6, places) in
+            [(Ipv6Traffic::Filtered, [0, 1]), (Ipv6Traffic::Dropped, [1, 2]), (Ipv6Traffic::LoopbackOnly, [2, 0])]
+        {
+            let entries = Vec::new();
+            let layer = Layer {
+                name: "annotation",
+                direction: Direction::Egress,
+                otherwise: Otherwise::Deny,
+                denial: Denial::Drop,
+                exceptions: Vec::new(),
+                entries,
+                origin: "test".into(),
+            };
+            let filter = Filter { ipv6, router_advertisements: true, layers: vec![layer], policies: Vec::new() };
+            let table = build(&filter, String::new()).unwrap();
+            for hook in [Hook::Output, Hook::Input] {
+                let chain = table.chains.iter().find(|chain| chain.name == hook.name()).unwrap();
+                let at = |wanted: &Match| chain.rules.iter().position(|rule| rule.matches.first() == Some(wanted));
+                let loopback = if hook == Hook::Output { Match::OutLoopback } else { Match::InLoopback };
+                let found = [at(&Match::State(State::Established)), at(&loopback)];
+                assert_eq!(found, places.map(Some), "{ipv6:?} {}", hook.name());
+                if ipv6 == Ipv6Traffic::LoopbackOnly {
+                    assert_eq!(at(&Match::Family(Family::V6)), Some(1));
+                }
+            }
+        }
     }
 
     #[test]
