@@ -46,6 +46,7 @@ pub(crate) fn attempt(name: &str, measure: impl FnOnce()) {
 }
 
 /// One row of a group.
+#[derive(Clone)]
 struct Row {
     name: String,
     /// Against which row its ratios are.
@@ -96,6 +97,13 @@ impl Group {
 
     pub(crate) fn add(&mut self, row: usize, sample: Sample) {
         self.rows[row].samples.push(sample);
+    }
+
+    /// The first rows of another group as well, under other names. Their ratios stay what they were.
+    pub(crate) fn gather(&mut self, other: &Group, names: impl IntoIterator<Item = String>) {
+        let before = self.rows.len();
+        let own = |(row, name): (&Row, String)| Row { name, base: row.base + before, ..row.clone() };
+        self.rows.extend(other.rows.iter().zip(names).map(own));
     }
 
     /// The ratios of `row` are to `base`, not to the base of the group.

@@ -12,6 +12,9 @@ use crate::{Bench, canned};
 
 const SIZES: [usize; 5] = [10, 100, 1_000, 10_000, 100_000];
 
+/// Lists of so many entries and more are in the one picture of all.
+const LONG: usize = 1_000;
+
 /// A sort of list, and its entries.
 type Shape = (&'static str, fn(usize) -> String);
 
@@ -30,6 +33,7 @@ fn v4(offset: usize) -> String {
 
 pub(crate) fn measure(bench: &Bench) {
     let Some(nft) = installed("nft") else { return };
+    let mut long = Group::new("load", "Long lists, from exec to exit, and nft -f of the same rules", 0, []);
     for (index, (shape, entry)) in SHAPES.into_iter().enumerate() {
         for size in sizes(&SIZES) {
             let dir = host();
@@ -76,6 +80,10 @@ pub(crate) fn measure(bench: &Bench) {
             let rounds = if size > 1_000 { bench.rounds.div_ceil(5) } else { bench.rounds };
             in_turns(bench, &mut group, &rows, rounds);
             group.publish(&bench.pictures);
+            if size >= LONG {
+                long.gather(&group, [format!("netlatch, {size} {shape}"), "nft -f".to_owned()]);
+            }
         }
     }
+    long.keep(&bench.pictures);
 }
