@@ -8,10 +8,12 @@ mod dice;
 mod heap;
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
+use std::process::Command;
 use std::sync::mpsc::channel;
-use std::thread;
+use std::{env, fs, thread};
 
 use dice::Dice;
+use nix::sys::resource::{Resource, setrlimit};
 
 /// A block with what was written into it.
 struct Block {
@@ -34,7 +36,7 @@ impl Block {
         let zeroed = dice.below(4) == 0;
         // SAFETY: no length is 0.
         let place = unsafe { if zeroed { alloc_zeroed(layout) } else { alloc(layout) } };
-        assert!(!place.is_null() && place.addr() % layout.align() == 0, "{layout:?}");
+        assert!(!place.is_null() && place.addr().is_multiple_of(layout.align()), "{layout:?}");
         let mut block = Block { place, layout, mark: dice.below(256) as u8 };
         if zeroed {
             assert!(block.bytes().iter().all(|byte| *byte == 0), "{layout:?}");
@@ -64,7 +66,7 @@ impl Block {
         // SAFETY: it is of that layout, and no length is 0.
         self.place = unsafe { realloc(self.place, self.layout, size) };
         self.layout = Layout::from_size_align(size, self.layout.align()).unwrap();
-        assert!(!self.place.is_null() && self.place.addr() % self.layout.align() == 0, "{:?}", self.layout);
+        assert!(!self.place.is_null() && self.place.addr().is_multiple_of(self.layout.align()), "{:?}", self.layout);
         self.look(before.min(size));
         self.write();
     }
@@ -123,4 +125,26 @@ fn blocks_keep_what_was_written_into_them() {
             });
         }
     });
+}
+
+/// Says to a copy of this program that it is one.
+const LIMITED: &str = "NETLATCH_TEST_LIMITED";
+
+#[test]
+fn what_is_kept_is_given_up_before_memory_ends() {
+    const MB: usize = 1 << 20;
+    if env::var_os(LIMITED).is_none() {
+        let myself = env::current_exe().unwrap();
+        let arguments = ["--exact", "what_is_kept_is_given_up_before_memory_ends", "--nocapture"];
+        let output = Command::new(myself).args(arguments).env(LIMITED, "1").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    let blocks: Vec<Vec<u8>> = (0..8).map(|_| vec![1; MB]).collect();
+    drop(blocks);
+    let pages: u64 = fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+    let most = pages * 4096 + 2 * MB as u64;
+    setrlimit(Resource::RLIMIT_AS, most, most).unwrap();
+    let large: Vec<u8> = Vec::with_capacity(9 * MB);
+    assert_eq!(large.capacity(), 9 * MB);
 }

@@ -2,7 +2,8 @@
 //!
 //! What is told to the system about memory takes longer in a start than all that is done in it, so it is told once: the first pages
 //! come in one call that makes them present, where touching them one by one would fault on each. What is freed is kept, for a
-//! start is over before anybody would have gained by it, but for large blocks, which are mappings of their own. And where there is no memory left (RLIMIT_AS, a cgroup's limit) the
+//! start is over before anybody would have gained by it. Small blocks come from lists by size, large ones are mappings of their own, and
+//! what is between comes from a general allocator. And where there is no memory left (RLIMIT_AS, a cgroup's limit) the
 //! process ends with one line and its own exit code; the standard library would write another line and raise SIGABRT.
 //!
 //! The C library's own allocator does none of this in a way that can be relied on: which one that is depends on how the program
@@ -127,6 +128,13 @@ impl Spare {
         true
     }
 
+    /// Gives all of them back, and says whether there was any.
+    fn give_up(&mut self) -> bool {
+        let blocks = std::mem::replace(&mut self.blocks, [(0, 0); SPARES]);
+        blocks.iter().for_each(|(start, length)| give_back(*start, *length));
+        blocks.iter().any(|(_, length)| *length > 0)
+    }
+
     /// The smallest that is long enough. What it is longer stays here, where it could be a mapping of its own.
     fn take(&mut self, length: usize) -> Option<(usize, usize)> {
         let fits = self.blocks.iter_mut().filter(|(_, there)| *there >= length);
@@ -188,7 +196,11 @@ fn alone(size: usize, flags: c_int) -> *mut u8 {
             give_back(start + length, there - length);
             start as *mut u8
         }
-        None => map(length, flags),
+        None => {
+            let start = map(length, flags);
+            // Where there is no room (RLIMIT_AS), those that are kept may be what is missing.
+            if start.is_null() && HEAP.locked(|inner| inner.spare.give_up()) { map(length, flags) } else { start }
+        }
     }
 }
 
