@@ -4,7 +4,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Deref;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -356,14 +355,6 @@ pub enum Transports {
     All,
 }
 
-impl Deref for Transports {
-    type Target = [Transport];
-
-    fn deref(&self) -> &[Transport] {
-        self.each()
-    }
-}
-
 impl Transports {
     /// Each of them.
     pub const fn each(self) -> &'static [Transport] {
@@ -484,7 +475,7 @@ impl Service {
         match (self, payload) {
             (Service::Everything, _) | (Service::Icmp, Payload::Icmp { .. }) => true,
             (Service::Ports { transports, ports }, Payload::Transport { protocol, port }) => {
-                transports.contains(&protocol) && ports.contains(port)
+                transports.each().contains(&protocol) && ports.contains(port)
             }
             (Service::Icmp | Service::Ports { .. }, _) => false,
         }

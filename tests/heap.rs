@@ -147,4 +147,9 @@ fn what_is_kept_is_given_up_before_memory_ends() {
     setrlimit(Resource::RLIMIT_AS, most, most).unwrap();
     let large: Vec<u8> = Vec::with_capacity(9 * MB);
     assert_eq!(large.capacity(), 9 * MB);
+    // It is kept in its turn, and missing to one that grows.
+    drop(large);
+    let mut grown = vec![1_u8; MB];
+    grown.reserve_exact(8 * MB);
+    assert_eq!(grown, [1; MB]);
 }

@@ -86,7 +86,7 @@ impl Sizes {
         let bytes = (size + 1) * STEP;
         if self.left < bytes {
             // SAFETY: any size will do. What is left of the last one is given up.
-            self.room = or_end(HEAP.with(|heap| unsafe { heap.malloc(CHUNK, STEP) }));
+            self.room = or_end(|| HEAP.with(|heap| unsafe { heap.malloc(CHUNK, STEP) }));
             self.left = CHUNK;
         }
         let block = self.room;
@@ -128,20 +128,24 @@ impl Spare {
         true
     }
 
-    /// Gives all of them back, and says whether there was any.
-    fn give_up(&mut self) -> bool {
+    /// Gives all of them back.
+    fn give_up(&mut self) {
         let blocks = std::mem::replace(&mut self.blocks, [(0, 0); SPARES]);
         blocks.iter().for_each(|(start, length)| give_back(*start, *length));
-        blocks.iter().any(|(_, length)| *length > 0)
     }
 
-    /// The smallest that is long enough. What it is longer stays here, where it could be a mapping of its own.
-    fn take(&mut self, length: usize) -> Option<(usize, usize)> {
+    /// The smallest that is long enough. What it is longer stays here where it could be a mapping of its own, and goes otherwise, so
+    /// that every block is as long as its size says.
+    fn take(&mut self, length: usize) -> Option<usize> {
         let fits = self.blocks.iter_mut().filter(|(_, there)| *there >= length);
         let block = fits.min_by_key(|(_, there)| *there)?;
         let (start, there) = *block;
-        *block = if there - length >= ALONE { (start + length, there - length) } else { (0, 0) };
-        Some((start, if block.1 == 0 { there } else { length }))
+        let rest = (start + length, there - length);
+        *block = if rest.1 >= ALONE { rest } else { (0, 0) };
+        if rest.1 < ALONE {
+            give_back(rest.0, rest.1);
+        }
+        Some(start)
     }
 }
 
@@ -190,18 +194,7 @@ impl Kind {
 /// A large block, with what was in there before. `flags` are those of mmap for one that comes anew.
 fn alone(size: usize, flags: c_int) -> *mut u8 {
     let length = size.next_multiple_of(PAGE);
-    match HEAP.locked(|inner| inner.spare.take(length)) {
-        Some((start, there)) => {
-            // The few pages too many go, so that every block is as long as its size says.
-            give_back(start + length, there - length);
-            start as *mut u8
-        }
-        None => {
-            let start = map(length, flags);
-            // Where there is no room (RLIMIT_AS), those that are kept may be what is missing.
-            if start.is_null() && HEAP.locked(|inner| inner.spare.give_up()) { map(length, flags) } else { start }
-        }
-    }
+    HEAP.locked(|inner| inner.spare.take(length)).map_or_else(|| map(length, flags), |start| start as *mut u8)
 }
 
 fn give_back(start: usize, length: usize) {
@@ -217,9 +210,9 @@ unsafe impl GlobalAlloc for Heap {
         match Kind::of(&layout) {
             Kind::Small(size) => Sizes::with(|sizes| sizes.take(size)),
             // SAFETY: the caller's promises are those that are asked for, here and below.
-            Kind::General => or_end(self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })),
+            Kind::General => or_end(|| self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })),
             // Who says beforehand how much will be needed mostly needs it: it comes in one call.
-            Kind::Alone => or_end(alone(layout.size(), libc::MAP_POPULATE)),
+            Kind::Alone => or_end(|| alone(layout.size(), libc::MAP_POPULATE)),
         }
     }
 
@@ -246,8 +239,8 @@ unsafe impl GlobalAlloc for Heap {
                 block
             },
             // SAFETY: as above.
-            Kind::General => or_end(self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) })),
-            Kind::Alone => or_end(map(layout.size(), 0)),
+            Kind::General => or_end(|| self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) })),
+            Kind::Alone => or_end(|| map(layout.size(), 0)),
         }
     }
 
@@ -258,14 +251,14 @@ unsafe impl GlobalAlloc for Heap {
             (Kind::Small(is), Kind::Small(will_be)) if is == will_be => block,
             (Kind::General, Kind::General) => {
                 // SAFETY: as above, and `block` came from there.
-                or_end(self.with(|heap| unsafe { heap.realloc(block, layout.size(), layout.align(), size) }))
+                or_end(|| self.with(|heap| unsafe { heap.realloc(block, layout.size(), layout.align(), size) }))
             }
             // SAFETY: a mapping from above, which its only owner wants longer or shorter.
-            (Kind::Alone, Kind::Alone) => or_end(unsafe { remap(block, layout.size(), size, libc::MREMAP_MAYMOVE) }),
+            (Kind::Alone, Kind::Alone) => or_end(|| unsafe { remap(block, layout.size(), size, libc::MREMAP_MAYMOVE) }),
             // SAFETY: as many bytes as fit into both are copied into a block of its own, and the old one is freed as it came.
             (_, kind) => unsafe {
                 // What grows is twice as long as it needs to be, so that its pages come as they are touched.
-                let new = if kind == Kind::Alone { or_end(alone(size, 0)) } else { self.alloc(wanted) };
+                let new = if kind == Kind::Alone { or_end(|| alone(size, 0)) } else { self.alloc(wanted) };
                 ptr::copy_nonoverlapping(block, new, size.min(layout.size()));
                 self.dealloc(block, layout);
                 new
@@ -306,7 +299,7 @@ mod c {
     #[unsafe(no_mangle)]
     extern "C" fn malloc(size: usize) -> *mut u8 {
         // SAFETY: any size will do.
-        or_end(HEAP.with(|heap| unsafe { heap.c_malloc(size) }))
+        or_end(|| HEAP.with(|heap| unsafe { heap.c_malloc(size) }))
     }
 
     #[unsafe(no_mangle)]
@@ -326,7 +319,7 @@ mod c {
             return malloc(size);
         }
         // SAFETY: asked for.
-        or_end(HEAP.with(|heap| unsafe { heap.c_realloc(block, size) }))
+        or_end(|| HEAP.with(|heap| unsafe { heap.c_realloc(block, size) }))
     }
 
     /// # Safety
@@ -342,7 +335,7 @@ mod c {
     #[unsafe(no_mangle)]
     extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut u8 {
         // SAFETY: any size will do, and the alignment is a power of two, as the standard wants it.
-        or_end(HEAP.with(|heap| unsafe { heap.c_memalign(align, size) }))
+        or_end(|| HEAP.with(|heap| unsafe { heap.c_memalign(align, size) }))
     }
 
     #[unsafe(no_mangle)]
@@ -363,7 +356,17 @@ mod c {
     }
 }
 
-fn or_end(block: *mut u8) -> *mut u8 {
+/// What `ask` asks for. Where there is no room, the mappings that are kept may be what is missing: it is asked once more without
+/// them, and then the process ends.
+fn or_end(ask: impl Fn() -> *mut u8) -> *mut u8 {
+    let block = ask();
+    if block.is_null() { or_end_without_spare(ask) } else { block }
+}
+
+#[cold]
+fn or_end_without_spare(ask: impl Fn() -> *mut u8) -> *mut u8 {
+    HEAP.locked(|inner| inner.spare.give_up());
+    let block = ask();
     if block.is_null() { end_without_memory() } else { block }
 }
 

@@ -288,7 +288,7 @@ fn candidates(axis: Axis) -> Vec<Candidate> {
     for one in &mut all {
         let numbers: Vec<Number> = match one.what {
             What::Icmp => vec![ICMP],
-            What::TcpAndUdp => Transports::TcpUdp.iter().map(|t| index(*t) as Number).collect(),
+            What::TcpAndUdp => Transports::TcpUdp.each().iter().map(|t| index(*t) as Number).collect(),
             What::One(transport) => vec![index(transport) as Number],
         };
         let first = one.at.checked_shl(u32::from(one.shorter)).unwrap_or(0);

@@ -393,14 +393,13 @@ mod tests {
         for (ipv6, places) in
             [(Ipv6Traffic::Filtered, [0, 1]), (Ipv6Traffic::Dropped, [1, 2]), (Ipv6Traffic::LoopbackOnly, [2, 0])]
         {
-            let entries = Vec::new();
             let layer = Layer {
                 name: "annotation",
                 direction: Direction::Egress,
                 otherwise: Otherwise::Deny,
                 denial: Denial::Drop,
                 exceptions: Vec::new(),
-                entries,
+                entries: Vec::new(),
                 origin: "test".into(),
             };
             let filter = Filter { ipv6, router_advertisements: true, layers: vec![layer], policies: Vec::new() };
